@@ -1,4 +1,4 @@
-"""How the suite is run, and what tests of several folders share."""
+"""Configuration of the suite, and fixtures shared by several folders."""
 
 import gc
 import os
@@ -36,7 +36,7 @@ def find_room_in_memory():
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > ROOM
 
 
-# ``PYTEST_DEBUG_TEMPROOT`` and ``--basetemp`` name another place.
+# ``PYTEST_DEBUG_TEMPROOT`` and ``--basetemp`` name another folder.
 if "PYTEST_DEBUG_TEMPROOT" not in os.environ and find_room_in_memory():
     os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
 

@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md leads where it says: its files are there, and hold the names that it gives."""
+"""The files that ARCHITECTURE.md names exist, and define the names that it gives."""
 
 import re
 from pathlib import Path
@@ -13,23 +13,23 @@ FILES = [
     for path in (ROOT / folder).rglob("*.*")
 ]
 NAMED = sorted(set(re.findall(r"`([\w/]+\.(?:py|md|js))`", TEXT)))
-HELD = re.compile(r"((?:`\w+`(?:,| and)? )+)(?:(?:of|in) |\()`([\w/]+\.py)`")
-"""Names, and the file in which they are said to stand: `VERBS` in `cli/verbs.py`."""
+NAMES_IN_FILES = re.compile(r"((?:`\w+`(?:,| and)? )+)(?:(?:of|in) |\()`([\w/]+\.py)`")
+"""Names, and the file that is said to define them: `VERBS` in `cli/verbs.py`."""
 
 
 def find_files(name: str) -> list[Path]:
-    """The files of a name, which may leave out the folders above."""
+    """Return the files of a name, which may omit parent folders."""
     here = [ROOT / name] if (ROOT / name).is_file() else []
     return here + [ROOT / file for file in FILES if file.endswith(f"/{name}")]
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_a_file_that_it_names_is_there(name):
-    assert find_files(name), f"ARCHITECTURE.md names {name}, which is not there: name what is"
+def test_named_files_exist(name):
+    assert find_files(name), f"ARCHITECTURE.md names {name}, which does not exist"
 
 
-@pytest.mark.parametrize(("names", "file"), HELD.findall(TEXT))
-def test_a_name_stands_in_the_file_that_is_said(names, file):
+@pytest.mark.parametrize(("names", "file"), NAMES_IN_FILES.findall(TEXT))
+def test_names_are_defined_in_their_files(names, file):
     text = "\n".join(path.read_text(encoding="utf-8") for path in find_files(file))
     for name in re.findall(r"\w+", names.replace(" and", "")):
         assert re.search(rf"\b{name}\b", text), f"ARCHITECTURE.md: there is no {name} in {file}"

@@ -25,7 +25,7 @@ def test_a_word_may_have_a_plural_of_its_own() -> None:
     assert plural(3, "pass", "passes") == "3 passes"
 
 
-def test_words_that_end_in_a_hiss_get_a_syllable() -> None:
+def test_nouns_that_end_in_a_sibilant_take_es() -> None:
     for one, many in (("class", "classes"), ("box", "boxes"), ("batch", "batches")):
         assert plural(1, one) == f"1 {one}"
         assert plural(2, one) == f"2 {many}"

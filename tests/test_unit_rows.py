@@ -1,4 +1,4 @@
-"""Rows scaled to length 1: the expected value is that of float64, at any magnitude."""
+"""Rows scaled to length 1, compared with float64 at any magnitude."""
 
 import numpy as np
 import pytest
@@ -9,20 +9,20 @@ from shiftproof.unit_rows import measure_rows, normalize_rows, normalize_tensor
 SCALES = (1.0, 1e30, 3e38 / 4, 1e-20, 1e-30, 1e-36)
 
 
-def rows(scale, count=3, width=4):
+def sample_rows(scale, count=3, width=4):
     drawn = np.random.default_rng(0).normal(size=(count, width))
     return (drawn / np.abs(drawn).max() * scale).astype(np.float32)
 
 
-def unit(values):
-    wide = values.astype(np.float64)
-    return wide / np.linalg.norm(wide, axis=-1, keepdims=True)
+def scale_to_unit(values):
+    float64_values = values.astype(np.float64)
+    return float64_values / np.linalg.norm(float64_values, axis=-1, keepdims=True)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_arrays_of_any_magnitude(scale):
-    values = rows(scale)
-    np.testing.assert_allclose(normalize_rows(values), unit(values), rtol=1e-6)
+    values = sample_rows(scale)
+    np.testing.assert_allclose(normalize_rows(values), scale_to_unit(values), rtol=1e-6)
     lengths = np.linalg.norm(values.astype(np.float64), axis=1)
     np.testing.assert_allclose(measure_rows(values.copy(), scale=False), lengths, rtol=1e-6)
 
@@ -30,14 +30,14 @@ def test_arrays_of_any_magnitude(scale):
 @pytest.mark.parametrize("scale", SCALES)
 def test_tensors_of_any_magnitude(scale):
     torch = pytest.importorskip("torch")
-    values = rows(scale)
+    values = sample_rows(scale)
     found = normalize_tensor(torch.from_numpy(values)).numpy()
-    np.testing.assert_allclose(found, unit(values), rtol=1e-6)
+    np.testing.assert_allclose(found, scale_to_unit(values), rtol=1e-6)
 
 
 def test_tensors_of_usual_magnitude_have_the_bits_and_gradients_of_torch():
     torch = pytest.importorskip("torch")
-    first = torch.from_numpy(rows(3.0)).requires_grad_()
+    first = torch.from_numpy(sample_rows(3.0)).requires_grad_()
     second = first.detach().clone().requires_grad_()
     weights = torch.arange(12.0).reshape(3, 4)
     found, expected = normalize_tensor(first), torch.nn.functional.normalize(second, dim=-1)
@@ -47,7 +47,7 @@ def test_tensors_of_usual_magnitude_have_the_bits_and_gradients_of_torch():
     torch.testing.assert_close(first.grad, second.grad)
 
 
-def test_rows_of_zeros_and_without_a_length():
+def test_rows_of_zeros_infinity_and_nan():
     torch = pytest.importorskip("torch")
     values = np.array([[0, 0], [np.inf, 1], [np.nan, 1], [3e30, 4e30]], np.float32)
     expected = values.copy()
@@ -60,37 +60,41 @@ def test_rows_of_zeros_and_without_a_length():
     np.testing.assert_allclose(found[3], [0.6, 0.8], rtol=1e-6)
 
 
-def test_half_precision_rows_that_it_cannot_square():
+def test_float16_rows_whose_squares_overflow():
     torch = pytest.importorskip("torch")
     values = torch.full((1, 16), 60_000.0, dtype=torch.float16)
     torch.testing.assert_close(normalize_tensor(values), torch.full_like(values, 0.25))
 
 
-# ---------------------------------------------------------------- whoever normalizes
+# ---------------------------------------------------------------- callers
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_encoders_and_text_towers(scale):
     torch = pytest.importorskip("torch")
     from shiftproof.models import TextEncoder
-    from shiftproof.models.image_text.class_vectors import _unit
+    from shiftproof.models.image_text.class_vectors import _normalize
     from shiftproof.models.image_text.towers import TextTower
 
-    values = rows(scale)
+    values = sample_rows(scale)
 
     def encode(texts):
         return torch.from_numpy(values[: len(texts)])
 
     tower = TextTower(encode, lambda: "fixed", None)
-    np.testing.assert_allclose(TextEncoder(tower).encode(["a", "b", "c"]), unit(values), rtol=1e-6)
-    np.testing.assert_allclose(_unit(torch.from_numpy(values)).numpy(), unit(values), rtol=1e-6)
+    np.testing.assert_allclose(
+        TextEncoder(tower).encode(["a", "b", "c"]), scale_to_unit(values), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        _normalize(torch.from_numpy(values)).numpy(), scale_to_unit(values), rtol=1e-6
+    )
 
     def embed(inputs):
         return values[: len(inputs)]
 
     encoder = Encoder(embed, Preprocess((8, 8), 8))
     images = np.zeros((3, 8, 8, 3), np.uint8)
-    np.testing.assert_allclose(encoder.encode(images), unit(values), rtol=1e-6)
+    np.testing.assert_allclose(encoder.encode(images), scale_to_unit(values), rtol=1e-6)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -100,18 +104,18 @@ def test_adapters_and_losses(scale):
     from shiftproof.adapt.t3a import Supports, average_supports
     from shiftproof.contrastive.losses import _to_space
 
-    values = torch.from_numpy(rows(scale))
-    wide = torch.from_numpy(unit(values.numpy()))
+    values = torch.from_numpy(sample_rows(scale))
+    float64_values = torch.from_numpy(scale_to_unit(values.numpy()))
     supports = Supports(values, torch.tensor([0, 1, 1]), torch.zeros(3))
-    sums = torch.stack([wide[0], wide[1] + wide[2]])
+    sums = torch.stack([float64_values[0], float64_values[1] + float64_values[2]])
     expected = sums / torch.linalg.vector_norm(sums, dim=1, keepdim=True)
     torch.testing.assert_close(
         average_supports(supports, 2).double(), expected, rtol=1e-5, atol=1e-6
     )
     placed = _to_space(values, "u", "sphere")
-    torch.testing.assert_close(placed.double(), wide, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(placed.double(), float64_values, rtol=1e-6, atol=1e-7)
     logits = torch.eye(3)
     torch.testing.assert_close(
         laplacian_assignments(logits, values, neighbors=1),
-        laplacian_assignments(logits, wide, neighbors=1),
+        laplacian_assignments(logits, float64_values, neighbors=1),
     )

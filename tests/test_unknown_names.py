@@ -1,4 +1,4 @@
-"""What is said of a name that no table has."""
+"""Errors for unknown names."""
 
 import pytest
 

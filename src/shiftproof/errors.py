@@ -46,7 +46,7 @@ class InputError(ShiftproofError, ValueError):
 class UnknownNameError(InputError):
     """An unknown name.
 
-    Of a long table only the nearest names are listed if one is near; else all are.
+    If the table is long and one name is similar, only the nearest names are listed.
 
     >>> UnknownNameError.of("corruption", "fgo", ["fog", "frost"])
     UnknownNameError("Unknown corruption 'fgo'. Did you mean 'fog'? Known: fog, frost.")
@@ -57,7 +57,7 @@ class UnknownNameError(InputError):
         """Build the error for ``name``, which is not one of ``known``; ``what`` says what it names."""
         names = list(known)
         near = suggest_name(name, names)
-        is_long = near and len(names) > _MOST_LISTED
+        is_long = near and len(names) > _MAX_LISTED
         listed = _list_nearest(what, name, names) if is_long else ", ".join(names)
         return cls(f"Unknown {what} {name!r}.{near} Known: {listed}.")
 
@@ -73,29 +73,29 @@ def suggest_name(name: object, known: Iterable[str], *, cutoff: float = 0.5) -> 
     return f" Did you mean {folded[close[0]]!r}?" if close else ""
 
 
-_MOST_LISTED = 12
-"""So many names are listed whole."""
+_MAX_LISTED = 12
+"""Maximum number of names that are all listed."""
 
 _NEAREST = 5
-"""So many are listed of a longer table."""
+"""Number of names listed for a longer table."""
 
-_LISTED_BY = {
+_LIST_COMMANDS = {
     "corruption": "shiftproof corruptions",
     "set of corruptions": "shiftproof corruptions",
     "adapter": "shiftproof models",
     "source of models": "shiftproof models",
 }
-"""The command that lists all names, by what they name."""
+"""The command that lists all names of a table, by ``what`` they name."""
 
 
 def _list_nearest(what: str, name: object, names: Sequence[str]) -> str:
-    """Return the nearest of many names, the number of the others, and what lists them."""
+    """Return the nearest of many names, the number of others, and the command that lists all."""
 
-    def distance(one: str) -> float:
+    def measure_distance(one: str) -> float:
         return -difflib.SequenceMatcher(None, str(name).lower(), one.lower()).ratio()
 
-    shown = ", ".join(sorted(names, key=distance)[:_NEAREST])
-    command = f": `{_LISTED_BY[what]}` lists them" if what in _LISTED_BY else ""
+    shown = ", ".join(sorted(names, key=measure_distance)[:_NEAREST])
+    command = f": `{_LIST_COMMANDS[what]}` lists them" if what in _LIST_COMMANDS else ""
     return f"{shown} and {len(names) - _NEAREST:,} more{command}"
 
 

@@ -1,7 +1,7 @@
-"""Rows of vectors scaled to length 1, also where float32 does not hold the squares of their values.
+"""Scale rows of vectors to length 1 at any magnitude that float32 can hold.
 
-Squares in float32 overflow above 1e19, and lose digits below 1e-19. Rows of such lengths are divided by
-their largest absolute value first; all others keep the bits that a plain division gives.
+Squares in float32 overflow above 1e19 and lose digits below 1e-19. Rows of such lengths are first divided
+by their largest absolute value. All other rows get exactly the bits of a plain division.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from shiftproof.types import F32, F64
 if TYPE_CHECKING:
     import torch
 
-SMALLEST = 1e-15
-"""Length below which squares of a row's values are too small for float32."""
+MIN_LENGTH = 1e-15
+"""Below this length, the squares of a row's values are too small for float32."""
 
 
 def measure_rows(values: F32, *, scale: bool) -> F64:
-    """Return the lengths of rows ``(N, D)`` as ``(N,)`` float64; NaN or infinity where a value is that.
+    """Return the lengths of rows ``(N, D)`` as ``(N,)`` float64; NaN or infinity for rows with either.
 
-    With ``scale`` rows whose squares float32 does not hold are divided in place by their largest
-    absolute value, and the length is that of what they have become.
+    With ``scale``, rows whose squares leave the range of float32 are divided in place by their
+    largest absolute value, and the lengths are those of the divided rows.
     """
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         norms: F64 = np.sqrt(np.einsum("nd,nd->n", values, values)).astype(np.float64)
-    extreme = np.flatnonzero((norms < SMALLEST) | np.isinf(norms))
+    extreme = np.flatnonzero((norms < MIN_LENGTH) | np.isinf(norms))
     if not extreme.size:
         return norms
-    peaks = find_peaks(values[extreme])
+    peaks = find_row_maxima(values[extreme])
     with np.errstate(invalid="ignore", under="ignore"):
         divided = values[extreme] / peaks[:, None]
         lengths = np.sqrt(np.einsum("nd,nd->n", divided, divided)).astype(np.float64)
@@ -41,7 +41,7 @@ def measure_rows(values: F32, *, scale: bool) -> F64:
     return norms
 
 
-def find_peaks(values: NDArray[Any]) -> NDArray[Any]:
+def find_row_maxima(values: NDArray[Any]) -> NDArray[Any]:
     """Return each row's largest absolute value ``(N,)``; 1 for a row of zeros."""
     peaks = np.abs(values).max(axis=1, initial=0)
     found: NDArray[Any] = np.where(peaks == 0, np.ones_like(peaks), peaks)
@@ -49,9 +49,9 @@ def find_peaks(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def normalize_rows(values: F32) -> F32:
-    """Return rows ``(N, D)`` of length 1; rows of zeros, and with NaN or infinity, as they are.
+    """Return rows ``(N, D)`` of length 1; rows of zeros, NaN or infinity are unchanged.
 
-    Lengths are taken in float64, where the square of no float32 overflows.
+    Lengths are computed in float64, in which no square of a float32 overflows.
     """
     norms = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
     usable = np.isfinite(norms) & (norms > 0)
@@ -61,27 +61,27 @@ def normalize_rows(values: F32) -> F32:
 
 
 def normalize_tensor(values: torch.Tensor) -> torch.Tensor:
-    """Return a tensor ``(..., D)`` with rows of length 1; rows of zeros stay zeros.
+    """Return a tensor ``(..., D)`` with rows of length 1; rows of zeros are unchanged.
 
-    Gradients flow as through a plain division by the length.
+    Gradients are those of a plain division by the length.
     """
-    rows, lengths = measure_tensor(values)
+    rows, lengths = measure_tensor_rows(values)
     unit: torch.Tensor = rows / lengths.where(lengths > 0, lengths.new_ones(()))
     return unit
 
 
-def measure_tensor(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what to divide of rows ``(..., D)``, and by what, ``(..., 1)``, for rows of length 1.
+def measure_tensor_rows(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return rows ``(..., D)`` and their lengths ``(..., 1)``, whose quotient has length 1.
 
-    That is the rows and their lengths; rows whose squares their type does not hold are divided by
-    their largest absolute value before.
+    Rows whose squares leave the range of their dtype are first divided by their largest absolute
+    value; the lengths are those of the divided rows.
     """
     import torch
 
     with torch.no_grad():
         lengths = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
         peaks = values.abs().amax(-1, keepdim=True)
-        extreme = (lengths < SMALLEST) | torch.isinf(lengths)
+        extreme = (lengths < MIN_LENGTH) | torch.isinf(lengths)
         scales = torch.where(extreme & (peaks > 0) & torch.isfinite(peaks), peaks, 1)
     rows = values / scales  # dividing by 1 changes no bit
     return rows, torch.linalg.vector_norm(rows, dim=-1, keepdim=True)

@@ -261,7 +261,7 @@ def test_corrupted_copies_on_disk_give_the_same_figures(blocks, finished, tmp_pa
 
 
 def pack(blocks, folder, kind):
-    """The blocks as a webdataset tar, or as Parquet of two splits."""
+    """Pack the blocks as a webdataset tar, or as Parquet of two splits."""
     truth = json.loads((blocks / "annotations" / "blocks.json").read_text())
     names = {record["id"]: record["name"] for record in truth["categories"]}
     contents, stated = [], []

@@ -1,4 +1,4 @@
-"""What somebody meets in the first hour: wrong paths, misspelt names, failed commands made again."""
+"""The first hour of use: wrong paths, misspelled names, failed commands run again."""
 
 import io
 import json
@@ -150,7 +150,7 @@ def test_missing_data_are_refused_before_a_model_is_loaded(verb, tmp_path, monke
 
 @pytest.fixture
 def nothing_loads(monkeypatch):
-    """Fail where a model is loaded."""
+    """Fail if a model is loaded."""
 
     def load(*_, **__):
         raise AssertionError("a model is loaded")
@@ -199,7 +199,7 @@ def test_what_cannot_be_used_is_refused_before_a_model_is_loaded(
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """The working directory, with a class folder of one image, an empty folder, and a -C tree."""
+    """Return the working directory, with a class folder of one image, an empty folder and a -C tree."""
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     for place in ("photos/tench", "copies/fog/1/tench", "copies/fog/3/tench"):
@@ -289,7 +289,7 @@ def test_a_number_of_images_below_one_is_refused_at_once(
     assert f"--images: expected 1 image or more, got {number}." in capsys.readouterr().err
 
 
-def test_a_home_folder_that_no_shell_replaced_is(nothing_loads, photos, monkeypatch, capsys):
+def test_tilde_is_expanded_in_options_and_defaults(nothing_loads, photos, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(photos / "home"))
     assert run("bench", "-m", "demo", "--data=~/gone", "-o", "out") == 2
     assert f"{photos}/home/gone does not exist" in capsys.readouterr().err
@@ -300,7 +300,7 @@ def test_a_home_folder_that_no_shell_replaced_is(nothing_loads, photos, monkeypa
     assert f"{photos}/home/gone does not exist" in capsys.readouterr().err
 
 
-def test_a_pattern_that_no_shell_expanded_names_the_folder(photos, capsys):
+def test_unexpanded_patterns_name_the_folder(photos, capsys):
     for verb in ("corrupt", "bench"):
         words = ["photos/*/a.png", "out"] if verb == "corrupt" else ["-d", "photos/*/a.png"]
         words += ["-m", "demo", "-o", "out"] if verb == "bench" else []
@@ -308,14 +308,14 @@ def test_a_pattern_that_no_shell_expanded_names_the_folder(photos, capsys):
         assert "are not expanded: give the folder, photos." in capsys.readouterr().err
 
 
-def test_a_link_that_leads_nowhere_says_where(photos, capsys):
+def test_broken_links_name_their_target(photos, capsys):
     Path("link").symlink_to("gone")
     for words in (("bench", "-m", "demo", "-d", "link", "-o", "out"), ("data", "link")):
         assert run(*words) == 2
         assert "It is a link to gone, which is not there." in capsys.readouterr().err
 
 
-def test_paths_that_a_shell_made_of_a_pattern_point_to_the_folder(photos, capsys):
+def test_expanded_patterns_hint_at_the_folder(photos, capsys):
     for name in "bcd":
         Image.new("RGB", (8, 8)).save(Path("photos/tench", f"{name}.png"))
     paths = [str(path) for path in Path("photos/tench").iterdir()]
@@ -483,7 +483,7 @@ def test_missing_boxes_and_label_maps_name_what_is_beside_them(verb, tmp_path, c
     assert "Measuring" not in told
 
 
-def test_names_of_a_tree_of_copies_are_known_before_a_model_is_loaded(
+def test_corruptions_of_a_tree_are_known_before_a_model_is_loaded(
     nothing_loads, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)

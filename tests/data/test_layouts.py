@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from shiftproof.data import FoundDataset, ImageFolder, Part, find_dataset, open_data
-from shiftproof.data.layouts import LAYOUTS, Layout, layout_of
+from shiftproof.data.layouts import LAYOUTS, Layout, recognize_layout
 from shiftproof.errors import InputError
 
 
@@ -35,9 +35,9 @@ def test_a_layout_of_ones_own_is_one_row(pictures, monkeypatch):
         marks=lambda path: (path / "pixels.txt").is_file(),
         open_images=open_pixels,
     )
-    assert layout_of(pictures) == "plain"
+    assert recognize_layout(pictures) == "plain"
     monkeypatch.setitem(LAYOUTS, "pixels", row)
-    assert layout_of(pictures) == "pixels"
+    assert recognize_layout(pictures) == "pixels"
     found = find_dataset(pictures)
     assert found.sentences == ("a list of pixels, pixels.txt, pixels, 1 image in pixels/",)
     data = open_data(pictures, classes=None, labeled=False)
@@ -73,5 +73,5 @@ def test_layouts_have_titles_of_their_own():
 
 def test_every_file_and_every_folder_has_a_layout(tmp_path):
     (tmp_path / "notes.bin").write_bytes(b"x")
-    assert layout_of(tmp_path / "notes.bin") == "image"
-    assert layout_of(tmp_path) == "plain"
+    assert recognize_layout(tmp_path / "notes.bin") == "image"
+    assert recognize_layout(tmp_path) == "plain"

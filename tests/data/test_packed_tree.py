@@ -1,4 +1,4 @@
-"""Corrupted copies of tars and tables, read as a whole tree: the images, labels and ids of the source."""
+"""Trees of corrupted tars and tables have the images, labels and ids of their source."""
 
 import io
 import pickle
@@ -32,8 +32,8 @@ CELLS = {"corruptions": ["fog", "contrast"], "severities": [1, 3]}
 CLASSES = Classes(tiny.NAMES)
 
 
-def picture(number, side=24):
-    """Noise that is mostly of one of three colours, of the size that the tiny model takes."""
+def make_picture(number, side=24):
+    """Return noise that is mostly of one of three colors, in the tiny model's size."""
     pixels = np.random.default_rng(number).normal(110, 40, (side, side, 3))
     pixels[..., number % 3] += 6
     return np.clip(pixels, 0, 255).astype(np.uint8)
@@ -46,11 +46,11 @@ def encode(pixels, suffix="png"):
 
 
 def write_tars(folder, suffix="png", count=12):
-    """Two tars of labeled samples; of 2.tar, which comes first, the names do not sort before 10.tar."""
+    """Write two tars of labeled samples; 2.tar comes first but sorts after 10.tar as text."""
     for tar, numbers in (("2.tar", range(count // 2)), ("10.tar", range(count // 2, count))):
         members = []
         for number in numbers:
-            members.append((f"{number:02}.{suffix}", encode(picture(number), suffix)))
+            members.append((f"{number:02}.{suffix}", encode(make_picture(number), suffix)))
             members.append((f"{number:02}.cls", str(number % 3).encode()))
         write_tar(folder / tar, members)
     return folder
@@ -61,7 +61,7 @@ def copy(source, target, **options):
     return target
 
 
-def ids(data):
+def list_ids(data):
     return [sample.id for sample in data.samples]
 
 
@@ -81,13 +81,13 @@ def test_a_copy_of_tars_is_opened_as_the_tars(tars):
         Cell(name, level) for name in ("fog", "contrast") for level in (1, 3)
     )
     assert (data.missing, data.clean_without_twin) == ({}, 0)
-    there = pickle.loads(pickle.dumps(data))
+    unpickled = pickle.loads(pickle.dumps(data))
     for sample in (clean.samples[0], clean.samples[-1]):
         image = clean.read(sample)
-        np.testing.assert_array_equal(there.read(sample), image)
+        np.testing.assert_array_equal(unpickled.read(sample), image)
         for cell in data.cells:
             np.testing.assert_array_equal(
-                there.read_cell(sample, cell),
+                unpickled.read_cell(sample, cell),
                 corrupt(image, cell.corruption, severity=cell.severity, key=sample.id),
             )
 
@@ -106,7 +106,7 @@ def test_a_run_on_the_copy_has_the_figures_of_a_run_on_the_source(tars, tmp_path
         path = f"records/source/{name.removesuffix('-0')}.parquet"
         assert pq.read_table(fly.path / path).equals(pq.read_table(disk.path / path)), name
     assert disk.scores == fly.scores
-    # The same command goes on, as it does for folders.
+    # The same call resumes the run.
     again = bench.run(model, data, out=tmp_path / "disk", **grid)
     assert again.scores == disk.scores
 
@@ -118,7 +118,7 @@ def test_the_ids_are_those_of_clean_tars_in_another_format(tmp_path):
     assert data.samples == clean.samples
     assert data.read_cell(data.samples[0], Cell("fog", 3)).shape == (24, 24, 3)
     alone = open_data(tmp_path / "copies", classes=CLASSES)
-    assert ids(alone)[0] == "2.tar/00.png"
+    assert list_ids(alone)[0] == "2.tar/00.png"
     assert not alone.has_clean
     assert [sample.label for sample in alone.samples] == [sample.label for sample in clean.samples]
 
@@ -132,10 +132,10 @@ def test_clean_tars_in_the_tree_or_by_a_pattern_or_one_alone(tars, tmp_path):
     ):
         assert data.has_clean
         assert len(data) == 12
-        assert (data.read(data.samples[0]) == picture(0)).all()
+        assert (data.read(data.samples[0]) == make_picture(0)).all()
     copy(tars / "clean" / "2.tar", tmp_path / "of one")
     one = open_data(tmp_path / "of one", classes=CLASSES, clean=tars / "clean" / "2.tar")
-    assert ids(one) == [f"2.tar/{number:02}.png" for number in range(6)]
+    assert list_ids(one) == [f"2.tar/{number:02}.png" for number in range(6)]
 
 
 def test_an_image_that_a_cell_lacks_is_named(tars, tmp_path):
@@ -150,7 +150,7 @@ def test_an_image_that_a_cell_lacks_is_named(tars, tmp_path):
         assert data.missing == {Cell("fog", 1): ("2.tar/03.png",)}
         assert len(data.cell_samples(Cell("fog", 1))) == 11
         gone = next(sample for sample in data.samples if sample.id == "2.tar/03.png")
-        # The first cell lacks it, so that its label is that of another one.
+        # The first cell lacks it, so its label is read from another cell.
         assert gone.label == 0
         with pytest.raises(BrokenFileError, match=r"fog-1: 2\.tar/03\.png: the cell does not"):
             data.read_cell(gone, Cell("fog", 1))
@@ -158,7 +158,7 @@ def test_an_image_that_a_cell_lacks_is_named(tars, tmp_path):
     assert narrowed.missing == {}
 
 
-def test_the_fingerprint_moves_with_a_tar_of_any_cell(tars, tmp_path, monkeypatch):
+def test_the_fingerprint_changes_with_a_tar_of_any_cell(tars, tmp_path, monkeypatch):
     root = shutil.copytree(tars / "copies", tmp_path / "copies")
     shutil.copytree(tars / "clean", root / "clean")
     first = open_data(root, classes=CLASSES).fingerprint()
@@ -167,7 +167,9 @@ def test_the_fingerprint_moves_with_a_tar_of_any_cell(tars, tmp_path, monkeypatc
         monkeypatch.setattr(cells, "FINGERPRINT_BYTES", limit)
         seen = {open_data(root, classes=CLASSES).fingerprint()}
         for cell in ("fog/3", "clean"):
-            write_tar(root / cell / "10.tar", [("06.png", encode(picture(99))), ("06.cls", b"0")])
+            write_tar(
+                root / cell / "10.tar", [("06.png", encode(make_picture(99))), ("06.cls", b"0")]
+            )
             seen.add(open_data(root, classes=CLASSES).fingerprint())
         assert len(seen) == 3
         shutil.copy(tars / "copies" / "fog" / "3" / "10.tar", root / "fog" / "3")
@@ -186,7 +188,7 @@ def test_errors_name_the_cell(tars, tmp_path):
         open_data(root, classes=CLASSES)
     with pytest.raises(LabelError, match=r"^contrast-1: .*no sample has a member \.txt"):
         open_data(tars / "copies", classes=CLASSES, label_key="txt")
-    write_tar(tmp_path / "others" / "a.tar", [("a.png", encode(picture(0)))])
+    write_tar(tmp_path / "others" / "a.tar", [("a.png", encode(make_picture(0)))])
     with pytest.raises(InputError, match="none of the 12 images of the tree has a clean twin"):
         open_data(tars / "copies", classes=CLASSES, clean=tmp_path / "others")
     with pytest.raises(InputError, match="holds tars, which have no splits"):
@@ -213,7 +215,7 @@ def test_corruptions_of_any_name_are_known_by_the_manifest(tmp_path):
     for number in range(2):
         folder = tmp_path / "photos" / tiny.NAMES[number]
         folder.mkdir(parents=True)
-        (folder / "a.png").write_bytes(encode(picture(number)))
+        (folder / "a.png").write_bytes(encode(make_picture(number)))
     for source, kind in (("clean", PackedTree), ("photos", CorruptedTree)):
         root = copy(tmp_path / source, tmp_path / f"{source}-c", corruptions={"invert": invert})
         data = open_data(root, classes=CLASSES)
@@ -226,7 +228,7 @@ def test_corruptions_of_any_name_are_known_by_the_manifest(tmp_path):
 def write_parquet(path, count=6):
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    images = [{"bytes": encode(picture(number)), "path": None} for number in range(count)]
+    images = [{"bytes": encode(make_picture(number)), "path": None} for number in range(count)]
     labels = [tiny.NAMES[number % 3] for number in range(count)]
     pq.write_table(pa.table({"image": pa.array(images, kind), "label": labels}), path)
     return path
@@ -269,7 +271,7 @@ def test_a_copy_of_a_saved_dataset_is_opened_as_the_dataset(tmp_path):
     assert [sample.label for sample in data.samples] == [1, 0, 1, 0, 1]
 
 
-def test_tables_of_other_numbers_of_rows_are_refused(tmp_path):
+def test_tables_with_other_row_counts_are_refused(tmp_path):
     source = write_parquet(tmp_path / "hub" / "test.parquet")
     root = copy(source.parent, tmp_path / "copies")
     write_parquet(tmp_path / "other" / "test.parquet", 5)
@@ -283,5 +285,5 @@ def test_tables_of_other_numbers_of_rows_are_refused(tmp_path):
 def test_tars_without_labels_and_of_the_clean_cell(tars):
     data = open_data(tars / "copies", classes=None, labeled=False, clean=tars / "clean")
     assert not data.is_labeled
-    assert (data.read_cell(data.samples[3], CLEAN) == picture(3)).all()
+    assert (data.read_cell(data.samples[3], CLEAN) == make_picture(3)).all()
     assert type(open_data(tars / "copies" / "fog" / "1", classes=None)) is TarData

@@ -1,1 +1,1 @@
-"""What tests of several parts stand on: small models, data and runs, and how pages are read."""
+"""Helpers shared by tests: small models, data and runs, and page readers."""

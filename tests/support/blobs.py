@@ -1,7 +1,7 @@
-"""A tiny dataset with boxes, and a real detector of it that needs no network.
+"""A tiny dataset with boxes, and a real detector for it without a network.
 
-Pictures are dark with some bright blocks, red, green or blue; the detector takes connected bright
-pixels for objects. Noise breaks it, and so does fog.
+Images are dark with bright blocks in red, green or blue; the detector finds connected bright
+pixels. Noise and fog break it.
 """
 
 import json
@@ -18,7 +18,7 @@ GRID = {"corruptions": ["gaussian_noise", "contrast"], "severities": [1, 5], "wo
 
 
 def find_blocks(images):
-    """Detections of the bright parts; the score is the share of bright pixels in the box."""
+    """Detect bright regions; the score is the share of bright pixels in the box."""
     return [_found(image) for image in images]
 
 

@@ -1,4 +1,4 @@
-"""A task of one's own in one file: how bright is an image? Models are functions from images to floats."""
+"""A custom task in one file: predict the brightness of images. Models are functions to floats."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ HEADLINES = (
 
 
 class _Recorder:
-    """Rows of one cell, by the place of the image."""
+    """Rows of one cell, by image index."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = samples
@@ -93,7 +93,7 @@ class _Recording:
 
 @final
 class Brightness(Task):
-    """Labels are grey levels; measured is how far the answers are off."""
+    """Measure the error of predicted gray levels."""
 
     kind = "brightness"
 
@@ -114,7 +114,7 @@ class Brightness(Task):
         )
 
     def begin(self, folder: RunFolder, prepared: Prepared) -> None:
-        """Nothing is needed beside the records."""
+        """Write nothing besides the records."""
 
     def measure(
         self, folder: RunFolder, models: Sequence[str], grid: Grid, *, workers, show_progress
@@ -152,7 +152,7 @@ class Brightness(Task):
         )  # fmt: skip
 
     def save_gallery(self, folder, prepared, view, cells) -> None:
-        """Pictures are not kept."""
+        """Save no images."""
 
 
 def _read(path: Path) -> dict[str, list[Any]]:
@@ -161,7 +161,7 @@ def _read(path: Path) -> dict[str, list[Any]]:
 
 
 def _columns(table: Mapping[str, list[Any]]) -> np.ndarray:
-    """``(N, 2)``: whether the image counts, and how far the answer is off."""
+    """Return ``(N, 2)``: whether the image counts, and its error."""
     counts = np.array([reason is None for reason in table["error"]])
     answers = np.array([np.nan if one is None else one for one in table["prediction"]])
     off = np.where(counts, np.abs(answers - np.array(table["target"])), 0)

@@ -1,4 +1,4 @@
-"""Pages in one browser that stays open: at any width, in light and dark, as printed, and judged by axe."""
+"""Open pages in one running browser: at any width, light, dark or printed, and checked by axe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AXE_PACKAGES = ("axe_playwright_python", "axe_core_python")
 
 
 def find_axe() -> str:
-    """Return the text of axe-core; skips the test where no package has it."""
+    """Return the source of axe-core; skips the test if it is not installed."""
     for name in AXE_PACKAGES:
         spec = importlib.util.find_spec(name)
         for place in (spec.submodule_search_locations or []) if spec else []:
@@ -30,7 +30,7 @@ def find_axe() -> str:
 
 @contextmanager
 def open_browser() -> Iterator[Any]:
-    """Open the browser of the machine; skips the test where there is none, or nothing to drive it."""
+    """Open the machine's browser; skips the test without a browser or its driver."""
     if CHROMIUM is None:
         pytest.skip(f"no browser found on the path; looked for {', '.join(NAMES)}")
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -42,7 +42,7 @@ def open_browser() -> Iterator[Any]:
 
 @dataclass
 class Opened:
-    """A page with what it said and asked for."""
+    """An open page with its console messages and requests."""
 
     page: Any
     said: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ def open_page(
 
 
 def ask_axe(page: Any, axe: str) -> list[str]:
-    """Return what axe finds wrong in a page: the rule, and where it is broken first."""
+    """Return the rules that axe finds violated, each with the first place."""
     page.evaluate(axe)
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found["violations"]]

@@ -1,4 +1,4 @@
-"""Opening a page in a real browser, and reading what it said and asked for."""
+"""Open a page in a real browser, and read its console messages and requests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Visit:
 
 
 def visit(page: Path, work: Path, *, width: int = 1280) -> Visit:
-    """Open a page from disk, and return what it said, asked for, and became."""
+    """Open a page from disk, and return its messages, its requests and the final document."""
     work.mkdir()
     log = work / "net.json"
     assert CHROMIUM is not None
@@ -64,7 +64,7 @@ def visit(page: Path, work: Path, *, width: int = 1280) -> Visit:
 
 
 def _requests(log: Path) -> list[str]:
-    """Return what the page asked for; what the browser asks for itself has no origin."""
+    """Return the requests of the page; those of the browser itself have no origin."""
     events = json.loads(log.read_text(encoding="utf-8"))["events"]
     starts = [event["params"] for event in events if "initiator" in event.get("params", {})]
     return [
@@ -75,11 +75,11 @@ def _requests(log: Path) -> list[str]:
 
 
 def on_a_phone(page: Path, script: str, work: Path) -> dict[str, Any]:
-    """Run a script in a page that is 360 pixels wide, and return what it puts into its title."""
+    """Run a script in a page 360 pixels wide, and return the title that it sets."""
     text = page.read_text(encoding="utf-8")
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
     inner = text.replace("</body>", f"<script>{script}</script></body>")
-    # A window has a smallest width; a frame has not.
+    # Windows have a minimum width, frames do not.
     outer = work / "phone.html"
     outer.write_text(
         '<!doctype html><title></title><iframe style="border:0;width:360px;height:800px" '

@@ -1,4 +1,4 @@
-"""Images of one colour, whose mean is a vector that is known by hand; and what holds them."""
+"""Images of one color, whose mean is a known vector, and the files that hold them."""
 
 import io
 import json
@@ -15,7 +15,7 @@ PLAIN = Preprocess((8, 8), 8, mean=(0, 0, 0), std=(1, 1, 1))
 
 
 def means(inputs):
-    """The mean of each channel, in 0..1."""
+    """Return the mean of each channel, in 0..1."""
     return inputs.mean(axis=(2, 3))
 
 
@@ -41,7 +41,7 @@ def png(colour, size=(9, 12)):
 
 
 def write_folder(folder, rows):
-    """One image for each colour, called so that the order of the names is that of the rows."""
+    """Write one image per color, named in the order of the rows."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, colour in enumerate(rows):
         (folder / f"{number:03}.png").write_bytes(png(colour))
@@ -59,7 +59,7 @@ def write_tar(path, members):
 
 
 def write_saved_dataset(folder, rows, *, captions=None, labels=None, files=2):
-    """What ``Dataset.save_to_disk`` writes: Arrow streams, ``state.json``, ``dataset_info.json``."""
+    """Write the files of ``Dataset.save_to_disk``: Arrow streams, ``state.json``, ``dataset_info.json``."""
     folder.mkdir(parents=True)
     features = {"image": {"_type": "Image"}}
     if captions:
@@ -86,7 +86,7 @@ def write_saved_dataset(folder, rows, *, captions=None, labels=None, files=2):
 
 
 def contents(folder):
-    """All files of the shards, by name."""
+    """Return all files of the shards, by name."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))

@@ -1,15 +1,15 @@
-"""The command line, called in this process."""
+"""Call the command line in this process."""
 
 from shiftproof import cli
 
 
 def run(*words):
-    """Run a command and return its exit code; words that are no texts become some."""
+    """Run a command and return its exit code; other words are converted to texts."""
     return cli.run([str(word) for word in words])
 
 
 def run_and_read(capsys, *words):
-    """Run a command and return its exit code, and what it told on both streams."""
+    """Run a command and return its exit code and the text of both streams."""
     code = run(*words)
     told = capsys.readouterr()
     return code, told.out + told.err

@@ -1,4 +1,4 @@
-"""The contrastive losses as their papers write them, anchor by anchor, in float64 and numpy."""
+"""The contrastive losses by the formulas of their papers, anchor by anchor, in float64 numpy."""
 
 import numpy as np
 

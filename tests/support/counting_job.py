@@ -1,4 +1,4 @@
-"""A job whose parts are known, which dies or waits where a test wants it to."""
+"""A job with known parts that a test can kill or pause."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from shiftproof.shards import Job, run_shards
 
 
 def squares(context, shard):
-    """Numbers and a text; ``context["die"]`` names a file to leave when this worker is killed."""
+    """Return numbers and a text; ``context["die"]`` is a file to write when this worker is killed."""
     if context.get("die") and shard == 3 and not Path(context["die"]).exists():
         Path(context["die"]).touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -28,13 +28,13 @@ def squares(context, shard):
 
 
 def name_process(context, shard):
-    """The process that makes the part."""
+    """Return the process that makes the part."""
     time.sleep(0.05)
     return {"process": np.array(os.getpid())}
 
 
 def list_processes(folder, shards, backend):
-    """The processes that made the parts of a job."""
+    """Return the processes that made the parts of a job."""
     parts = run_shards(Job("processes", name_process, None, shards, {}), folder, backend)
     return {int(part["process"]) for part in parts.each()}
 
@@ -51,14 +51,14 @@ def joined(parts):
 
 
 def contents(folder):
-    # A worker that was killed may leave a file that it had begun.
+    # A killed worker may leave an unfinished file.
     files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     return {file.name: file.read_bytes() for file in files}
 
 
 @contextlib.contextmanager
 def driver_with_parts(folder, backend, count, patience=240):
-    """Start a driver of the job, and give it when so many parts are there; it is killed in the end."""
+    """Start a driver of the job, and yield it once so many parts exist; it is killed at the end."""
     script = f"""
         from pathlib import Path
         from support.counting_job import counting

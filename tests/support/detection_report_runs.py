@@ -1,4 +1,4 @@
-"""Simulated runs of detectors, written as a benchmark writes them, from figures that are set by hand."""
+"""Simulated detector runs in the benchmark's format, from hand-set figures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 120, 80
 
 
 def p_of(model: int, corruption: int, severity: int) -> float:
-    """P falls by 4 points a severity; every further model is 3 points better, on clean worse by 2."""
+    """Return P: it falls by 4 points per severity; each further model is 3 better, on clean 2 worse."""
     if severity == 0:
         return 0.5 - 0.02 * model
     return round(0.42 - 0.04 * severity - 0.01 * (corruption % 4) + 0.03 * model, 6)
@@ -272,7 +272,7 @@ def write_detector_run(
 
 
 def things(names: Sequence[str]) -> list[dict[str, Any]]:
-    """Four objects: found or lost, found or lost, never found, and one that does not count."""
+    """Return four objects: two found or lost, one never found, and one that does not count."""
     return [
         {"name": names[0], "box": [10, 10, 30, 40], "counts": True},
         {"name": names[1], "box": [60, 20, 20, 30], "counts": True},
@@ -282,9 +282,9 @@ def things(names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def found_at(severity: int, model: int, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Clean both objects; from severity 3 on one is lost, at 5 both; one box on no object always.
+    """Return the detections: both objects when clean, one from severity 3, none at 5; always one false box.
 
-    The second model keeps both throughout; it alone has a box on the object that does not count.
+    The second model finds both at all severities; it alone has a box on the object that does not count.
     """
 
     def box(name: str, score: float, place: list[float], thing: int | None) -> dict[str, Any]:
@@ -308,7 +308,7 @@ def _cells(content: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 def _picture(folder: Path, severity: int) -> str:
-    """The same file for all cells of a severity keeps the tests fast."""
+    """Return one file for all cells of a severity, which keeps the tests fast."""
     path = folder / "gallery" / f"{severity}.jpg"
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)

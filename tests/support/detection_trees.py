@@ -1,4 +1,4 @@
-"""Small trees in the published layouts, written by hand: two photographs, a few boxes."""
+"""Small hand-written trees in the published layouts: two photographs, a few boxes."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def photograph(path: Path, seed: int = 0, size: tuple[int, int] = SIZE) -> Path:
 
 
 def coco_tree(root: Path, **more) -> dict:
-    """Write images in val2017, their JSON in annotations; ids are sparse, the last has no box."""
+    """Write images in val2017 and their JSON in annotations; ids are sparse, the last image has no box."""
     for place, name in enumerate(("9.jpg", "sub/12.jpg", "30.png")):
         photograph(root / "val2017" / name, place)
     value = {
@@ -101,7 +101,7 @@ CITYSCAPES_JSON = {
 
 
 def cityscapes_tree(root: Path) -> Path:
-    """Write one image of split val, its polygons and its map of labels."""
+    """Write one image of the split val, its polygons and its label map."""
     stem = "ulm_000000_000019"
     photograph(root / "leftImg8bit" / "val" / "ulm" / f"{stem}_leftImg8bit.png")
     folder = root / "gtFine" / "val" / "ulm"
@@ -111,7 +111,7 @@ def cityscapes_tree(root: Path) -> Path:
 
 
 def yolo_tree(root: Path, names: str = "[car, dog]", extra: str = "") -> Path:
-    """Write images of split val, labels of two of three, a list, and data.yaml; return that."""
+    """Write images of the split val, labels of two of three, a list, and data.yaml; return its path."""
     for place, name in enumerate(("a.jpg", "b.jpg", "c.jpg")):
         photograph(root / "images" / "val" / name, place)
     labels = root / "labels" / "val"

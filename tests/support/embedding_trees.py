@@ -1,4 +1,4 @@
-"""Embeddings in the layouts that other tools write."""
+"""Write embeddings in the layouts of other tools."""
 
 import io
 import zipfile
@@ -14,7 +14,7 @@ def unit_rows(count, width=16, seed=0, dtype=np.float16):
 
 
 def clip_retrieval(folder, shards, *, keys=True):
-    """What clip-retrieval's `clip inference` writes."""
+    """Write the files of clip-retrieval's `clip inference`."""
     (folder / "img_emb").mkdir(parents=True)
     (folder / "text_emb").mkdir()
     (folder / "metadata").mkdir()
@@ -33,7 +33,7 @@ def uid(shard, row):
 
 
 def datacomp(folder, shards):
-    """What DataComp ships: uncompressed .npz with two encoders' rows, and uids."""
+    """Write the files of DataComp: uncompressed .npz with the rows of two encoders, and uids."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, rows in enumerate(shards):
         stem = folder / f"{number:08x}"
@@ -44,7 +44,7 @@ def datacomp(folder, shards):
 
 
 def pickled_npy():
-    """The bytes of an .npy that holds Python objects."""
+    """Return the bytes of an .npy that holds Python objects."""
     target = io.BytesIO()
     np.save(target, np.array([[{}]], dtype=object), allow_pickle=True)
     return target.getvalue()

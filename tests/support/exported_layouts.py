@@ -1,4 +1,4 @@
-"""Datasets as annotation tools export them, small and each split of one grey."""
+"""Small datasets in the layouts of annotation tools; each split has its own gray."""
 
 import json
 
@@ -13,7 +13,7 @@ LEVEL = {"train": 40, "val": 120, "valid": 120, "test": 200}
 
 
 def picture(path, level, size=(48, 40)):
-    """Write a picture of one grey, by which a split is known."""
+    """Write an image of one gray, which identifies its split."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (level, level, level)).save(path, "PNG" if not path.suffix else None)
     return path

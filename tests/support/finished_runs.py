@@ -1,4 +1,4 @@
-"""A small finished run of each kind, made by the functions that users call."""
+"""A small finished run of each kind, made by the public functions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run_probe(out: Path) -> None:
 
 
 def draw_rows(count: int, seed: int) -> np.ndarray:
-    """Float16 rows of length 1, 8 wide."""
+    """Return float16 rows of length 1 with 8 columns."""
     rows = np.random.default_rng(seed).normal(size=(count, 8))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
 

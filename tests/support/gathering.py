@@ -39,7 +39,7 @@ def loss_and_gradients(case, part=slice(None), *, gather=False, tile=None):
 
 
 def far_gradients(part=slice(None), *, gather=False, dtype=torch.float64, tile=None):
-    """Gradients of the euclidean loss of vectors around 1,000."""
+    """Return the gradients of the euclidean loss of vectors around 1,000."""
     u, v = (torch.tensor(view[part] + 1000).float().to(dtype).requires_grad_() for view in views())
     loss = info_nce(u, v, temperature=1.0, space="euclidean", gather=gather, tile=tile)
     return torch.cat(torch.autograd.grad(loss, [u, v]), 1)
@@ -56,7 +56,7 @@ if __name__ == "__main__":
         for tile in (None, 2):
             part = slice(rank * size, (rank + 1) * size)
             results = loss_and_gradients(case, part, gather=True, tile=tile)
-            # What DistributedDataParallel does with gradients.
+            # As DistributedDataParallel averages gradients.
             for value in results:
                 dist.all_reduce(value)
                 value /= world

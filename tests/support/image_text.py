@@ -33,7 +33,7 @@ WORDS = [
 
 
 def photographs(count=3, side=(41, 57), seed=0):
-    """(count, H, W, 3) uint8, smooth with a texture."""
+    """Return (count, H, W, 3) uint8, smooth with a texture."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 6, 8, 3)).astype(np.uint8)
     grown = coarse.repeat(side[0] // 6 + 1, axis=1).repeat(side[1] // 8 + 1, axis=2)
@@ -42,7 +42,7 @@ def photographs(count=3, side=(41, 57), seed=0):
 
 
 def write_open_clip(folder: Path, *, bias=False) -> Path:
-    """A folder that OpenCLIP opens by ``local-dir:``."""
+    """Write a folder that OpenCLIP opens by ``local-dir:``."""
     import open_clip
 
     model_cfg = {
@@ -96,7 +96,7 @@ _TOWER = {
 
 
 def _seeded(build):
-    """A network of random weights, large enough that its answers differ."""
+    """Return a network with random weights, large enough for its outputs to differ."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         model = build()
@@ -107,7 +107,7 @@ def _seeded(build):
 
 
 def write_clip(folder: Path) -> Path:
-    """A folder with a CLIP model of transformers, its image processor and a tokenizer."""
+    """Write a folder with a CLIP model of transformers, its image processor and a tokenizer."""
     import transformers
 
     text = {**_TOWER, "vocab_size": len(WORDS), "max_position_embeddings": 16,
@@ -123,7 +123,7 @@ def write_clip(folder: Path) -> Path:
 
 
 def write_siglip(folder: Path) -> Path:
-    """A folder with a SigLIP model of transformers, its image processor and a tokenizer."""
+    """Write a folder with a SigLIP model of transformers, its image processor and tokenizer."""
     import transformers
 
     text = {**_TOWER, "vocab_size": len(WORDS), "max_position_embeddings": 64,
@@ -140,7 +140,7 @@ def write_siglip(folder: Path) -> Path:
 
 
 def write_vit(folder: Path, names=("cat", "dog", "horse"), **processor) -> Path:
-    """A folder with a classifier of transformers and its image processor."""
+    """Write a folder with a classifier of transformers and its image processor."""
     import transformers
 
     config = transformers.ViTConfig(
@@ -163,12 +163,12 @@ def write_all(folder: Path) -> None:
 
 
 def write_owl(folder: Path) -> Path:
-    """A folder with an OWL-ViT, its image processor and a tokenizer."""
+    """Write a folder with an OWL-ViT, its image processor and a tokenizer."""
     return _write_owl(folder, "OwlViT")
 
 
 def write_owl_v2(folder: Path) -> Path:
-    """A folder with an OWLv2, its image processor and a tokenizer."""
+    """Write a folder with an OWLv2, its image processor and a tokenizer."""
     return _write_owl(folder, "Owlv2")
 
 
@@ -188,7 +188,7 @@ def _write_owl(folder: Path, kind: str) -> Path:
 
 
 def write_grounding(folder: Path) -> Path:
-    """A folder with a Grounding DINO, its image processor and a tokenizer with BERT's own tokens."""
+    """Write a folder with a Grounding DINO, its image processor and a tokenizer with BERT's tokens."""
     import tokenizers
     import transformers
 
@@ -224,7 +224,7 @@ def write_grounding(folder: Path) -> Path:
 
 
 def write_omdet(folder: Path) -> Path:
-    """A folder with an OmDet-Turbo of transformers, its image processor and a tokenizer."""
+    """Write a folder with an OmDet-Turbo of transformers, its image processor and tokenizer."""
     import transformers
 
     text = transformers.CLIPTextConfig(

@@ -1,6 +1,6 @@
-"""Run commands that die at their k-th change of the disk, and see whether they go on as if nothing was.
+"""Kill commands at their k-th change of the disk, and check that they resume as if never killed.
 
-A process of its own, which imports everything once: each command runs in a fork of it. Reads lines
+A separate process that imports everything once and forks for each command. Reads lines
 ``VERB LIMIT`` from standard input, and answers each with a line of JSON.
 """
 
@@ -47,7 +47,7 @@ WORKERS = 0
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate", "os.chmod"}
 
 
-# ---------------------------------------------------------------- what is run
+# ---------------------------------------------------------------- commands
 
 
 def photos(root):
@@ -96,7 +96,7 @@ def classification(root):
 
 
 def extended(root):
-    """A run, and the same with one more of everything."""
+    """Start a run, then extend it by one more of everything."""
     data = tiny.write_photos(root / "photos", per_class=1)
     grid = {"corruptions": ["contrast"], "severities": [1], "workers": WORKERS}
     models = {"one": tiny.make_model(), "two": tiny.make_model()}
@@ -299,7 +299,7 @@ VERBS = {
 
 
 def watch(out, kill_at):
-    """Die before the change of that number in a folder; return a function that gives their number."""
+    """Die before the given change in a folder; return a function that counts the changes."""
     count = 0
 
     def hook(event, arguments):
@@ -322,7 +322,7 @@ def watch(out, kill_at):
 
 
 def run_once(work, out, *, kill_at=0):
-    """Run it in a fork; return its exit code, the changes it made, and what it printed."""
+    """Run a command in a fork; return its exit code, its number of changes, and its output."""
     told = out.with_name("told")
     child = os.fork()
     if child == 0:
@@ -346,7 +346,7 @@ def run_once(work, out, *, kill_at=0):
 
 
 def contents(folder):
-    """What is in every file, and which folders there are."""
+    """Return the content of every file, and the folders."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -354,7 +354,7 @@ def contents(folder):
 
 
 def without_provenance(files):
-    """What a command wrote, without the lines that say with how many processes and by which words."""
+    """Return the output of a command without its number of processes and its command line."""
     kept = {}
     for name, content in files.items():
         lines = [] if content is None else content.splitlines()
@@ -375,12 +375,12 @@ def differing(there, expected):
 
 
 def interrupted(work, out, expected, kills):
-    """Say what is wrong after a run that was killed at these changes, one after the other; or None."""
+    """Kill a run at these changes in turn; return what is wrong after it, or None."""
     shutil.rmtree(out, ignore_errors=True)
     for kill_at in kills:
         code, told = run_once(work, out, kill_at=kill_at)
         if code == 0:
-            break  # what was left had fewer changes
+            break  # fewer changes were left
         if code != KILLED:
             return f"killed at {kills}: ended with {code}: {told[-2000:]}"
     code, told = run_once(work, out)
@@ -391,7 +391,7 @@ def interrupted(work, out, expected, kills):
 
 
 def spread(events, limit):
-    """So many numbers of events, from the first to the last one, and those around the beginning."""
+    """Return evenly spaced event numbers from first to last, and those near the beginning."""
     if events <= limit:
         return list(range(1, events + 1))
     first = list(range(1, min(4, limit) + 1))
@@ -400,18 +400,18 @@ def spread(events, limit):
 
 
 def check(name, root, limit):
-    """Kill a verb at so many of its changes, 0 for each of them, and return what was wrong."""
+    """Kill a verb at so many of its changes (0: at each), and return what was wrong."""
     root.mkdir()
     work, out = VERBS[name](root), root / "out"
     with (root / "warm").open("w") as told, contextlib.redirect_stdout(told):
-        # Here, so that no fork has to import and compile anew.
+        # Before the forks, so that none has to import and compile again.
         work(root / "first")
     code, told = run_once(work, out)
     if code != 0:
         return {"events": 0, "kills": 0, "faults": [f"undisturbed it ended with {code}: {told}"]}
     expected = contents(out)
     events = int((root / "told.count").read_text())
-    # What it does again where all is done must change nothing either.
+    # Repeating a finished command must change nothing either.
     kills = [[at] for at in spread(events, limit or events)]
     if not limit:
         kills += [[at, 1 + at // 2] for at in range(1, events + 1)]
@@ -423,11 +423,11 @@ def check(name, root, limit):
 
 
 def prepare():
-    """Make what runs twice the same to the byte, and quick."""
+    """Make repeated runs fast and identical to the byte."""
     import torch
 
     torch.set_num_threads(1)
-    # A kill leaves the machine running, and with it what has not reached the disk.
+    # After a kill the machine still runs, so data that are not on the disk yet survive.
     os.fsync = lambda _: None
     now = datetime.datetime(2025, 1, 1, tzinfo=datetime.timezone.utc)
     frozen = types.SimpleNamespace(now=lambda zone: now)
@@ -444,7 +444,7 @@ def prepare():
 def main():
     prepare()
     root = Path(sys.argv[1])
-    # What is opened later than in the first run would be no part of the others.
+    # Files opened later than in the first run would be missing in the others.
     answer = functools.partial(print, flush=True, file=os.fdopen(os.dup(1), "w"))
     for line in sys.stdin:
         name, _, limit = line.strip().rpartition(" ")

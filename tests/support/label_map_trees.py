@@ -1,4 +1,4 @@
-"""Small datasets with label maps: a sky over grass with a ball, in the layouts of published data."""
+"""Small datasets with label maps in published layouts: a sky over grass with a ball."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLORS = np.array([(150, 190, 230), (90, 120, 60), (220, 60, 40)], np.float32)
 
 
 def scene(number: int, size: tuple[int, int] = (24, 36)) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image and its label map, of which the line between sky and grass is void (255)."""
+    """Return an image and its label map; the line between sky and grass is void (255)."""
     height, width = size
     labels = np.zeros(size, np.uint8)
     labels[height // 2 :] = 1
@@ -50,7 +50,7 @@ def write_names(path: Path) -> Path:
 
 
 def nearest_color(images):
-    """A segmenter by hand: minus the squared distance to each class's color."""
+    """Return logits: minus the squared distance to the color of each class."""
     return [
         -((image[None].astype(np.float32) - COLORS[:, None, None]) ** 2).sum(-1) for image in images
     ]

@@ -1,4 +1,4 @@
-"""An adapter whose answers hang on every pixel it has seen since its reset, in their order."""
+"""An adapter whose answers depend on all pixels since its reset, and their order."""
 
 from contextlib import contextmanager
 
@@ -9,7 +9,7 @@ from shiftproof.adapt.adapter import Event
 
 
 class Learner(Adapter):
-    """Adds a running memory of mean colours to the wrapped model's logits; keeps a diary."""
+    """Adds a running mean of colors to the wrapped model's logits, and logs its calls."""
 
     def __init__(self, classifier):
         self._classifier = classifier
@@ -66,7 +66,7 @@ class Learner(Adapter):
         return iter(())
 
     def state(self):
-        import torch  # here, as worker processes import this file in which none is needed
+        import torch  # not above, as worker processes import this file and need no torch
 
         return {"memory": torch.tensor(self.memory), "batches": torch.tensor(self.batches)}
 

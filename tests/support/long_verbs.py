@@ -1,4 +1,4 @@
-"""Every verb that works in parts, small, as a function of photographs, output folder and backend."""
+"""Every verb that works in parts, as a small function of photographs, output folder and backend."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def measure_test_sets(photos, out, backend):
 
 
 def levels(batch):
-    """Six classes by the mean brightness of the left half."""
+    """Return logits of six classes by the mean brightness of the left half."""
     level = batch[:, :, :, : batch.shape[3] // 2].mean(axis=(1, 2, 3))
     return (-((level[:, None] - np.linspace(-1.5, 1.5, 6)) ** 2)).astype(np.float32)
 

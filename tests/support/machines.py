@@ -1,4 +1,4 @@
-"""A cluster whose machines are all here, and a job that waits for machines to come and go."""
+"""A cluster of local machines, and a job that waits for machines to join and leave."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,7 @@ PATIENCE = 240.0
 """Seconds; a machine with much to do may need minutes to start another one's processes."""
 
 PATIENT = {
-    # One that is gone refuses to answer: it is given up after three seconds. One that has much to do
+    # A machine that is gone refuses connections: it is given up after three seconds. A busy machine
     # answers late, for which it has 10 seconds each time: it is never given up.
     "health_check_period_ms": 100,
     "health_check_failure_threshold": 30,
@@ -21,7 +21,7 @@ def start_cluster(of_each, attempts=3):
     try:
         return _start_both(of_each)
     except Exception:
-        # Ray gives a machine 30 seconds; what did not start in time ends with this process.
+        # Ray gives a machine 30 seconds; late starters end with this process.
         if attempts == 1:
             raise
         return start_cluster(of_each, attempts - 1)
@@ -37,7 +37,7 @@ def _start_both(of_each):
 
 
 def add_machine(cluster, of_each):
-    """Start another one, and wait until the others know it."""
+    """Start another machine, and wait until the others know it."""
     # Ray's own waiting ends after 30 seconds.
     node = cluster.add_node(wait=False, **of_each)
     cluster.wait_for_nodes(timeout=PATIENCE)
@@ -52,7 +52,7 @@ def wait_for(path, patience=PATIENCE):
 
 
 def need_another_machine(context, shard):
-    """A part that machines known at the start make only when another has joined, and was lost."""
+    """Make a part on an initial machine only after another machine has joined and was lost."""
     import ray
 
     here = ray.get_runtime_context().get_node_id()

@@ -1,4 +1,4 @@
-"""A run of each kind that stands on a mixed page, made without a model."""
+"""A run of each kind that a mixed page can show, made without a model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from support.simulated_runs import answers, draw_tables, write_run
 
 
 def write_classifiers(folder: Path, count: int = 120) -> list[Path]:
-    """Two alike runs over the same images: a model with an adapter, and another model."""
+    """Write two runs with the same settings and images: a model with an adapter, and another model."""
     tables = draw_tables(count, hope=0.04)
     other = draw_tables(count, seed=3)
     return [write_run(folder / "one", tables), write_run(folder / "two", {"source": other["BN"]})]
 
 
 def write_evaluation(folder: Path, name: str = "sketch", count: int = 20) -> Path:
-    """An evaluation of one model on one test set, without an audit; its images are rows of ours."""
+    """Write an evaluation of one model on one test set, without an audit."""
     run = RunFolder.create(folder, "evaluation", {"models": {}, "data": {}}, {})
     files.make_folder(folder / "records" / "net")
     record = answers(count, 1, np.random.default_rng(0))
@@ -45,7 +45,7 @@ def write_evaluation(folder: Path, name: str = "sketch", count: int = 20) -> Pat
 
 
 def write_all(folder: Path) -> list[Path]:
-    """Classifiers, a detector, an audit, and an evaluation of one of its test sets."""
+    """Write classifiers, a detector, an audit, and an evaluation of one of its test sets."""
     run_audit(folder / "audit")
     run_detector(folder, folder / "detector")
     return [

@@ -1,4 +1,4 @@
-"""Small classifiers by what they normalize with, for the methods that learn from a stream."""
+"""Small classifiers with each kind of norm layer, for methods that learn from a stream."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Small ONNX graphs with batch norm, written by hand or by torch's exporters, and run by ONNX Runtime."""
+"""Small ONNX graphs with batch norm, from hand or torch's exporters, run by ONNX Runtime."""
 
 import warnings
 
@@ -19,13 +19,13 @@ def run(path, inputs, name="image"):
 
 
 def stored(module=None):
-    """The weights of ``convolutional``, by the names of its layers."""
+    """Return the weights of ``convolutional``, by layer name."""
     module = convolutional() if module is None else module
     return {name: value.numpy() for name, value in module.state_dict().items()}
 
 
 def build(opset=17, batch="n", constants=False, kind=TensorProto.FLOAT, weights=None, relu="Relu"):
-    """The network ``convolutional`` as a graph: Conv, norm, Relu, Conv, norm, Relu, pool, Gemm."""
+    """Build the network ``convolutional`` as a graph: Conv, norm, Relu, Conv, norm, Relu, pool, Gemm."""
     weights = stored() if weights is None else weights
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     kept = {

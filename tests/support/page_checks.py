@@ -1,4 +1,4 @@
-"""What the pages of all kinds of runs are checked for in the same way."""
+"""Checks common to the pages of all kinds of runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def page_of(run: Path | list[Path], out: Path | None = None) -> Node:
 
 
 def check_that_nothing_runs_or_is_asked_for(page: Node) -> None:
-    """No handlers, no style attributes, and pictures that lie in the page itself."""
+    """Check for no handlers, no style attributes, and only embedded images."""
     for node in page.walk():
         for name, value in node.attributes.items():
             assert not name.startswith("on")
@@ -29,7 +29,7 @@ def check_that_nothing_runs_or_is_asked_for(page: Node) -> None:
 
 
 def put(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    """Return a function that sets the place ``path`` (``models.0.name``) of a nested value."""
+    """Return a function that sets ``path`` (``models.0.name``) in a nested value."""
     *way, last = path.split(".")
 
     def change(content: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ def put(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def check_that_scores_are_refused(run: Path, content: dict[str, Any], message: str) -> None:
-    """One line that names the file and the place, and no page."""
+    """Check for one line that names the file and the path in it, and no page."""
     (run / "scores.json").write_text(json.dumps(content))
     with pytest.raises(BrokenFileError, match=message) as caught:
         write_report(run)

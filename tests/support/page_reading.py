@@ -1,4 +1,4 @@
-"""A small tree of a page, read by the standard library's parser: what a browser would see."""
+"""A small tree of a page, parsed by the standard library."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Node:
         return found[0]
 
     def inside(self, tag: str) -> list[Node]:
-        """The children of that name, not their children."""
+        """Return the direct children of that name."""
         return [child for child in self.children if isinstance(child, Node) and child.tag == tag]
 
     def by_id(self, name: str) -> Node:
@@ -45,7 +45,7 @@ class Node:
 
     @property
     def text(self) -> str:
-        """What is read: with white space folded, without what stands inside drawings."""
+        """Return the visible text, with white space folded and without the text of drawings."""
         return " ".join(self.everything.split())
 
     @property
@@ -83,7 +83,7 @@ class _Reader(HTMLParser):
 
 
 def parse(page: str) -> Node:
-    """Read a page; elements that are not closed in order fail."""
+    """Parse a page; fails on elements that are not closed in order."""
     reader = _Reader()
     reader.feed(page)
     reader.close()

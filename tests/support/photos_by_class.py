@@ -1,4 +1,4 @@
-"""A folder of pictures with a folder for each class: dark cats, bright dogs."""
+"""Class folders of images: dark cats, bright dogs."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def write_photos_by_class(folder: Path, count: int = 6) -> None:
-    """Write ``count`` pictures of each class, of 48 by 40 pixels."""
+    """Write ``count`` images of each class, 48 by 40 pixels."""
     noise = np.random.default_rng(0)
     for name, color in {"cat": 60, "dog": 160}.items():
         (folder / name).mkdir(parents=True)

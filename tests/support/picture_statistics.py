@@ -1,4 +1,4 @@
-"""Statistics of corrupted pictures, by which two ways to draw them are compared."""
+"""Statistics of corrupted images, to compare two implementations."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ SLACK = np.array([0.5] * 3 + [0.2] * 2 + [0.002] * 6)
 
 
 def measure_picture(result, image):
-    """Return 11 statistics of a corrupted picture ``(H, W, 3)`` beside the one that it was."""
+    """Return 11 statistics of a corrupted image ``(H, W, 3)`` relative to the clean image."""
     values, source = result.astype(np.float32), image.astype(np.float32)
     rest = values - values.mean(axis=(0, 1))
     centred = source - source.mean(axis=(0, 1))
@@ -24,7 +24,7 @@ def measure_picture(result, image):
             fine_share,
             (rest[1:] * rest[:-1]).mean() / rest.var(),
             (rest[:, 1:] * rest[:, :-1]).mean() / rest.var(),
-            # In flat areas the last bit decides between two levels.
+            # In flat areas the last bit decides between two gray levels.
             (result >= 253).mean(),
             (result <= 2).mean(),
         ]
@@ -32,6 +32,6 @@ def measure_picture(result, image):
 
 
 def measure_distance(first, second):
-    """Return the largest distance of mean statistics ``(draws, 11)``, in standard errors; 4.5 is far."""
+    """Return the largest difference of mean statistics ``(draws, 11)``, in standard errors; 4.5 is large."""
     error = np.sqrt((first.var(axis=0) + second.var(axis=0)) / len(first)) + SLACK / 4.5
     return np.max(np.abs(first.mean(axis=0) - second.mean(axis=0)) / error)

@@ -1,4 +1,4 @@
-"""Small random sets full of what goes wrong, and pycocotools' verdict on them."""
+"""Small random sets full of edge cases, and the results of pycocotools for them."""
 
 import contextlib
 import copy
@@ -12,7 +12,7 @@ HEIGHT, WIDTH = 120, 160
 
 
 def pycocotools(truth, detections, kind="bbox"):
-    """The evaluation, run: ``stats`` has the twelve numbers, -1 where there is nothing to find."""
+    """Run the evaluation: ``stats`` has the twelve numbers, -1 without objects."""
     truth, detections = copy.deepcopy(truth), copy.deepcopy(detections)
     with contextlib.redirect_stdout(io.StringIO()):
         objects = COCO()
@@ -32,7 +32,7 @@ def pycocotools(truth, detections, kind="bbox"):
 
 
 def random_set(seed, *, ties=True):
-    """Sparse ids, images and categories without anything, crowds, areas on the bounds, overlaps on
+    """Return a set with sparse ids, empty images and categories, crowds, areas on the bounds, overlaps on
     the thresholds, more than 100 detections of one image and class, and, if asked for, equal scores.
     """
     random = np.random.default_rng(seed)
@@ -42,7 +42,7 @@ def random_set(seed, *, ties=True):
     for image in images:
         boxes = []
         for _ in range(random.integers(0, 10)):
-            # Whole numbers of few values: many overlaps are exactly 0.5, 0.75, 0.8 or 1.
+            # A few whole numbers, so that many overlaps are exactly 0.5, 0.75, 0.8 or 1.
             width, height = random.choice([8, 10, 16, 20, 32, 40, 96], 2).tolist()
             boxes.append([*random.integers(0, 40, 2).tolist(), width, height])
             annotations.append(
@@ -82,7 +82,7 @@ def random_set(seed, *, ties=True):
 
 
 def resampled(truth, detections, weights):
-    """The dataset in which the images, by rising id, occur so often: copies have ids in a row."""
+    """Return the dataset with each image, by rising id, repeated so often; copies have consecutive ids."""
     ids = sorted(image["id"] for image in truth["images"])
     copies = [
         identity for identity, weight in zip(ids, weights, strict=True) for _ in range(weight)

@@ -1,4 +1,4 @@
-"""Synthetic run folders, written as a benchmark writes them, from made-up predictions."""
+"""Synthetic run folders in the benchmark's format, from made-up predictions."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def scores(
     title: str = "EfficientNet-Lite0",
     gain: float = 0.1,
 ) -> dict[str, Any]:
-    """Believable figures: worse with severity, BN better on noise and worse on brightness."""
+    """Return plausible figures: worse with severity, BN better on noise and worse on brightness."""
     rng = np.random.default_rng(seed)
     width = 1.0 / np.sqrt(images)
     hardness = {name: 0.2 + 0.5 * rng.random() for name in corruptions}
@@ -374,7 +374,7 @@ GUESSES = {
 
 
 def with_guesses(content: dict[str, Any], *, seed: int = 0) -> dict[str, Any]:
-    """Add errors guessed without labels, off by a few points, to every corrupted cell."""
+    """Add errors estimated without labels, off by a few points, to every corrupted cell."""
     rng = np.random.default_rng(seed)
     for number, model in enumerate(content["models"]):
         names = list(GUESSES)[: 2 + (number > 0)]

@@ -1,11 +1,11 @@
-"""The files of a run as bytes, to be held against another's."""
+"""The files of a run as bytes, to compare with another run."""
 
 TOLD = ("run.json", "stability.json")
 """Files that tell when and by what command a run came about, as the manifest of vectors does."""
 
 
 def everything(folder):
-    """All files but those that tell how the run came about."""
+    """Return all files but those with the provenance of the run."""
     kept = [
         path
         for path in folder.rglob("*")

@@ -1,4 +1,4 @@
-"""Result files that another framework could have written, for data of every kind that ``score`` takes."""
+"""Result files as from another framework, for every kind of data that ``score`` takes."""
 
 import json
 
@@ -14,7 +14,7 @@ MODELS = ("ours", "theirs")
 
 
 def write_answers(photos, root):
-    """Logits of every photograph, near the true class."""
+    """Write logits for every photograph that mostly favor the true class."""
     data = open_data(photos, classes=tiny.make_model().classes)
     labels = np.array([sample.label for sample in data.samples])
     for draws, path in _each_file(root, ".npy"):
@@ -23,7 +23,7 @@ def write_answers(photos, root):
 
 
 def write_boxes(data, root, image_id):
-    """The true boxes, moved a little; one record is of an image that is not there."""
+    """Write the true boxes, slightly moved; one record is for a missing image."""
     truth = data.ground_truth()
     names = {one["id"]: one["file_name"] for one in truth["images"]}
     for draws, path in _each_file(root, ".json"):
@@ -52,7 +52,7 @@ def write_label_maps(root):
 
 
 def make(kind, photos, root):
-    """Return the data and the folders of two models' results, written once below ``root``."""
+    """Return the data and the result folders of two models, written once below ``root``."""
     there = root.exists()
     models = {name: root / name for name in MODELS}
     if kind == "answers":

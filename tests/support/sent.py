@@ -8,7 +8,7 @@ from shiftproof.shards import Ray
 
 
 class Sent(Ray):
-    """All that is sent to one goes through bytes, as to others."""
+    """A backend that pickles everything it sends, like a real cluster."""
 
     def work(self, function, context, parts, shards):
         function, context = pickle.loads(dumps((function, context)))

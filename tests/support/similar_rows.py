@@ -1,4 +1,4 @@
-"""Clustered rows, what float64 products of all pairs say about them, and the ways to search them."""
+"""Clustered rows, their similarities in float64, and the search backends."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ TECHNIQUES = ["fp32", *KINDS, *HALVES]
 
 
 def use(way, monkeypatch):
-    """Have all searches take one way; torch's device is the processor."""
+    """Make all searches use one backend; torch runs on the CPU."""
     half = Half(way, "cpu") if way in HALVES else None
     kind = way if way in KINDS else None
     monkeypatch.setattr("shiftproof.similarity.search.engines.choose_half", lambda *_: half)
@@ -28,7 +28,7 @@ def unit(rows):
 
 
 def clustered(count, seed, width=WIDTH, clusters=40, noise=0.7, outliers=0.0):
-    """Rows about common centres, off the origin as those of encoders are."""
+    """Return rows around common centers, away from the origin as encoders' rows are."""
     centres = np.random.default_rng(99).normal(size=(clusters, width))
     draws = np.random.default_rng(seed)
     rows = centres[draws.integers(0, clusters, count)] + noise * draws.normal(size=(count, width))

@@ -1,4 +1,4 @@
-"""The folder of an audit, written by hand as ``shiftproof audit`` writes it."""
+"""The folder of an audit, in the format of ``shiftproof audit``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def interval(value: float, half: float = 0.01) -> dict[str, float]:
 
 
 def bump(centre: float, rows: int) -> list[int]:
-    """Counts around a similarity: a quarter, a half, a quarter."""
+    """Return counts around a similarity: a quarter, a half, a quarter."""
     counts = [0] * BINS
     place = int(np.searchsorted(EDGES, centre, side="right")) - 1
     counts[place - 1], counts[place], counts[place + 1] = rows // 4, rows // 2, rows // 4
@@ -40,8 +40,8 @@ def certificate(**changed: Any) -> dict[str, Any]:
 def of_set(
     name: str, *, rows: int = 400, gap: float = 0.1, duplicates: float = 0.02, half: float = 0.01
 ) -> dict[str, Any]:
-    """A test set whose reference lies at 0.6."""
-    # In the middle of bins, so that rounding moves nothing.
+    """Return a test set with its reference at 0.6."""
+    # In the middle of bins, so that rounding has no effect.
     train, reference = bump(0.605 + gap, rows), bump(0.605, rows)
     return {
         "name": name,
@@ -73,7 +73,7 @@ def of_set(
 
 
 def leak(row: int, similarity: float, path: Path | None = None) -> dict[str, Any]:
-    """A test row with two training rows, whose image is the same file where there is one."""
+    """Return a test row with two training rows; the first shares the file of its image."""
     where = None if path is None else str(path)
     return {
         "row": row, "key": f"test/{row}.png", "path": where, "label": "boot",
@@ -118,7 +118,7 @@ def scores(*sets: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_reference(content: dict[str, Any]) -> dict[str, Any]:
-    """The scores as an audit without a reference has them."""
+    """Return the scores of an audit without a reference."""
     none = ("reference_similarity", "reference_near_duplicates", "gap", "share_closer", "pruned")
     for each in content["sets"]:
         each.update(dict.fromkeys(none))

@@ -1,4 +1,4 @@
-"""Runs on disk without a model: records drawn from a world whose truth is known."""
+"""Runs on disk without a model: records sampled from a known distribution."""
 
 import numpy as np
 
@@ -22,9 +22,9 @@ ADAPTERS = {"BN": {"adapter": "batchnorm", "prior": 16}}
 
 
 def answers(count, severity, rng, *, hope=0.0, labeled=True, first=None):
-    """Draw a cell: sure of ``p``, right with the chance ``p - hope * severity``.
+    """Sample a cell: confidence ``p``, correct with probability ``p - hope * severity``.
 
-    ``first`` are another model's answers; half of this model's are the same.
+    ``first`` are another model's answers; half of this model's answers equal them.
     """
     target = np.arange(count) % len(CLASSES)
     confidence = rng.beta(5, 1 + 0.5 * severity, count)
@@ -47,7 +47,7 @@ def answers(count, severity, rng, *, hope=0.0, labeled=True, first=None):
 
 
 def draw_tables(count, *, seed=0, cells=GRID, models=("source", "BN"), **world):
-    """Draw the tables of a run: by model and cell."""
+    """Sample the tables of a run, by model and cell."""
     rng = np.random.default_rng(seed)
     tables = {name: {} for name in models}
     for cell in [CLEAN, *cells]:
@@ -59,7 +59,7 @@ def draw_tables(count, *, seed=0, cells=GRID, models=("source", "BN"), **world):
 
 
 def write_run(path, tables, *, model=MODEL, adapters=ADAPTERS, batch_size=64, title=None):
-    """Write a finished run, its scores from the records as a benchmark does it."""
+    """Write a finished run, with scores computed from the records as in a benchmark."""
     names = list(tables)
     cells = list(tables[names[0]])
     settings = {

@@ -1,4 +1,4 @@
-"""A run that can be killed: python slow_run.py PHOTOS OUT does slowly what ``run`` does at once."""
+"""A slow run to kill: python slow_run.py PHOTOS OUT does what ``run`` does, slowly."""
 
 import sys
 import time
@@ -26,7 +26,7 @@ def run(photos, out, *, seconds=0.0, workers=0):
 
 
 if __name__ == "__main__":
-    # By its name: a run knows its model by the module it is from.
+    # Imported by name, since a run records the module of its model.
     from support import slow_run
 
     slow_run.run(*map(Path, sys.argv[1:]), seconds=0.2, workers=1)

@@ -1,6 +1,6 @@
-"""A training that takes a second: two latents, mixed, and an encoder of one hidden layer.
+"""A training of one second: two mixed latents, and an encoder with one hidden layer.
 
-Run as a script it trains, and can be killed at any time: python small_encoders.py CHECKPOINT OUT ...
+As a script it can be killed at any time: python small_encoders.py CHECKPOINT OUT ...
 """
 
 import json
@@ -52,7 +52,7 @@ def run(checkpoint=None, training=TRAINING, batches=batches, **options):
 
 
 def numbers(trained):
-    """Everything that a training ends with."""
+    """Return all results of a training."""
     state = {**trained.encoder.state_dict(), **trained.loss.state_dict()}
     return {
         "weights": {name: np.asarray(value).ravel().tolist() for name, value in state.items()},

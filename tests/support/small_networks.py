@@ -8,7 +8,7 @@ from shiftproof.models import Classifier, Preprocess
 
 
 def convolutional(seed=0, classes=5):
-    """Two batch norms with statistics of their own, a dropout, 16 x 16 images or of any size."""
+    """Return a network with two non-trivial batch norms and a dropout, for images of any size."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = nn.Sequential(
@@ -57,6 +57,6 @@ def pictures(count=6, seed=0):
 
 
 def portrait(adapter):
-    """All that a state and a merged model tell of an adapter, as bytes."""
+    """Return the state and the merged model of an adapter as bytes."""
     tensors = {**adapter.state(), **adapter.merge().state_dict()}
     return {name: value.numpy().tobytes() for name, value in tensors.items()}

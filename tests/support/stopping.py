@@ -1,10 +1,10 @@
-"""Let a run be interrupted at a certain batch."""
+"""Interrupt a run at a certain batch."""
 
 from shiftproof.metrics import classification
 
 
 def interrupt_after(patch, batches):
-    """Let the process be interrupted when classifiers have answered so many batches."""
+    """Interrupt the process after classifiers have answered so many batches."""
     real, seen = classification.top_classes, []
 
     def answer(logits, k):

@@ -1,4 +1,4 @@
-"""Stores for tests: a real S3 server of this process, a web server with faults, and their content."""
+"""Stores for tests: a local S3 server, a web server with faults, and their content."""
 
 import contextlib
 import functools
@@ -22,7 +22,7 @@ KEYS = {
 
 
 IGNORES_LEFTOVERS = pytest.mark.filterwarnings(
-    # Of the libraries that talk to stores, when sessions of earlier event loops are collected.
+    # From store clients, when sessions of earlier event loops are garbage-collected.
     "ignore::ResourceWarning",
     "ignore::pytest.PytestUnraisableExceptionWarning",
     "ignore:datetime.datetime.utc:DeprecationWarning",
@@ -31,7 +31,7 @@ IGNORES_LEFTOVERS = pytest.mark.filterwarnings(
 
 @contextlib.contextmanager
 def serve_s3(bucket):
-    """A server of S3 with one bucket; the environment says where it is."""
+    """Serve S3 with one bucket; environment variables point to it."""
     moto = pytest.importorskip("moto.server", exc_type=ImportError)
     s3fs = pytest.importorskip("s3fs", exc_type=ImportError)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -52,7 +52,7 @@ def serve_s3(bucket):
 
 
 class Answers(http.server.SimpleHTTPRequestHandler):
-    """Answers with the files of a folder; what is wrong with the next answers stands in ``faults``."""
+    """Serves the files of a folder; ``faults`` lists the faults of the next answers."""
 
     protocol_version = "HTTP/1.1"
 
@@ -70,7 +70,7 @@ class Answers(http.server.SimpleHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data[: len(data) // 2])  # and then nothing more
+        self.wfile.write(data[: len(data) // 2])  # a truncated answer
         self.close_connection = True
         return None
 
@@ -80,7 +80,7 @@ class Answers(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve_folder(folder):
-    """A web server of a folder; yields it, with its ``url`` and the ``faults`` of coming answers."""
+    """Serve a folder; yields the server, with its ``url`` and the ``faults`` of the next answers."""
     handler = functools.partial(Answers, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -104,7 +104,7 @@ def picture(number, side=24):
 
 
 def content(system, root):
-    """The files below a folder of a file system of fsspec, but ours, by name."""
+    """Return the files below a folder of an fsspec file system by name, without our own."""
     system.invalidate_cache()
     return {
         path.removeprefix(root).lstrip("/"): system.cat_file(path)
@@ -122,7 +122,7 @@ def files_below(folder):
 
 
 def all_text_below(*folders):
-    """Everything that lies in folders, as bytes, with the names."""
+    """Return the names and contents of all files in folders, as bytes."""
     return b"".join(
         os.fsencode(path) + path.read_bytes()
         for folder in folders

@@ -1,4 +1,4 @@
-"""A tiny dataset and a tiny model without torch: the mean colour decides the class."""
+"""A tiny dataset and a tiny model without torch: the mean color decides the class."""
 
 import numpy as np
 from PIL import Image
@@ -9,7 +9,7 @@ NAMES = ("red", "green", "blue")
 
 
 def mean_colour(batch):
-    """Logits from the mean of each normalised channel: (N, 3, H, W) -> (N, 3)."""
+    """Return the mean of each normalized channel as logits: (N, 3, H, W) -> (N, 3)."""
     return np.ascontiguousarray(batch.mean(axis=(2, 3))).astype(np.float32)
 
 
@@ -19,7 +19,7 @@ def make_model():
 
 
 def write_photos(root, per_class=4, side=32):
-    """Write class folders of noisy coloured squares; some are nearly grey and so nearly wrong."""
+    """Write class folders of noisy colored squares; some are almost gray and so almost wrong."""
     rng = np.random.default_rng(7)
     for index, name in enumerate(NAMES):
         folder = root / name

@@ -1,4 +1,4 @@
-"""Fashion-MNIST in small: ten patterns that a network of 8 channels tells apart in three epochs."""
+"""A small Fashion-MNIST: ten patterns that a network of 8 channels learns in three epochs."""
 
 import gzip
 
@@ -46,7 +46,7 @@ SL_PLAN = self_learning.Plan(
 
 
 def idx_bytes(array):
-    """The idx form of an array of bytes, written out by hand."""
+    """Return an array of bytes in the idx format."""
     sizes = b"".join(int(size).to_bytes(4, "big") for size in array.shape)
     return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
 

@@ -14,7 +14,7 @@ def unit_vectors(count, seed, width=32):
 
 
 def vectors(folder, *shards, **columns):
-    """Shards as clip-retrieval lays them out; columns are functions of (shard, row)."""
+    """Write shards in clip-retrieval's layout; columns are functions of (shard, row)."""
     (folder / "img_emb").mkdir(parents=True)
     (folder / "metadata").mkdir()
     for number, rows in enumerate(shards):

@@ -1,4 +1,4 @@
-"""A command of every verb, on inputs that need not be there until its first line is told."""
+"""A command of every verb, on inputs that need not exist before its first line is printed."""
 
 from __future__ import annotations
 
@@ -38,4 +38,4 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "doctor": (),
     "corruptions": (),
 }  # fmt: skip
-"""The words behind each verb; what they write is called "out"."""
+"""The words after each verb; the output is named "out"."""

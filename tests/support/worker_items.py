@@ -1,4 +1,4 @@
-"""What tests of workers have them do, apart from the tests: a worker would import pytest first."""
+"""Functions for workers in tests, in their own file so that workers need not import pytest."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ def number_of_process(context, item):
 
 
 class Starved:
-    """What cannot be imported by a worker whose memory is full."""
+    """An object whose import fails, as in a worker without memory."""
 
     def __setstate__(self, state):
         raise ImportError("libopenblas.so: failed to map segment from shared object")
@@ -62,7 +62,7 @@ class Starved:
 
 
 class Slow:
-    """What takes longer to be read by a worker than one may wait for it."""
+    """An object that takes a worker longer to unpickle than the timeout."""
 
     def __init__(self, seconds):
         self.seconds = seconds
@@ -72,7 +72,7 @@ class Slow:
 
 
 class Deadly:
-    """What kills the worker that reads it."""
+    """An object that kills the worker that unpickles it."""
 
     def __setstate__(self, state):
         os.kill(os.getpid(), signal.SIGKILL)

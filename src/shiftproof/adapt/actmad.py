@@ -113,8 +113,8 @@ class ActMAD(CallAdapter):
             batch.
 
     Raises:
-        InputError: an option is out of its range, or there are no clean images.
-        ModelError: there is no norm layer, or none whose statistics on clean images are known.
+        InputError: an option out of its range, or no clean images.
+        ModelError: no norm layer, or none with known statistics on clean images.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))

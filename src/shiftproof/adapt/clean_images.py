@@ -1,4 +1,4 @@
-"""Clean images for adapters that compare with them, read from a folder."""
+"""Read the clean images whose statistics adapters compare with."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from shiftproof.io.images import is_image, read_image
 from shiftproof.types import Image
 
 MAX_IMAGES = 256
-"""Maximum number of clean images to measure, spread over all."""
+"""Maximum number of clean images to measure, evenly spaced."""
 
 
 def read_clean_images(clean: str | Path | Sequence[Image]) -> list[Image]:
-    """Return at most ``MAX_IMAGES`` clean images, spread over all.
+    """Return at most ``MAX_IMAGES`` clean images, evenly spaced.
 
     Raises:
-        InputError: there are none.
-        BrokenFileError: one cannot be read.
+        InputError: no images.
+        BrokenFileError: an image that cannot be read.
     """
     if isinstance(clean, (str, Path)):
-        return [read_image(path) for path in _spread(_list_images(Path(clean)))]
+        return [read_image(path) for path in _space_evenly(_list_images(Path(clean)))]
     if not len(clean):
         raise InputError("clean: expected one image or more, got none.")
-    return _spread(clean)
+    return _space_evenly(clean)
 
 
 def check_clean_option(options: Mapping[str, object]) -> None:
-    """Refuse the folder of clean images of an adapter's options where it holds none.
+    """Refuse an adapter's option ``clean`` if its folder holds no images.
 
     Raises:
-        InputError: it holds none.
+        InputError: no images.
     """
     clean = options.get("clean")
     if isinstance(clean, str):
@@ -40,7 +40,7 @@ def check_clean_option(options: Mapping[str, object]) -> None:
 
 
 def _list_images(folder: Path) -> list[Path]:
-    """Return the images in a folder and below it, in one order on every machine."""
+    """Return the images in a folder and its subfolders, in the same order on every machine."""
     found = sorted(
         (path for path in folder.rglob("*") if is_image(path)),
         key=lambda path: path.relative_to(folder).as_posix(),
@@ -50,6 +50,6 @@ def _list_images(folder: Path) -> list[Path]:
     return found
 
 
-def _spread(items: Sequence[Any]) -> list[Any]:
+def _space_evenly(items: Sequence[Any]) -> list[Any]:
     step = max(1, -(-len(items) // MAX_IMAGES))
     return list(items[::step])

@@ -97,7 +97,7 @@ def run_anytime(
         compare: estimate the differences of the other models minus the first, until no interval
             contains 0; the intervals are simultaneous. Otherwise each model's own number is estimated,
             with an interval of its own.
-        corruptions: as for :func:`run`; the mean ignores holdout corruptions beside others.
+        corruptions: as for :func:`run`; the mean ignores holdout corruptions if others are given.
         severities: as for :func:`run`.
         images: as for :func:`run`: a subset of the images, over which the number is then estimated.
         out: the folder of the run. One that holds an unfinished run with the same settings is resumed,

@@ -129,19 +129,19 @@ def check_encode(encode: str) -> None:
         raise UnknownNameError.of("encode", encode, ["none", "jpeg"])
 
 
-def check_cells(name: str, there: Sequence[Cell], cells: Iterable[Cell]) -> None:
-    """Raise an InputError unless all cells except the clean one have corrupted copies.
+def check_cells(name: str, existing: Sequence[Cell], requested: Iterable[Cell]) -> None:
+    """Raise an InputError unless all requested cells except the clean one exist.
 
     Args:
-        name: of the copies.
-        there: the cells that they have.
-        cells: those that are asked for.
+        name: the name of the corrupted copies.
+        existing: their cells.
+        requested: the requested cells.
     """
-    known = set(there)
-    missing = [str(cell) for cell in cells if not cell.is_clean and cell not in known]
+    known = set(existing)
+    missing = [str(cell) for cell in requested if not cell.is_clean and cell not in known]
     if missing:
         raise InputError(
-            f"{name} has no cell {shorten(missing)}. Choose what it has: {_show_options(there)}"
+            f"{name} has no cell {shorten(missing)}. Choose what it has: {_show_options(existing)}"
         )
 
 

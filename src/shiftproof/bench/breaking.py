@@ -137,15 +137,15 @@ def find_breaking(
 
 def _make_level_view(grid: LoadedGrid) -> LevelView:
     if not isinstance(grid.view, OnTheFly):
-        raise refuse_copies()
+        raise make_copies_error()
     return LevelView(grid.view)
 
 
-def refuse_copies() -> InputError:
-    """Return the error for corrupted copies in the place of clean images."""
+def make_copies_error() -> InputError:
+    """Return the error for corrupted copies given instead of clean images."""
     return InputError(
-        "A breaking point takes severities between the whole ones, and corrupted copies have whole "
-        "ones alone; give the clean images."
+        "Breaking points need severities between the whole ones, and corrupted copies have only whole "
+        "ones; give the clean images."
     )
 
 
@@ -230,13 +230,13 @@ class _BreakingSearch:
         if kept is not None:
             right, wrong, answer = kept
         for step in range(STEPS):
-            asked = choose_places(right, wrong)
-            if not asked.any():
+            requested = choose_places(right, wrong)
+            if not requested.any():
                 break
-            found, _ = self._predict(name, corruption, asked, advance, f"step {step + 1}")
+            found, _ = self._predict(name, corruption, requested, advance, f"step {step + 1}")
             is_right = found == target
-            right, wrong = narrow_search(right, wrong, asked, is_right)
-            answer = np.where((asked > 0) & ~is_right, found, answer)
+            right, wrong = narrow_search(right, wrong, requested, is_right)
+            answer = np.where((requested > 0) & ~is_right, found, answer)
             _save_arrays(path, right, wrong, answer)
         checked = self._choose_checked(corruption, wrong)
         again, _ = self._predict(name, corruption, checked, lambda *_, **__: None)
@@ -315,22 +315,22 @@ class _Pictures:
         usable = np.flatnonzero(first.readable & (first.place > 0))
         order = usable[np.argsort(-severities[:, usable].std(axis=0), kind="stable")]
         sheets = [
-            self._sheet(number, row, int(first.target[row]))
+            self._make_sheet(number, row, int(first.target[row]))
             for number, row in enumerate(order[:SHEETS].tolist())
         ]
         write_form(self.folder.gallery_file, BreakingGallery(tuple(sheets)))
 
-    def _sheet(self, number: int, row: int, target: int) -> BreakingSheet:
+    def _make_sheet(self, number: int, row: int, target: int) -> BreakingSheet:
         """Return an image under all corruptions, ordered by breaking point."""
         shown = sorted(self.tables, key=lambda name: int(self.tables[name].place[row]))
         return BreakingSheet(
             id=self.samples[row].id,
             label=self.classes.names[target],
             clean=self._save(number, row, CLEAN),
-            pictures=tuple(self._picture(number, row, name) for name in shown),
+            pictures=tuple(self._make_picture(number, row, name) for name in shown),
         )
 
-    def _picture(self, number: int, row: int, corruption: str) -> BrokenPicture:
+    def _make_picture(self, number: int, row: int, corruption: str) -> BrokenPicture:
         table = self.tables[corruption]
         place, answer = int(table.place[row]), int(table.answer[row])
         survived = place == SURVIVES
@@ -359,7 +359,7 @@ def _save_arrays(path: Path, *arrays: NDArray[Any]) -> None:
 
 
 def _load_arrays(path: Path, count: int) -> list[NDArray[Any]] | None:
-    """Return the arrays for resuming; None without any of that length."""
+    """Return the arrays for resuming; None if there are none of this length."""
     if not path.is_file():
         return None
     try:

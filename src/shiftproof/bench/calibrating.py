@@ -206,7 +206,7 @@ def write_calibrations(folder: RunFolder, fitted: Calibrations) -> None:
 
 
 def keep_calibrations(folder: RunFolder, names: Sequence[str]) -> None:
-    """Keep the calibrations of these models alone, in this order, where a run has any."""
+    """Keep only the calibrations of these models, in this order, if the run has any."""
     there = read_calibrations(folder).models
     if there:
         write_calibrations(folder, Calibrations({name: there[name] for name in names}))
@@ -292,7 +292,7 @@ class LogitRecording:
         return LogitRecorder(samples)
 
     def resume(self, path: Path, samples: Sequence[Sample]) -> LogitRecorder:
-        """Return a recorder that goes on with a table."""
+        """Return a recorder that continues a table."""
         return LogitRecorder.of(read_logits(path), samples)
 
     def write(self, path: Path, recorder: LogitRecorder) -> None:

@@ -26,7 +26,7 @@ from shiftproof.runs.scores.trust import Calibration
 from shiftproof.types import F64, I32, Logits
 
 COVERAGE = 0.9
-"""The share of images whose sets are to hold the right class, where none is asked for."""
+"""The default share of images whose sets contain the right class."""
 
 
 def calibrate_model(

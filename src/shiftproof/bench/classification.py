@@ -167,7 +167,7 @@ class Classification(Task):
             recording=ClassifierRecording(),
             settings={
                 **write_settings(named, adapted, "classifier"),
-                # Set only if there is one, so that runs without it can be resumed.
+                # Set only if given, so that runs without it can be resumed.
                 **({} if held_out is None else {"calibration": held_out.settings}),
             },
             about={"classes": {"title": first.classes.title, "count": len(first.classes)}},

@@ -89,7 +89,7 @@ def score_class_predictions(request: ScoreRequest) -> Run:
 
 
 def _find_truth(request: ScoreRequest, first: ClassPredictions) -> tuple[_Truth, Classes]:
-    """Return images with labels, and the classes of the scores, of which ``first`` are some."""
+    """Return images with labels, and the classes of the scores; ``first`` are one model's."""
     known = _guess_classes(first) if request.classes is None else read_classes(request.classes)
     if request.data is None:
         truth = _Truth.of_predictions(first, known)
@@ -104,11 +104,11 @@ def _find_truth(request: ScoreRequest, first: ClassPredictions) -> tuple[_Truth,
 
 
 _TOGETHER = 8
-"""Most files that are read at a time: the scores of 50,000 images over 1,000 classes are 200 MB."""
+"""Maximum number of files read at once: scores of 50,000 images and 1,000 classes are 200 MB."""
 
 
 def _count_processes(sources: Mapping[str, _Source], workers: int) -> int:
-    """Return how many processes should read; a table is in this one's memory already."""
+    """Return the number of reading processes; 0 for a table, which is in memory."""
     is_table = any(source.path.is_file() for source in sources.values())
     return 0 if is_table else min(workers, _TOGETHER)
 
@@ -232,7 +232,7 @@ class _Truth:
         """Return the index of the image of each row, and the rows' logits ``(N, K)``.
 
         Raises:
-            InputError: there are none, or of other classes; images as in :meth:`record`.
+            InputError: no scores, or scores of other classes; images as in :meth:`record`.
         """
         if predictions.logits is None:
             raise InputError(

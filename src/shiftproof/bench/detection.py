@@ -65,9 +65,9 @@ class Detection(Task):
     Args:
         measure: "coco", "coco-masks", "voc" (AP50, 11-point) or "voc-all-point"; "auto" takes the
             dataset's own: "voc" for Pascal VOC, else "coco".
-        corrupted: corrupted copies, which are read instead of corrupting images: a folder,
-            ``corruption/severity/<path of the image>`` or with tars or tables in each severity, or
-            what was opened of one.
+        corrupted: corrupted copies to read instead of corrupting images: an open tree, or a
+            folder ``corruption/severity/<path of the image>`` or with tars or tables in each
+            severity.
         class_map: from a detector's class to one of the dataset, if their names differ.
 
     Raises:

@@ -35,7 +35,7 @@ def find_task(run: Run, task: Task | None) -> Task:
     """Return the task that measures a run: the given one, or what its kind says.
 
     Raises:
-        InputError: a task of one's own that was not given, or one of another kind.
+        InputError: a custom task that was not given, or one of another kind.
     """
     if task is None and run.kind in _TASKS:
         return _TASKS[run.kind]()
@@ -116,7 +116,7 @@ def gather_shared(
         images: ids that all runs have, in the order that the records are to have.
 
     Raises:
-        RunMismatchError: the classes, labels or objects of these images are others in another run.
+        RunMismatchError: the classes, labels or objects of these images differ between runs.
         BrokenFileError: a file of a run cannot be read.
     """
     folder = _begin_folder(runs[0], task, target / "first", images)
@@ -220,11 +220,11 @@ def join_tables(
     Args:
         tables: of one model in one cell; ``target`` may be among them.
         target: the file that is written.
-        images: ids, each of which is in one of the tables or more.
+        images: ids, each of which is in at least one table.
         find_positions: returns the positions in the stream, from whether each image could not be read.
 
     Raises:
-        BrokenFileError: a table cannot be read, or an image is in none of them.
+        BrokenFileError: a table cannot be read, or an image is in no table.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -1,4 +1,4 @@
-"""The models of a run by name: loading those given as text, and adding adapters."""
+"""The models of a run by name: load those given as specs, and add adapters."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def load_models(
     noun: str,
     single: str = SOURCE,
 ) -> dict[str, Model]:
-    """Return models by names that can name folders.
+    """Return models by names that are valid folder names, loading those given as specs.
 
     Args:
-        given: a model, or name to model; text is loaded.
-        load: loads what a text names.
-        check: refuses a text; all are checked before the first model is loaded.
-        noun: what a model is called.
-        single: the name of a model that is given alone.
+        given: a model, or name to model; texts are specs.
+        load: loads the model of a spec.
+        check: refuses an invalid spec; all are checked before the first model is loaded.
+        noun: the noun for a model in errors.
+        single: the name of a model given without a name.
 
     Raises:
-        InputError: there is none, or two would have one name; what ``check`` and ``load`` raise.
+        InputError: no model, or two with the same name; also the errors of ``check`` and ``load``.
     """
     pairs = given if isinstance(given, Mapping) else {single: given}
     if not pairs:
@@ -46,10 +46,10 @@ def load_models(
 
 
 def choose_name(name: str, noun: str, others: Mapping[str, object]) -> str:
-    """Return a name as it can name a folder.
+    """Return a name as a valid folder name.
 
     Raises:
-        InputError: another model of the run has it.
+        InputError: another model of the run has this name.
     """
     safe = folder_name(name, noun)
     if safe in others:
@@ -67,8 +67,8 @@ def adapt_first(
     """Return the first model under each adapter, by name.
 
     Raises:
-        InputError: the specs are one text, or two models would have one name.
-        ModelError: it is no spec, or the first model is of another class.
+        InputError: the specs are one text, or two models have the same name.
+        ModelError: not a spec, or the first model is of another class.
     """
     if isinstance(adapters, str):
         raise InputError(f"Expected a list of adapters; write [{adapters!r}].")
@@ -96,11 +96,11 @@ def adapt_first(
 def write_settings(
     models: Mapping[str, Any], adapted: Mapping[str, Any], wrapped: str
 ) -> dict[str, Settings]:
-    """Return what reproduces the models: ``wrapped`` is what the settings of an adapter call its model."""
+    """Return the settings that reproduce the models; ``wrapped`` is an adapter's key for its model."""
     return {
         "models": {name: model.settings for name, model in models.items()},
         "adapters": {
-            # The wrapped model stands under "models" already.
+            # The wrapped model is already under "models".
             name: {key: value for key, value in model.settings.items() if key != wrapped}
             for name, model in adapted.items()
         },
@@ -108,5 +108,5 @@ def write_settings(
 
 
 def choose_titles(models: Mapping[str, Any]) -> dict[str, str]:
-    """Return the titles of models: a name in full stands for the source alone, others have their own."""
+    """Return the titles of models: the full name for the source, and the given names for others."""
     return {name: model.name if name == SOURCE else name for name, model in models.items()}

@@ -20,7 +20,7 @@ def open_folder(
 
     Args:
         out: the folder.
-        kind: of the run.
+        kind: the kind of the run.
         grid: the grid; its prepared images are cached below the folder.
         changed: the settings that differ from those of a run over the grid.
         why: a sentence on why the run cannot be extended.
@@ -42,6 +42,6 @@ def cache_images_on_disk(folder: RunFolder, view: View) -> None:
 
 
 def cache_images_per_process(view: View) -> None:
-    """Cache the prepared images of a view in each process of a cluster, which shares no disk."""
+    """Cache the prepared images of a view in each process of a cluster, where no disk is shared."""
     if isinstance(view, OnTheFly):
         view.process_cache = ImageCache()

@@ -152,13 +152,13 @@ class LoadedGrid:
         """Return the episodes: the streams between two resets.
 
         Raises:
-            InputError: the order needs labels, and there are none.
+            InputError: the order needs labels, and the data have none.
         """
         request, samples = self.request, self.prepared.data.samples
         return list_episodes(self.cells, samples, request.protocol, seed=request.seed)
 
     def check_copies(self) -> None:
-        """Raise an InputError where corrupted copies are read and a cell has none."""
+        """Raise an InputError if corrupted copies are read and a cell has none."""
         on_disk = self.prepared.corrupted
         if on_disk is not None:
             check_cells(on_disk.name, on_disk.cells, self.cells)

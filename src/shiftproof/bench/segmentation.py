@@ -58,7 +58,7 @@ TRUTH = "truth.json"
 """The file of a run with the classes of the data and the conditions of its images."""
 
 SUMS_BYTES = 128_000_000
-"""Memory of the sums over resamples that are held at once: 35 cells of ADE20K's 150 classes."""
+"""Maximum memory for sums over resamples: 35 cells of ADE20K's 150 classes."""
 
 MIOU = Measure(
     "mIoU", "mean intersection over union of the classes", lower_is_better=False, unit="share"
@@ -71,13 +71,12 @@ class Segmentation(Task):
     """Segmenters on images with label maps: mIoU and pixel accuracy in each cell, mPC and rPC.
 
     The pixels of all images are counted together, by the rule of Cityscapes (Cordts et al. 2016);
-    intervals are over images. Classes that a segmenter has not are wrong everywhere.
+    intervals are over images. Classes that a segmenter does not have count as wrong everywhere.
 
     Args:
-        corrupted: corrupted copies, which are read instead of corrupting images: a folder,
-            ``corruption/severity/<path of the image>``, or what was opened of one; label maps are read
-            from the dataset.
-        class_map: from a segmenter's class to one of the dataset, where the names do not say.
+        corrupted: corrupted copies to read instead of corrupting images: an open tree, or a
+            folder ``corruption/severity/<path of the image>``. Label maps are read from the dataset.
+        class_map: from a segmenter's class to one of the dataset, if their names differ.
     """
 
     kind = "segmentation"
@@ -202,7 +201,7 @@ class Segmentation(Task):
 
 
 def write_truth(folder: RunFolder, data: SegmentationData) -> None:
-    """Write the names of the classes, and the conditions of the images where there are several."""
+    """Write the names of the classes, and the conditions of the images if they differ."""
     several = len(set(data.conditions.values())) > 1
     conditions = dict(data.conditions) if several else {}
     write_form(folder.path / TRUTH, Truth(FORMAT, data.classes.names, conditions))
@@ -253,7 +252,7 @@ def _compute_figures(
     keys = [(name, cell) for name, cells in tables.items() for cell in cells]
     count = int(used.sum())
     figures: dict[str, dict[Cell, CellFigures]] = {name: {} for name in tables}
-    # The sums of so many cells are in memory at once; all have the same resamples, by their seed.
+    # Number of cells whose sums fit into memory; the seed gives all the same resamples.
     several = max(1, SUMS_BYTES // (8 * 3 * classes * (1 + intervals.REPLICATES)))
     with progress(
         "Measure", intervals.count_blocks(count) * len(keys), show=show_progress

@@ -344,7 +344,7 @@ class _Reader:
 
 @dataclass(frozen=True, eq=False)
 class _LabelMaps:
-    """Reads the label maps of all segmenters, in so many processes."""
+    """Reads the label maps of all segmenters, in several processes."""
 
     data: SegmentationData
     meaning: Meaning

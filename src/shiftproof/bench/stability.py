@@ -60,8 +60,7 @@ RUN_FILE = "stability.json"
 SCORES_FILE = "scores.json"
 
 SHORT_SIDE = 256 / 224
-"""The shorter side of the resized image over the side of what is cut out, where a model resizes to
-nothing in particular."""
+"""Ratio of the resized shorter side to the crop, for models without a resize of their own."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,11 @@ class Stability:
     """The measured stability.
 
     Attributes:
-        figures: model to perturbation, or ``MEAN``, to ``FLIP``, ``DISTANCE`` and, where there is a
-            reference, the rates against it, each with its interval over the images.
-        images: how many images count.
-        broken: why others do not.
-        reference: the model that the rates are against; None where there are none.
+        figures: model to perturbation, or ``MEAN``, to ``FLIP``, ``DISTANCE`` and, with a
+            reference, the rates relative to it, each with its interval over the images.
+        images: number of images measured.
+        broken: the reasons why others could not be read.
+        reference: the model that the rates are relative to; None without rates.
         path: the folder of the run.
     """
 
@@ -105,21 +104,21 @@ def measure_stability(
 
     Args:
         models: a classifier, or name to classifier, with a
-            :class:`~shiftproof.models.Preprocess`. Of one of fewer than five classes there is no
-            top-5 distance.
-        data: images, or what ``open_data`` takes.
+            :class:`~shiftproof.models.Preprocess`. Models of fewer than five classes have no top-5
+            distance.
+        data: images, or a source for ``open_data``.
         out: the folder of the run; one that was interrupted is resumed.
         perturbations: names of ``corruptions.sequences.PERTURBATIONS``.
-        reference: which of ``models`` the rates are against.
+        reference: the model in ``models`` that the rates are relative to.
         difficulty: 1 to 3.
-        seed: decides the noise.
-        backend: who makes the records, one part for each model and perturbation:
+        seed: random seed of the noise.
+        backend: where the records are made, one part for each model and perturbation:
             :class:`~shiftproof.shards.Scheduled` or :class:`~shiftproof.shards.Ray`; None makes all
             in this process.
-        show_progress: None shows it on a terminal only.
+        show_progress: None shows progress on a terminal only.
 
     Raises:
-        UnfinishedError: this worker's share is done, and others' are not.
+        UnfinishedError: this worker's share is done, but not those of others.
         InputError: an argument cannot be used.
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
@@ -156,7 +155,7 @@ def measure_stability(
     _record(folder, tables, [tables.pairs[number] for number in mine], show_progress)
     if backend is not None:
         check_finished(WHAT, parts, backend)
-    scores = _score(folder, list(named), perturbations, reference, difficulty)
+    scores = _compute_scores(folder, list(named), perturbations, reference, difficulty)
     files.write_json(folder / SCORES_FILE, to_json(scores))
     return scores
 
@@ -165,11 +164,11 @@ def open_images(data: ImageData | str | Path) -> ImageData:
     """Open images without labels, which needs no model.
 
     Raises:
-        InputError: no images, or corrupted copies without the clean images.
+        InputError: no images, or corrupted copies without clean images.
     """
     if isinstance(data, ImageData):
         return data
-    # The photographs of the demo cannot be had without their labels.
+    # The demo photographs cannot be opened without their labels.
     found = open_data(data, classes=None, labeled=None if is_demo(data) else False)
     check_clean(found)
     return found
@@ -216,7 +215,7 @@ def resize_without_crop(image: Image, preprocess: Preprocess) -> Image:
         side = preprocess.resize
     else:
         side = round(min(preprocess.size) * SHORT_SIDE)
-    # The same preprocessing with a cut that takes nothing away.
+    # The same preprocessing, with a crop that keeps the whole image.
     height, width = image.shape[:2]
     shorter = min(height, width)
     size = max(1, int(side * height / shorter)), max(1, int(side * width / shorter))
@@ -333,9 +332,9 @@ def _make_schema() -> pyarrow.Schema:
 
 
 def _make_arrow_table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:
-    """Return rows as a table: ``classes`` holds the five classes of each frame, one after the other.
+    """Return rows as a table; ``classes`` holds the top five classes of each frame, concatenated.
 
-    Of models of fewer classes it holds all of them.
+    For models of fewer classes it holds all of them.
     """
     import pyarrow as pa
 
@@ -348,9 +347,9 @@ def _make_arrow_table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pya
 
 
 def _read(path: Path, perturbation: str) -> tuple[list[str], I32, list[str]]:
-    """Return ids, rankings ``(N, F, 5)`` of those that could be read, and why others could not.
+    """Return ids and rankings ``(N, F, 5)`` of the readable images, and the reasons for others.
 
-    Rankings of a model of K < 5 classes are ``(N, F, K)``.
+    Rankings are ``(N, F, K)`` for a model of K < 5 classes.
     """
     with open_table(path, _make_schema()) as table:
         rows = table.column("classes").to_pylist()
@@ -367,7 +366,7 @@ def _read(path: Path, perturbation: str) -> tuple[list[str], I32, list[str]]:
         )
 
 
-def _score(
+def _compute_scores(
     folder: Path,
     models: Sequence[str],
     perturbations: Sequence[str],

@@ -47,9 +47,9 @@ class View(Protocol):
 class OnTheFly:
     """Read, resize and crop for the model, then corrupt, in the order of ImageNet-C.
 
-    ``corruptions`` maps names to what ``corrupt`` takes: a name or a function. ``cache`` is a folder for
-    the resized images, so that each file is decoded only once for all cells; ``process_cache`` is that of
-    each process on a cluster, which shares no folder.
+    ``corruptions`` maps names to the names or functions that ``corrupt`` takes. ``cache`` is a folder for
+    the resized images, so that each file is decoded only once for all cells; ``process_cache`` is the
+    cache of one process on a cluster, where no folder is shared.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class OnTheFly:
     def load(self, sample: Sample, cell: Cell) -> Image:
         """Return the corrupted image; the error of a failed corruption names it and the image."""
         if cell.is_clean:
-            return self._clean(sample)
+            return self._load_clean(sample)
         return self.load_at(sample, cell.corruption, cell.severity)
 
     def load_at(self, sample: Sample, corruption: str, severity: float) -> Image:
         """Return the image at a severity that may be fractional; all severities share their noise."""
-        clean = self._clean(sample)
+        clean = self._load_clean(sample)
         try:
             image = corrupt(
                 clean,
@@ -98,7 +98,7 @@ class OnTheFly:
         """Return the settings that determine the pixels."""
         return {"source": "on the fly", "seed": self.seed, "encode": describe_encoding(self.encode)}
 
-    def _clean(self, sample: Sample) -> Image:
+    def _load_clean(self, sample: Sample) -> Image:
         if self.process_cache is not None:
             return self.process_cache.get(sample.id, lambda: self._read(sample))
         if self.cache is None:
@@ -211,10 +211,10 @@ class FromTree:
 def open_tree(
     corrupted: CorruptedData | str | Path | None, data: DetectionData | SegmentationData
 ) -> CorruptedData | None:
-    """Return the corrupted copies of data with annotations, opened if they are given by path.
+    """Return the corrupted copies of data with annotations; opens a path.
 
     Raises:
-        InputError: no such tree, or one that has none of the images.
+        InputError: no such tree, or a tree with none of the images.
     """
     if isinstance(corrupted, str | Path):
         return open_copies(corrupted, data)

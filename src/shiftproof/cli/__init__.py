@@ -184,7 +184,7 @@ def suggest_init(error: Any) -> str:
 
 
 def suggest_folder(error: Any) -> str:
-    """Return a hint at the folder, where a shell put many paths in the place of a pattern."""
+    """Return a hint to give the folder, if a shell expanded a pattern to many paths."""
     found = re.search(
         r"unexpected extra argument\(?s?\)? \((.*)\)", str(getattr(error, "message", ""))
     )

@@ -92,14 +92,14 @@ class DataOptions:
     ] = None
 
     def check(self) -> None:
-        """Refuse clean images that are not there, before a model is loaded."""
+        """Refuse missing clean images, before a model is loaded."""
         if self.clean is not None and not (self.clean.exists() or is_address(self.clean)):
             raise InputError(f"--clean {self.clean}: expected clean images, found nothing there.")
 
     def check_data(
         self, data: str, folder: str | None, class_map: Mapping[str, str] | None
     ) -> None:
-        """Refuse data that cannot be opened, before there is a model; arguments as for :meth:`open`."""
+        """Refuse data that cannot be opened, before a model is loaded; arguments as for :meth:`open`."""
         from shiftproof.data.images.dataset import check_data
 
         check_data(
@@ -120,7 +120,7 @@ class DataOptions:
         classifiers: Mapping[str, Classifier],
         class_map: Mapping[str, str] | None,
     ) -> ImageData:
-        """Open the data for classifiers that answer in the same classes, and say what is left aside.
+        """Open the data for classifiers of the same classes, and print what is not used.
 
         Args:
             data: as the command names it.
@@ -292,7 +292,7 @@ def _check(
 
 
 def _check_calibration(asked: str | None) -> None:
-    """Refuse a share that is none, and images that are not there."""
+    """Refuse an invalid share, and missing images."""
     from shiftproof.bench.calibrating import read_share
     from shiftproof.data.images.dataset import check_data
 

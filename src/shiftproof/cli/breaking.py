@@ -94,7 +94,7 @@ def breaking(
     check_presence(data, "images")
     announce(f"Searching where {', '.join(model)} breaks on {data}, {shifts.describe()}", out)
     from shiftproof.bench import find_breaking
-    from shiftproof.bench.breaking import refuse_copies
+    from shiftproof.bench.breaking import make_copies_error
     from shiftproof.data import open_data, read_class_map
     from shiftproof.data.images.dataset import check_data, find_copies
 
@@ -106,7 +106,7 @@ def breaking(
     check_classifiers(specs, names)
     check_data(data, class_map=class_map, labeled=labeled, split=split, images=folder, root=root)
     if find_copies(data) is not None:
-        raise refuse_copies()
+        raise make_copies_error()
     check_out(out)
     classifiers = load_classifiers(specs, names, device=device, kept=out)
     dataset = open_data(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DenseOptions:
-    """Options of further images, beside those that are measured."""
+    """Options for further images, in addition to the measured ones."""
 
     calibrate: Annotated[
         str | None,
@@ -49,7 +49,7 @@ class DenseOptions:
         """Return the specs of adapters, those of actmad with the clean images.
 
         Raises:
-            InputError: no adapter takes them, or their path cannot stand in a spec.
+            InputError: no adapter takes them, or a spec cannot contain their path.
         """
         if self.calibrate is None:
             return list(adapters)
@@ -61,7 +61,7 @@ class DenseOptions:
         return found
 
     def check(self) -> None:
-        """Refuse a folder that is not there, before anything long begins."""
+        """Refuse a missing folder, before any long work."""
         for option, path in (("--calibrate", self.calibrate), ("--unlabeled", self.unlabeled)):
             if path is not None and "://" not in path and not Path(path).exists():
                 raise InputError(
@@ -90,7 +90,7 @@ class DenseOptions:
         out: Path,
         as_json: bool,
     ) -> None:
-        """Estimate all models on the images without labels, where there are some, and say it."""
+        """Estimate all models on the images without labels, if given, and print the results."""
         if self.unlabeled is None:
             return
         from shiftproof.bench.dense_estimates import estimate_unlabeled, write_estimate
@@ -116,7 +116,7 @@ class DenseOptions:
 
 
 def _add_clean(spec: str, folder: str) -> str:
-    """Return a spec of actmad with the clean images, where it names none; others as they are."""
+    """Add the clean images to a spec of actmad without any; return other specs unchanged."""
     before, name, options = spec.rpartition("actmad")
     follows_nothing = before == "" or before.endswith("+")
     names_others = options != "" and not options.startswith(":")

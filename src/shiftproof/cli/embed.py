@@ -168,7 +168,7 @@ class _Job:
 
 
 def _check_out(job: _Job, content: Content) -> None:
-    """Refuse a folder that cannot be that of embeddings, before a model is loaded."""
+    """Refuse an unusable output folder for embeddings, before a model is loaded."""
     from shiftproof.embed.folder import MANIFEST, EmbeddingFolder
     from shiftproof.io.manifest import check_target
 

@@ -123,7 +123,7 @@ def name_model(text: str) -> str:
 
 
 def _split_query(text: str) -> tuple[Path, str]:
-    """Split ``FILE?OPTION=VALUE`` where there is such a file; a name may hold a question mark."""
+    """Split ``FILE?OPTION=VALUE`` unless the whole text is an existing file."""
     path, mark, query = text.rpartition("?")
     if mark and "=" in query and not Path(text).exists():
         return Path(path), query
@@ -277,7 +277,7 @@ def _comment(sentences: Iterable[str]) -> list[str]:
 
 
 def _quote(text: str) -> str:
-    """Return a text as TOML writes it: as JSON does, which leaves one letter that TOML escapes."""
+    """Return a text as a TOML string: as JSON, which leaves one character that TOML escapes."""
     if not is_utf8(text):
         raise InputError(
             f"{show_name(text)}: expected a name in UTF-8, which a TOML file can hold."

@@ -195,7 +195,7 @@ class MeasurementOptions(AnytimeOptions, CalibrateOptions):
     """Options of what is measured of classifiers: one number, or every cell; with calibration or not."""
 
     def check(self, models: int) -> None:
-        """Refuse impossible budgets and precisions, and calibration where one number alone is measured.
+        """Refuse impossible budgets and precisions, and calibration if only one number is measured.
 
         Args:
             models: number of models.
@@ -253,8 +253,8 @@ class ShiftOptions(CorruptionOptions):
     ) -> dict[str, str | CorruptionFunction]:
         """Return the corruptions by name.
 
-        ``others`` are names of a -C tree beside those of the table; ``from_copies`` says that such a
-        tree is read, so that nothing is corrupted here.
+        ``others`` are the corruptions of a -C tree that are not in the table; ``from_copies`` is true if
+        such a tree is read instead of corrupting images.
         """
         from shiftproof.cli.corruption_choice import check_choice, resolve_corruptions
 

@@ -69,14 +69,14 @@ class GridCommand:
         budget: float | None = None,
         corrupt_on: CorruptOn = "workers",
     ) -> GridJob:
-        """Return the job, with the corruptions that are asked for.
+        """Return the job, with the requested corruptions.
 
         Args:
             backend: see ``GridJob``, also of the other arguments.
             adapters: the specs.
-            copies: the -C tree, if one is read in place of corrupting images.
-            depth: where corruptions find depth maps.
-            images: how many, the name of a list, or the place that they lie in.
+            copies: the -C tree to read instead of corrupting images, if any.
+            depth: the source of depth maps for corruptions.
+            images: number of images, the name of a list, or their folder.
             precision: in points.
             budget: in seconds.
             corrupt_on: workers or device.
@@ -102,11 +102,11 @@ class GridCommand:
 
 @dataclass(frozen=True)
 class Copies:
-    """A -C tree that is read, before its images are listed.
+    """The cells of a -C tree, known before its images are listed.
 
     Attributes:
-        name: of the tree.
-        cells: those that it has, by the names of its folders.
+        name: the name of the tree.
+        cells: its cells, from the folder names.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Copies:
 
     @classmethod
     def find(cls, source: str | Path, clean: Path | None = None) -> Copies | None:
-        """Return the copies at a path; None where it holds other data.
+        """Return the corrupted copies at a path; None for other data.
 
         Raises:
             InputError: a severity outside 1 to 5, or a cell that occurs twice.
@@ -134,12 +134,12 @@ class Copies:
         )
 
     def check(self, corruptions: Iterable[str], severities: Sequence[int]) -> None:
-        """Raise an InputError where the tree has not every cell that is asked for."""
+        """Raise an InputError if the tree lacks a requested cell."""
         from shiftproof.bench.arguments import check_cells
         from shiftproof.types import Cell
 
-        asked = [Cell(name, severity) for name in corruptions for severity in severities]
-        check_cells(self.name, self.cells, asked)
+        requested = [Cell(name, severity) for name in corruptions for severity in severities]
+        check_cells(self.name, self.cells, requested)
 
 
 @dataclass(frozen=True)
@@ -148,12 +148,12 @@ class GridJob:
 
     Attributes:
         asked: the command.
-        backend: what its ``parts`` chose.
-        corruptions: what its names of corruptions stand for.
+        backend: the backend chosen by its ``parts``.
+        corruptions: the corruptions that it names.
         adapters: the specs of its adapters.
-        images: so many, or the name of a list; None for all.
+        images: number of images, or the name of a list; None for all.
         precision: the half-width in points that decides the number of images.
-        budget: the seconds that decide it.
+        budget: the time in seconds that decides it.
         corrupt_on: where images are corrupted.
     """
 
@@ -215,7 +215,7 @@ def plan_dense_job(
     check_presence(asked.data, "boxes" if kind == "detector" else "label maps")
     asked.announce()
     from shiftproof.adapt.dense_methods import check_method_spec
-    from shiftproof.data.images.cell_folders import cells_of_tree
+    from shiftproof.data.images.cell_folders import list_tree_cells
 
     for spec in adapters:
         check_method_spec(spec, kind)
@@ -223,7 +223,7 @@ def plan_dense_job(
     check_out(asked.out, dry_run=asked.plan.dry_run)
     copies = None
     if corrupted is not None:
-        copies = Copies(corrupted.resolve().name, cells_of_tree(corrupted))
+        copies = Copies(corrupted.resolve().name, list_tree_cells(corrupted))
     return asked.prepare(
         backend,
         adapters,

@@ -95,7 +95,7 @@ def init(
 
 
 def _write_classes(model: Inspected, data: Inspected, *, force: bool) -> str | None:
-    """Write the names of the classes where the model has numbers alone; return the file's name."""
+    """Write the names of the classes if the model only has numbers; return the name of the file."""
     names = name_classes(model, data)
     if not names:
         return None

@@ -62,7 +62,7 @@ def load_classifiers(
 
 
 def check_classifiers(specs: Mapping[str, str], names: ClassOptions | None = None) -> None:
-    """Refuse specs that name no classifier, all of them before the first is loaded."""
+    """Refuse invalid classifier specs, all before the first model is loaded."""
     from shiftproof.models.classifiers.load import check_classifier
 
     for spec in specs.values():
@@ -73,10 +73,10 @@ def check_classifiers(specs: Mapping[str, str], names: ClassOptions | None = Non
 
 
 def check_out(out: Path, *, dry_run: bool = False) -> None:
-    """Refuse the folder of a run that cannot be one, before a model is loaded.
+    """Refuse an unusable output folder for a run, before a model is loaded.
 
     Raises:
-        InputError: it is a file, holds other things, or lies where nothing can be written.
+        InputError: it is a file, has other content, or cannot be written to.
     """
     from shiftproof.io.manifest import check_target
     from shiftproof.runs.folder import RUN_FILE
@@ -90,7 +90,7 @@ class _Described(Protocol):
 
     @property
     def description(self) -> str:
-        """What it is, in one sentence."""
+        """A description in one sentence."""
 
 
 OPTIONS: dict[str, str] = {
@@ -113,11 +113,11 @@ OPTIONS: dict[str, str] = {
     "window": "segmenters: pixels of the window that is moved over the image",
     "stride": "segmenters: pixels between two windows",
 }
-"""Options after the ``?`` of a model's spec."""
+"""Options after the ``?`` of a model spec, with their descriptions."""
 
 
 def describe_entries(entries: Mapping[str, _Described]) -> dict[str, str]:
-    """Return what the entries of a table are."""
+    """Return the descriptions of the entries of a table."""
     return {name: entry.description for name, entry in entries.items()}
 
 
@@ -133,7 +133,7 @@ def models(
         print_json(json.dumps(found, indent=1))
         return
     for kind, title in TITLES.items():
-        _print_title(title)  # before what is listed is imported
+        _print_title(title)  # before the slow imports of its rows
         _, entries, common = list_kinds()[kind]
         _print_rows({name: _explain(entry, common) for name, entry in entries.items()})
     from shiftproof.models.detectors.decodings import DECODINGS
@@ -151,11 +151,11 @@ TITLES = {
     "adapters": "--adapt",
     "dense_adapters": "--adapt of a detector or segmenter",
 }
-"""The option behind which the entries of each table stand."""
+"""The command-line option that takes the entries of each table."""
 
 
 def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ...]]]:
-    """Return the tables: the title of each, its rows, and the options that all of them take."""
+    """Return the title and rows of each table, and the options common to its rows."""
     from shiftproof.adapt import ADAPTERS
     from shiftproof.adapt.dense_methods import METHODS
     from shiftproof.models import CLASSIFIER_LOADERS
@@ -182,8 +182,8 @@ def _explain(entry: _Described, common: tuple[str, ...]) -> str:
     lines = [entry.description]
     if example := getattr(entry, "example", None):
         takes = [*getattr(entry, "options", ()), *common]
-        behind = ", ".join(name for name in OPTIONS if name in takes)
-        lines += [f"  {example}", *([f"  takes {behind}"] if behind else [])]
+        names = ", ".join(name for name in OPTIONS if name in takes)
+        lines += [f"  {example}", *([f"  takes {names}"] if names else [])]
     elif own := getattr(entry, "options", ()):
         lines.append(f"  takes {', '.join(own)}")
     return "\n".join(lines)
@@ -202,8 +202,8 @@ def _print_rows(rows: Mapping[str, str]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, told in rows.items():
-        table.add_row(Text(name), Text(told))
+    for name, text in rows.items():
+        table.add_row(Text(name), Text(text))
     console = Console(file=sys.stdout)
     console.print(table)
     console.print()

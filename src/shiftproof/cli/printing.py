@@ -58,7 +58,7 @@ def announce(work: str, out: Path | None = None, *, dry_run: bool = False) -> No
 
     Args:
         work: a sentence without its full stop, such as "Measuring demo on photos".
-        out: where the result goes, if it is written.
+        out: the path of the result, if it is written.
         dry_run: whether nothing is written, because the work is only estimated.
     """
     end = "; an estimate, nothing is written" if dry_run else "" if out is None else f", into {out}"

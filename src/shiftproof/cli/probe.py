@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 IMAGES = 200
-"""So many are drawn where the command does not say."""
+"""Default number of sampled images."""
 
 WhichImages: TypeAlias = Annotated[
     str | None,

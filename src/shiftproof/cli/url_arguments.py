@@ -45,7 +45,7 @@ _UPDATED = frozenset({("conditions", "run"), ("report", "runs")})
 """Verbs and their parameters for runs that they add files to."""
 
 _WRITES_ELSEWHERE = frozenset({"corrupt", "stylize"})
-"""Verbs whose tasks on a cluster write files themselves; those of others give them back."""
+"""Verbs whose tasks write files on the cluster; the tasks of other verbs return them."""
 
 _NO_URLS = frozenset({"init"})
 """Verbs that store the path of data for later commands."""
@@ -132,21 +132,21 @@ class UrlArguments:
             stack.enter_context(storage.write_file_to(url))
 
 
-_HOME = re.compile(
+_TILDE = re.compile(
     r"(?:--[\w-]+=)?(?:[^-=:~/][^=:~/]*=)?(?:(?:file|onnx|transformers|ultralytics):)?(?=~(?:/|$))"
 )
 
 
 def expand_home(word: str) -> str:
-    """Return a word of a command with the home folder in place of a ``~`` that no shell has replaced.
+    """Return a word of a command with ``~`` expanded to the home folder.
 
-    A shell leaves it in ``--data=~/photos`` and ``onnx:~/net.onnx``, and in ``shiftproof.toml``
-    there is none.
+    Shells do not expand it in ``--data=~/photos`` or ``onnx:~/net.onnx``, and none reads
+    ``shiftproof.toml``.
 
     >>> expand_home("~x"), expand_home("photos~/a")
     ('~x', 'photos~/a')
     """
-    found = _HOME.match(word)
+    found = _TILDE.match(word)
     if found is None or Path(word).exists():
         return word
     return found[0] + str(Path(word[found.end() :]).expanduser())
@@ -169,48 +169,48 @@ def accept_urls(
         defaults: values of ``shiftproof.toml`` by parameter.
         make: parses words and defaults to a context.
     """
-    found = dict(_find(context.command, words))
+    found = dict(_find_urls(context.command, words))
     stated = {
         name
         for name, value in defaults.items()
-        if name in _FETCHED | _FOLDERS and any(map(_NAMED_URL.fullmatch, _texts(value)))
+        if name in _FETCHED | _FOLDERS and any(map(_NAMED_URL.fullmatch, _list_texts(value)))
     }
     if not stated and not any(map(_changes_files, found.values())):
         return
     run = context.command.callback
-    urls = [word.url for before, word in found.values() if _changes_files((before, word))]
-    urls += [text for name in stated for text in _texts(defaults[name])]
+    urls = [word.url for prefix, word in found.values() if _changes_files((prefix, word))]
+    urls += [text for name in stated for text in _list_texts(defaults[name])]
 
     def work(**_: Any) -> Any:
-        _check(context, found)
+        _check_uses(context, found)
         announce(f"Opening {', '.join(urls)}")
-        places = UrlArguments(
+        url_arguments = UrlArguments(
             str(context.info_name),
             changes=not {"--dry-run", "--plan"} & set(words),
             worker=_find_worker(context.params),
         )
         new_words = list(words)
-        for place, (before, word) in found.items():
-            if _changes_files((before, word)):
-                new_words[place] = before + places.replace(word)
+        for index, (prefix, word) in found.items():
+            if _changes_files((prefix, word)):
+                new_words[index] = prefix + url_arguments.replace(word)
         new_defaults = {
-            name: _replace_default(places, name, value) if name in stated else value
+            name: _replace_default(url_arguments, name, value) if name in stated else value
             for name, value in defaults.items()
         }
-        return places.work(run, make(new_words, new_defaults).params)
+        return url_arguments.work(run, make(new_words, new_defaults).params)
 
     context.command.callback = work
 
 
 def _find_worker(options: dict[str, Any]) -> tuple[int, int] | None:
-    """Return which of several commands this is; what makes no sense is refused by the verb."""
+    """Return the index and count of this worker; None for invalid values, which the verb refuses."""
     worker, of = options.get("worker"), options.get("of")
     if worker is None or of is None or not 0 <= worker < of:
         return None
     return int(worker), int(of)
 
 
-def _check(context: Any, found: dict[int, tuple[str, UrlWord]]) -> None:
+def _check_uses(context: Any, found: dict[int, tuple[str, UrlWord]]) -> None:
     """Refuse uses that do not support URLs.
 
     Raises:
@@ -233,7 +233,7 @@ def _changes_files(found: tuple[str, UrlWord]) -> bool:
 
 
 def _check_machines(verb: str, options: dict[str, Any]) -> None:
-    """Refuse outputs of which other machines would write files that nobody sends."""
+    """Refuse outputs that other machines would write to their own disks."""
     on_others = options.get("engine") == "ray" and options.get("address") is not None
     if on_others and verb in _WRITES_ELSEWHERE and CACHE not in os.environ:
         raise InputError(
@@ -251,21 +251,21 @@ def _check_report(found: dict[int, tuple[str, UrlWord]]) -> None:
         )
 
 
-def _replace_default(places: UrlArguments, name: str, value: Any) -> Any:
+def _replace_default(url_arguments: UrlArguments, name: str, value: Any) -> Any:
     replaced = [
-        places.replace(UrlWord(name, match["name"], match["url"]))
+        url_arguments.replace(UrlWord(name, match["name"], match["url"]))
         if (match := _NAMED_URL.fullmatch(text))
         else text
-        for text in _texts(value)
+        for text in _list_texts(value)
     ]
     return replaced if isinstance(value, list) else replaced[0]
 
 
-def _texts(value: Any) -> list[str]:
+def _list_texts(value: Any) -> list[str]:
     return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
-def _find(command: Any, words: Sequence[str]) -> Iterator[tuple[int, tuple[str, UrlWord]]]:
+def _find_urls(command: Any, words: Sequence[str]) -> Iterator[tuple[int, tuple[str, UrlWord]]]:
     """Yield the index of each word with a URL, the option before the value, and the word."""
     options = {
         spelling: option
@@ -274,19 +274,19 @@ def _find(command: Any, words: Sequence[str]) -> Iterator[tuple[int, tuple[str, 
         for spelling in (*option.opts, *option.secondary_opts)
     }
     arguments = [one for one in command.params if one.param_type_name == "argument"]
-    place = 0
-    while place < len(words):
-        word = words[place]
+    index = 0
+    while index < len(words):
+        word = words[index]
         spelling, equals, value = word.partition("=")
         option = options.get(spelling) if word.startswith("-") else None
         if option is not None and not equals and not getattr(option, "is_flag", False):
-            place += 1
-            if place < len(words) and (match := _NAMED_URL.fullmatch(words[place])):
-                yield place, ("", UrlWord(option.name, match["name"], match["url"]))
+            index += 1
+            if index < len(words) and (match := _NAMED_URL.fullmatch(words[index])):
+                yield index, ("", UrlWord(option.name, match["name"], match["url"]))
         elif option is not None and equals and (match := _NAMED_URL.fullmatch(value)):
-            yield place, (f"{spelling}=", UrlWord(option.name, match["name"], match["url"]))
+            yield index, (f"{spelling}=", UrlWord(option.name, match["name"], match["url"]))
         elif option is None and not word.startswith("-") and arguments:
             argument = arguments[0] if arguments[0].nargs == -1 else arguments.pop(0)
             if match := _NAMED_URL.fullmatch(word):
-                yield place, ("", UrlWord(argument.name, match["name"], match["url"]))
-        place += 1
+                yield index, ("", UrlWord(argument.name, match["name"], match["url"]))
+        index += 1

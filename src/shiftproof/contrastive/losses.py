@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from shiftproof.errors import InputError, MissingExtraError, UnknownNameError
-from shiftproof.unit_rows import measure_tensor
+from shiftproof.unit_rows import measure_tensor_rows
 
 try:
     import torch
@@ -558,7 +558,7 @@ def _to_space(vectors: torch.Tensor, name: str, space: Space) -> torch.Tensor:
         )
     if space == "euclidean":
         return vectors
-    vectors, lengths = measure_tensor(vectors)
+    vectors, lengths = measure_tensor_rows(vectors)
     if bool((lengths.detach() == 0).any()):
         raise InputError(
             f"{name}: {_describe_rows(lengths == 0)} a length of zero, which cannot be normalized; "

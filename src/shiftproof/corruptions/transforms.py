@@ -138,7 +138,7 @@ class CorruptTargets:
         self.transform = transform
 
     def __call__(self, *, image: Image, **targets: Any) -> dict[str, Any]:
-        """Return all that came, with the image corrupted."""
+        """Return the input with its image corrupted."""
         return {**targets, "image": self.transform(image)}
 
 

@@ -146,9 +146,9 @@ def all_files(root: Path) -> Iterator[str]:
 
 
 def holds_packed(root: Path, is_packed: Callable[[str], bool]) -> bool:
-    """Return whether a folder has files that hold many images each, and no images beside them.
+    """Return whether a folder has packed files (tars, tables) and no image files.
 
-    ``is_packed`` says so of a name.
+    ``is_packed`` recognizes a packed file by its name.
     """
     found = False
     for name in all_files(root):
@@ -159,7 +159,7 @@ def holds_packed(root: Path, is_packed: Callable[[str], bool]) -> bool:
 
 
 def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder and not hidden, sorted: links are met in the same order everywhere."""
+    """Return the visible entries of a folder, sorted so that links have the same order everywhere."""
     try:
         with os.scandir(folder) as entries:
             shown = [entry for entry in entries if not entry.name.startswith(".")]
@@ -175,7 +175,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def folders_in(root: Path) -> list[Path]:
+def list_folders(root: Path) -> list[Path]:
     """Return the folders in ``root`` that are not hidden, sorted by name."""
     return [Path(entry.path) for entry in _list_entries(root) if _is_folder(entry)]
 
@@ -203,18 +203,18 @@ def fingerprints_below(root: Path, names: Iterable[str]) -> list[str]:
 
 
 def _is_regular(path: str) -> str:
-    """The path itself, or for a pipe or device one that cannot be opened: see ``read_below``."""
-    # Those of pathlib raise where a name is too long.
+    """Return the path; for a pipe or device a path that cannot be opened: see ``read_below``."""
+    # The functions of pathlib raise if a name is too long.
     if os.path.isfile(path) or not os.path.exists(path):  # noqa: PTH110, PTH113
         return path
     return f"{path}/not a regular file"
 
 
-def twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
-    """Return for each of ``names`` its counterpart in ``others``, or None.
+def find_twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
+    """Return the counterpart in ``others`` of each of ``names``, or None.
 
-    That is the same path; else, as for copies in another format, ``a.jpg`` for ``a.jpg.png``; else
-    the only path that differs just by its suffix.
+    The counterpart is the same path; else ``a.jpg`` for ``a.jpg.png``, the name of a copy in another
+    format; else the only path that differs just by its suffix.
     """
     known = set(others)
     by_stem: dict[str, list[str]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from shiftproof.data.found import FoundDataset, Request
 from shiftproof.data.images.layouts import describe_tars, find_image_files
 from shiftproof.data.images.tars import TarFiles
-from shiftproof.data.layouts import LAYOUTS, layout_of, name_takers, other_layouts
+from shiftproof.data.layouts import LAYOUTS, describe_other_layouts, name_takers, recognize_layout
 from shiftproof.data.presence import is_address
 from shiftproof.errors import InputError
 from shiftproof.io.border import suggest_sibling
@@ -52,7 +52,7 @@ def find_dataset(
             f"{path} does not exist; expected a dataset, a folder of images, or a file."
             f"{suggest_sibling(path)}"
         )
-    name = layout_of(path)
+    name = recognize_layout(path)
     if name == "masks" and images is not None:
         name = "plain"  # the user names the folder of the photographs
     request = _request(path, name, split, images, root)
@@ -62,7 +62,7 @@ def find_dataset(
         raise InputError(f"{path} has no split {split!r}.")
     return replace(
         found,
-        omissions=(*found.omissions, *other_layouts(path, name)),
+        omissions=(*found.omissions, *describe_other_layouts(path, name)),
         rooted=root is not None,
         title=layout.title,
     )

@@ -110,7 +110,7 @@ class FoundDataset:
         if not self.parts:
             return (f"{self.title}: {self.source}",)
         what = _NOUNS.get(self.layout, "image")
-        return tuple(_sentence(self.title, part, what) for part in self.parts)
+        return tuple(_describe_part(self.title, part, what) for part in self.parts)
 
     @property
     def problem(self) -> ShiftproofError | None:
@@ -166,10 +166,10 @@ class FoundDataset:
 
 
 _NOUNS = {"webdataset": "tar", "packed tree": "file"}
-"""What is counted where it is not images, by layout."""
+"""The noun for the counted files of layouts that do not count images."""
 
 
-def _sentence(title: str, part: Part, what: str) -> str:
+def _describe_part(title: str, part: Part, what: str) -> str:
     name = part.annotations if part.annotations not in ("", ".") else ""
     heading = ", ".join(filter(None, [title, name, part.title if part.title != name else ""]))
     if part.problem is not None:

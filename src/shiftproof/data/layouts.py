@@ -216,20 +216,20 @@ LAYOUTS: dict[str, Layout] = {
 """The layouts by name, in order of precedence."""
 
 
-def layout_of(path: Path) -> str:
+def recognize_layout(path: Path) -> str:
     """Return the layout of a file or folder, a key of ``LAYOUTS``, from names of files and folders."""
     if path.is_file():
         return next(name for name, layout in LAYOUTS.items() if layout.is_file(path))
-    return next(_layouts(path))
+    return next(_list_layouts(path))
 
 
-def _layouts(root: Path) -> Iterator[str]:
+def _list_layouts(root: Path) -> Iterator[str]:
     """Yield the layouts of a folder in order of precedence."""
     yield from (name for name, layout in LAYOUTS.items() if layout.marks(root))
     yield from (name for name, layout in LAYOUTS.items() if layout.traces(root))
 
 
-def other_layouts(path: Path, name: str) -> list[str]:
+def describe_other_layouts(path: Path, name: str) -> list[str]:
     """Describe further annotations in a folder that was recognized as ``name``."""
     taken = LAYOUTS[name]
     if not path.is_dir() or taken.task != "detection":

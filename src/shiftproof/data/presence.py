@@ -1,4 +1,4 @@
-"""Whether data are there, which every verb checks before it imports or loads anything for them."""
+"""Check that data exist, before a verb imports or loads anything for them."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _EXPECTED: Final[dict[Kind, str]] = {
 
 
 def check_presence(source: str | Path, kind: Kind) -> None:
-    """Check that there is something at a path, or that it is an address of tars.
+    """Check that a path exists or is an address of tars.
 
     Args:
         source: the path, the address, or for images "demo".
         kind: what the path is expected to be.
 
     Raises:
-        InputError: there is nothing; says the nearest name in the folder.
+        InputError: it does not exist; the message suggests the nearest name in the folder.
     """
     path = Path(source)
     is_demo = kind == "images" and str(source) == "demo"
-    is_elsewhere = kind != "results" and is_address(source)
-    if path.exists() or is_demo or is_elsewhere:
+    is_remote = kind != "results" and is_address(source)
+    if path.exists() or is_demo or is_remote:
         return
     hint = _explain_pattern(path) or suggest_sibling(path)
     raise InputError(f"{path} does not exist; expected {_EXPECTED[kind]}.{hint}")
 
 
 def _explain_pattern(path: Path) -> str:
-    """Return what to give in place of a pattern of file names that no shell has expanded, or ""."""
+    """Return advice on a pattern of file names that no shell has expanded; "" for other paths."""
     if not any(mark in str(path) for mark in "*?["):
         return ""
     folder = next((above for above in path.parents if above.is_dir()), path.parent)
@@ -48,11 +48,11 @@ def _explain_pattern(path: Path) -> str:
 
 
 def is_demo(source: str | Path) -> bool:
-    """Return whether a source is the word for the demo photographs, and no file or folder."""
+    """Return whether a source is "demo" and not an existing file or folder."""
     return str(source) == "demo" and not Path(source).exists()
 
 
 def is_address(source: str | Path) -> bool:
-    """Return whether a source is a URL or brace pattern of tars and no existing file or folder."""
+    """Return whether a source is a URL or brace pattern of tars and not an existing file or folder."""
     text = str(source)
     return is_url(text) or (has_braces(text) and not Path(text).exists())

@@ -37,7 +37,7 @@ def choose_images(data: DataT, images: int | str) -> DataT:
         UnknownNameError: no such list.
     """
     if isinstance(images, str):
-        return data.narrow(_of_list(data, images), images)
+        return data.narrow(_select_list(data, images), images)
     if isinstance(images, bool) or images < 1:
         raise InputError(f"Expected 1 image or more, got {images!r}.")
     if images >= len(data):
@@ -63,7 +63,7 @@ def draw_samples(samples: Sequence[Sample], count: int) -> list[Sample]:
     return [samples[place] for place in sorted(place for _, _, place in sorted(ranked)[:count])]
 
 
-def _of_list(data: ImageData, name: str) -> list[Sample]:
+def _select_list(data: ImageData, name: str) -> list[Sample]:
     if name not in SUBSETS:
         raise UnknownNameError.of("list of images", name, SUBSETS)
     text = (resources.files("shiftproof.data") / "subsets" / f"{name}.txt").read_text("utf-8")

@@ -8,7 +8,7 @@ from shiftproof.data import ImageData, ImageFolder, ParquetImages, SavedDataset,
 from shiftproof.data.images.cell_folders import find_first_cell
 from shiftproof.data.images.cells import check_clean
 from shiftproof.data.images.packed_tree import find_packing
-from shiftproof.data.layouts import layout_of
+from shiftproof.data.layouts import recognize_layout
 from shiftproof.data.presence import is_address
 from shiftproof.embed.pictures import Pictures, SplitPictures
 from shiftproof.embed.tars import TarPictures
@@ -30,8 +30,8 @@ def open_pictures(
     """Open images as the parts that become shards.
 
     Args:
-        source: a folder of images; a webdataset tar or a folder of them (of corrupted copies, too,
-            whose cells are all embedded), a brace pattern or a URL of such; a dataset in the layout
+        source: a folder of images; a webdataset tar or a folder of them (for corrupted copies,
+            all cells), a brace pattern or a URL of such; a dataset in the layout
             of COCO, Pascal VOC, Cityscapes or YOLO; a folder written by ``save_to_disk`` of Hugging
             Face's ``datasets``; Parquet files of images; a ``.csv`` with rows ``path,label``; "demo";
             or an opened source.
@@ -69,9 +69,9 @@ def open_pictures(
 def _open_data(
     path: Path, split: str | None, images: str | Path | None, root: str | Path | None
 ) -> ImageData:
-    layout = layout_of(path) if path.is_dir() else None
+    layout = recognize_layout(path) if path.is_dir() else None
     if layout == "corrupted tree":
-        # All its images are embedded, with or without annotations.
+        # All images of the tree are embedded, with or without annotations.
         return ImageFolder(path)
     if layout == "packed tree":
         raise InputError(
@@ -84,8 +84,8 @@ def _open_data(
 
 
 def _holds_tars(path: Path) -> bool:
-    """Return whether a path is a folder of tars, also of corrupted copies, which are all embedded."""
-    layout = layout_of(path)
+    """Return whether a path is a folder of tars, including the tars of corrupted copies."""
+    layout = recognize_layout(path)
     if layout == "packed tree":
         first = find_first_cell(path)
         return first is not None and find_packing(first) == "webdataset"

@@ -9,7 +9,7 @@ from shiftproof.classes import label_set
 from shiftproof.data.images.dataset import check_data, find_copies
 from shiftproof.errors import UnknownNameError
 from shiftproof.evaluate.audited import read_audit
-from shiftproof.evaluate.sets import ALL, check_name, refuse_copies
+from shiftproof.evaluate.sets import ALL, check_name, make_copies_error
 
 
 def check_request(
@@ -18,9 +18,9 @@ def check_request(
     audit: Path | None,
     class_map: Mapping[str, str] | None,
 ) -> None:
-    """Check the test sets, the names of them and of label sets, and the audit.
+    """Check the test sets, their names, the label sets and the audit.
 
-    ``labels`` are from the name of a test set to a label set, or to "all".
+    ``labels`` maps the name of a test set to a label set, or to "all".
 
     Raises:
         UnknownNameError: no such test set or label set; suggests the nearest.
@@ -30,7 +30,7 @@ def check_request(
     for name, source in sets.items():
         check_name(name)
         if find_copies(source) is not None:
-            raise refuse_copies(name, Path(source).resolve().name)
+            raise make_copies_error(name, Path(source).resolve().name)
         check_data(source, class_map=class_map)
     for name, labels_of in labels.items():
         if name not in sets:

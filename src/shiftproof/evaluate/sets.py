@@ -98,7 +98,7 @@ def _open_set(
     chosen = _choose_labels(name, requested, classes)
     opened = open_data(data, classes=chosen or classes, class_map=class_map)
     if isinstance(opened, CorruptedData):
-        raise refuse_copies(name, opened.name)
+        raise make_copies_error(name, opened.name)
     check_labels(opened, chosen.classes if chosen else classes)
     if not opened.is_labeled:
         raise InputError(
@@ -108,8 +108,8 @@ def _open_set(
     return OpenSet(name, opened, chosen)
 
 
-def refuse_copies(name: str, copies: str) -> InputError:
-    """Return the error for corrupted copies in the place of a test set."""
+def make_copies_error(name: str, copies: str) -> InputError:
+    """Return the error for corrupted copies given as a test set."""
     return InputError(f"{name}: {copies} holds corrupted copies; use `shiftproof bench` for these.")
 
 

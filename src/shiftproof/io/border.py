@@ -136,7 +136,7 @@ def show_name(name: str) -> str:
 def suggest_sibling(path: Path) -> str:
     """Return a question with the nearest existing name to a missing path, or "".
 
-    Of a link that leads nowhere it says where that is.
+    For a broken link, return a sentence with its target.
     """
     try:
         if path.is_symlink():

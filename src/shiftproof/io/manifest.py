@@ -80,22 +80,22 @@ def begin(
 
 
 def check_target(folder: Path, name: str, *, what: str, ours: Collection[str] = ()) -> None:
-    """Refuse an output folder that cannot be one, before long work that ends in it; creates nothing.
+    """Refuse an unusable output folder before long work; creates nothing.
 
-    Arguments as for :func:`begin`, which may still refuse a folder of other settings.
+    Arguments as for :func:`begin`, which may still refuse a folder with other settings.
 
     Raises:
-        InputError: it is a file, holds other things, or lies where nothing can be written.
+        InputError: it is a file, has other content, or cannot be written to.
     """
     if (folder / name).is_file():
         return
     _check_empty(folder, name, what, ours)
-    above = next((one for one in (folder, *folder.absolute().parents) if one.exists()), None)
-    if above is not None and not above.is_dir():
-        raise InputError(f"{above} is a file; expected a folder for {folder}.")
-    if above is not None and not os.access(above, os.W_OK | os.X_OK):
+    existing = next((one for one in (folder, *folder.absolute().parents) if one.exists()), None)
+    if existing is not None and not existing.is_dir():
+        raise InputError(f"{existing} is a file; expected a folder for {folder}.")
+    if existing is not None and not os.access(existing, os.W_OK | os.X_OK):
         raise files.explain_disk_error(
-            above / name, PermissionError(errno.EACCES, "permission denied")
+            existing / name, PermissionError(errno.EACCES, "permission denied")
         )
 
 

@@ -19,7 +19,7 @@ from shiftproof.specs import (
 )
 
 Check: TypeAlias = Callable[[str, Mapping[str, Any]], None]
-"""Refuses what stands behind the colon, or its options, by names and files alone; loads nothing."""
+"""Refuses a target or options from names and files alone, without loading the model."""
 
 Options = TypeVar("Options")
 
@@ -31,8 +31,8 @@ class Loader(Generic[Options, Parts]):
     """One row of a table of sources: how the models of one source are loaded.
 
     ``load`` gets the part of the spec after the colon. ``options`` has the options of this source,
-    in addition to those of all sources in its table. ``check`` is asked of all models before the
-    first is loaded.
+    in addition to those of all sources in its table. ``check`` runs for all models before the first
+    is loaded.
     """
 
     load: Callable[[str, Options], Parts]
@@ -92,9 +92,9 @@ def read_request(
     Raises:
         UnknownNameError: no such source or option; says the nearest.
         InputError: an option that this source does not take, given twice, or of the wrong kind.
-        BrokenFileError, InputError, MissingExtraError, RunError: a URL, as by :func:`fetch_target`.
+        BrokenFileError, InputError, MissingExtraError, RunError: as for :func:`fetch_target`.
     """
-    source, target, options = _read(
+    source, target, options = _read_spec(
         spec, keywords, loaders, common=common, wrapped=wrapped, readers=readers
     )
     target = fetch_target(target)
@@ -114,18 +114,18 @@ def check_spec(
     wrapped: str,
     readers: Readers = READERS,
 ) -> dict[str, Any]:
-    """Refuse a text that names no model, as far as names and files tell; nothing is loaded.
+    """Refuse an invalid model spec from names and files alone, without loading the model.
 
     Arguments as for :func:`read_request`.
 
     Returns:
-        the options of the text and of the call.
+        the options of the spec and of the call.
 
     Raises:
         UnknownNameError, InputError: as for :func:`read_request`.
-        ModelError, BrokenFileError, MissingExtraError: by the check of the source.
+        ModelError, BrokenFileError, MissingExtraError: raised by the check of the source.
     """
-    source, target, options = _read(
+    source, target, options = _read_spec(
         spec, keywords, loaders, common=common, wrapped=wrapped, readers=readers
     )
     check = loaders[source].check
@@ -134,7 +134,7 @@ def check_spec(
     return options
 
 
-def _read(
+def _read_spec(
     spec: str,
     keywords: Mapping[str, Any],
     loaders: Mapping[str, Loader[Options, Parts]],
@@ -143,7 +143,7 @@ def _read(
     wrapped: str,
     readers: Readers,
 ) -> tuple[str, str, dict[str, Any]]:
-    """Return the source, what stands behind its colon, and the options."""
+    """Return the source, the part of the spec after the colon, and the options."""
     own = {name: readers[name] for name in keywords}
     source, target, written = parse_spec(spec, loaders, own, wrapped=wrapped)
     options = merge_options(spec, keywords, written, source, loaders, common=common)

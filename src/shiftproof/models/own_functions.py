@@ -71,21 +71,21 @@ class FunctionModel:
 
 
 def check_function(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a text that names no function, or one of a module that is not there; nothing is imported.
+    """Refuse a missing function name or a module that cannot be found, without importing it.
 
     Raises:
-        InputError: no function is named, or a file in the place of the module.
-        ModelError: there is no such module.
+        InputError: no function is named, or a file instead of a module.
+        ModelError: no such module.
     """
     module, _ = _split_target(target)
     package = module.partition(".")[0]
-    with _working_directory_first():
+    with _search_working_directory_first():
         importlib.invalidate_caches()
         try:
-            is_there = package in sys.modules or importlib.util.find_spec(package) is not None
+            exists = package in sys.modules or importlib.util.find_spec(package) is not None
         except (ImportError, ValueError):
-            is_there = False
-    if not is_there:
+            exists = False
+    if not exists:
         raise ModelError(
             f"python:{target}: the module {module!r} cannot be imported (there is no {package!r} "
             "here, nor is it installed)."
@@ -114,7 +114,7 @@ def import_function(target: str, kinds: tuple[type, ...] = ()) -> OwnFunction:
 
 
 def _split_target(target: str) -> tuple[str, str]:
-    """Return the module and the function that ``MODULE:FUNCTION`` names."""
+    """Split ``MODULE:FUNCTION`` into module and function."""
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise InputError(f"python:{target} names no function; expected python:MODULE:FUNCTION.")
@@ -186,7 +186,7 @@ def _is_model(value: object, kinds: tuple[type, ...]) -> bool:
 
 def _import(module_name: str, target: str) -> ModuleType:
     try:
-        with _working_directory_first():
+        with _search_working_directory_first():
             return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raise ModelError(
@@ -212,7 +212,7 @@ def _check_arguments(own: OwnFunction, expected: str) -> None:
 
 def _call(own: OwnFunction) -> Any:
     try:
-        with _working_directory_first(), _keep_random_state():
+        with _search_working_directory_first(), _keep_random_state():
             return own.function()
     except (Exception, SystemExit) as error:
         raise ModelError(
@@ -221,7 +221,7 @@ def _call(own: OwnFunction) -> Any:
 
 
 @contextlib.contextmanager
-def _working_directory_first() -> Iterator[None]:
+def _search_working_directory_first() -> Iterator[None]:
     """Context that finds modules in the working directory first, and afterwards last.
 
     The directory stays in the path for later imports of the module, and for worker processes, which

@@ -25,7 +25,7 @@ def fetch_target(target: str) -> str:
     """
     if not is_url(target):
         return target
-    from shiftproof.storage import fetch  # with all that asks stores
+    from shiftproof.storage import fetch  # imports the store clients
 
     return str(fetch(target))
 
@@ -36,10 +36,10 @@ def fetch_classes(classes: Any) -> Any:
 
 
 def check_file(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse the file of a model that is not there.
+    """Check that the file of a model can be opened.
 
     Raises:
-        BrokenFileError: it cannot be opened.
+        BrokenFileError: it cannot.
     """
     with open_regular(Path(target)):
         pass

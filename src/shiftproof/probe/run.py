@@ -183,10 +183,10 @@ def check_enough(data: ImageData, images: int) -> None:
 
     Args:
         data: the images.
-        images: how many of them are drawn at most.
+        images: maximum number of sampled images.
 
     Raises:
-        InputError: there are too few.
+        InputError: too few images.
     """
     count = min(len(data), images)
     if count < MIN_IMAGES:

@@ -212,22 +212,21 @@ def list_limitations(images: Images | ProbeImages, where: str) -> list[str]:
     return found
 
 
-_MOST_DIFFERING = 3
-"""So many settings that differ are named of each run."""
+_MAX_DIFFERING = 3
+"""Maximum number of differing settings named for each run."""
 
 
 def _spell_differing(values: Sequence[object]) -> list[str]:
-    """Return a setting of each run in words; of settings with parts, the first parts that differ."""
+    """Return each run's setting in words; for nested settings, the first parts that differ."""
     if not all(isinstance(value, Mapping) and "description" not in value for value in values):
         return [_spell_setting(value) for value in values]
     parts = [dict(flatten(value)) for value in values if isinstance(value, Mapping)]
     keys = dict.fromkeys(key for one in parts for key in one)
     differing = [key for key in keys if len({one.get(key) for one in parts}) > 1]
-    more = len(differing) - _MOST_DIFFERING
+    more = len(differing) - _MAX_DIFFERING
     end = f", and {more} more" if more > 0 else ""
     return [
-        ", ".join(f"{key} {one.get(key, 'not stated')}" for key in differing[:_MOST_DIFFERING])
-        + end
+        ", ".join(f"{key} {one.get(key, 'not stated')}" for key in differing[:_MAX_DIFFERING]) + end
         for one in parts
     ]
 

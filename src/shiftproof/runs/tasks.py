@@ -1,4 +1,4 @@
-"""What runs of our tasks store, by the kind of the run; a task of one's own has no row here."""
+"""The records and galleries of runs, by kind of run; custom tasks have no row."""
 
 from __future__ import annotations
 
@@ -37,4 +37,4 @@ TASKS: Mapping[str, StoredTask] = {
     "detection": StoredTask(read_detections, detection.Gallery, "object-detection"),
     "segmentation": StoredTask(read_segmentation, segmentation.Gallery, "image-segmentation"),
 }
-"""Our tasks by the kind of their runs."""
+"""The built-in tasks by the kind of their runs."""

@@ -34,7 +34,7 @@ from shiftproof.io.urls import redact_urls
 from shiftproof.storage.contents import check_complete
 from shiftproof.storage.store import OURS, Store
 from shiftproof.types import F32, F64, Flags
-from shiftproof.unit_rows import SMALLEST, find_peaks, measure_rows
+from shiftproof.unit_rows import MIN_LENGTH, find_row_maxima, measure_rows
 
 UnusableRows: TypeAlias = Literal["refuse", "skip"]
 
@@ -665,8 +665,8 @@ def _convert_to_float32(values: NDArray[Any], *, scale: bool) -> F32:
         found = np.array(values, dtype=np.float32, order="C")
         if scale and values.dtype.itemsize > 4:
             largest = np.abs(found).max(axis=1, initial=0)
-            rows = np.flatnonzero((largest < SMALLEST) | np.isinf(largest))
-            found[rows] = values[rows] / find_peaks(values[rows])[:, None]
+            rows = np.flatnonzero((largest < MIN_LENGTH) | np.isinf(largest))
+            found[rows] = values[rows] / find_row_maxima(values[rows])[:, None]
         return found
 
 

@@ -36,7 +36,7 @@ TABLES: Mapping[str, type[SavedDataset] | type[ParquetImages]] = {
     "saved": SavedDataset,
     "parquet": ParquetImages,
 }
-"""Layouts whose images are in the rows of tables, and who opens them."""
+"""Layouts whose images are in the rows of tables, and the classes that open them."""
 
 TEXT_SUFFIXES = frozenset(
     {".csv", ".json", ".md", ".names", ".txt", ".xml", ".yaml", ".yml"}
@@ -141,7 +141,7 @@ def open_tree(
     if found.layout == "webdataset" and not source.is_dir():
         return Tree(found.root, "webdataset", found.pictures)
     if found.layout == "packed tree":
-        return _tree_of_copies(found)
+        return _make_copies_tree(found)
     if found.layout in ("table", "corrupted arrays"):
         raise InputError(f"{source} is {found.title}; expected an image or a folder of images.")
     for part in found.parts:
@@ -149,17 +149,17 @@ def open_tree(
         if part.problem is not None and (found.problem is not None or not part.is_absent):
             raise part.problem
     if found.layout in TABLES:
-        return _tree_of_tables(found, images)
+        return _make_tables_tree(found, images)
     if found.layout in ("plain", "corrupted tree"):
-        return _plain(found)
-    return _tree_of_data_set(found, split)
+        return _make_plain_tree(found)
+    return _make_dataset_tree(found, split)
 
 
-def _plain(found: FoundDataset) -> Tree:
+def _make_plain_tree(found: FoundDataset) -> Tree:
     if not found.pictures:
         raise InputError(f"{found.source} holds no images there.")
     beside: set[str] = set()
-    if found.folders != (".",):  # a folder was named: what lies beside it are its maps
+    if found.folders != (".",):  # a folder was named: the other folders hold its label maps
         beside = set(all_files(found.root)) - set(found.pictures)
     what = "carried over as they are" if beside else "left out"
     omissions = tuple(f"{text}: {what}" for text in found.omissions)
@@ -167,7 +167,7 @@ def _plain(found: FoundDataset) -> Tree:
     return Tree(found.root, "plain", found.pictures, carried, found.folders, {}, omissions)
 
 
-def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
+def _make_dataset_tree(found: FoundDataset, split: str | None) -> Tree:
     """Return the tree of a dataset with annotations, or of tars."""
     pictures = tuple(sorted(found.pictures))
     if not pictures:
@@ -209,21 +209,21 @@ def _tree_of_data_set(found: FoundDataset, split: str | None) -> Tree:
     )
 
 
-def _tree_of_copies(found: FoundDataset) -> Tree:
-    """Return the tree of all cells of a corrupted copy of tars.
+def _make_copies_tree(found: FoundDataset) -> Tree:
+    """Return the tree of all cells of corrupted tars.
 
     Raises:
-        InputError: the copy is of tables.
+        InputError: the corrupted copies are tables.
     """
     if not all(map(is_tar, found.pictures)):
         raise InputError(
             f"{found.source} holds corrupted copies in tables; give one of its cells, such as "
             f"{find_first_cell(found.source)}."
         )
-    return _tree_of_data_set(replace(found, layout="webdataset"), None)
+    return _make_dataset_tree(replace(found, layout="webdataset"), None)
 
 
-def _tree_of_tables(found: FoundDataset, images: str | Path | None) -> Tree:
+def _make_tables_tree(found: FoundDataset, images: str | Path | None) -> Tree:
     """Return the tree of a dataset whose images are in the rows of tables."""
     splits: list[str] = [part.title for part in found.parts]
     if found.source.is_file() or (found.layout == "saved" and not list_splits(found.source)):
@@ -240,13 +240,13 @@ def _tree_of_tables(found: FoundDataset, images: str | Path | None) -> Tree:
     }
     if not tables:
         raise InputError(f"{found.source} holds no images where {found.title} has them.")
-    carried = () if found.source.is_file() else _beside_tables(found, splits)
+    carried = () if found.source.is_file() else _list_carried_files(found, splits)
     omissions = _name_other_columns(opened)
     return Tree(found.root, found.layout, tuple(tables), carried, (), {}, omissions, tables)
 
 
-def _beside_tables(found: FoundDataset, splits: Sequence[str]) -> tuple[str, ...]:
-    """Return the files that a copy of a folder of tables gets: no table, and nothing of other splits."""
+def _list_carried_files(found: FoundDataset, splits: Sequence[str]) -> tuple[str, ...]:
+    """Return the files to carry over from a folder of tables: no tables, nothing from other splits."""
     names = [
         name for name in all_files(found.root) if not name.endswith((".arrow", ".parquet", ".lock"))
     ]
@@ -273,13 +273,13 @@ _UNNAMED = (
 
 
 def name_outputs(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
-    """Return the new name of every picture of a tree; tars and tables keep theirs.
+    """Return the new name of every image of a tree; tars and tables keep their names.
 
-    Where two would share a name, the old suffix stays, too; where annotations find their image by its
-    stem, that cannot be.
+    If two would share a name, the old suffix is kept before the new one, unless annotations find
+    their image by its stem.
 
     Raises:
-        InputError: two pictures cannot be told apart, or the format cannot hold one.
+        InputError: two images that would get the same name, or an image that the format cannot store.
     """
     if tree.layout == "webdataset":
         for name in tree.pictures:
@@ -290,7 +290,7 @@ def name_outputs(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
     if tree.is_packed:
         return {name: name for name in tree.pictures}
     plain = {name: name_output(name, image_format) for name in tree.pictures}
-    # What is carried over keeps its name: a map of labels beside its photograph, for one.
+    # Files that are carried over keep their names, such as label maps next to photographs.
     shared = Counter([*plain.values(), *tree.carried])
     doubled = [name for name, output in plain.items() if shared[output] > 1]
     if doubled and tree.layout in ("voc", "yolo"):

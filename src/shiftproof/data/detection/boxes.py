@@ -82,7 +82,7 @@ class ImageObjects:
         labels: ``(N,)`` int64 indexes into the classes.
         crowd: ``(N,)`` whether it is a crowd.
         difficult: ``(N,)`` whether VOC's rule ignores it.
-        areas: ``(N,)`` float64 square pixels: of the mask where there is one, else of the box.
+        areas: ``(N,)`` float64 square pixels: of the mask if there is one, else of the box.
         outlines: N segmentations as COCO writes them, None for an object without; or None.
     """
 

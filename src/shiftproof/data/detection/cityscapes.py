@@ -25,7 +25,7 @@ from shiftproof.data.detection.boxes import (
     find_size_faults,
     read_image_sizes,
 )
-from shiftproof.data.disk import find_images, folders_in, shorten
+from shiftproof.data.disk import find_images, list_folders, shorten
 from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.images import MAX_PIXELS
@@ -68,7 +68,7 @@ class CityscapesData(DetectionData):
         home = Path(root)
         if not is_cityscapes(home):
             raise InputError(f"{home} has no folders leftImg8bit and gtFine; expected Cityscapes.")
-        there = [folder.name for folder in folders_in(home / "leftImg8bit")]
+        there = [folder.name for folder in list_folders(home / "leftImg8bit")]
         if split is not None and split not in there:
             raise InputError(f"{home} has no split {split!r}; there are {shorten(there)}.")
         faults: list[Fault] = []

@@ -13,7 +13,7 @@ from typing import Any
 
 from shiftproof.data.detection.boxes import check_inside
 from shiftproof.data.detection.coco import describe_lacking, is_coco
-from shiftproof.data.disk import folders_in, join_below, shorten
+from shiftproof.data.disk import join_below, list_folders, shorten
 from shiftproof.data.splits import is_asked, split_of, splits_in
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io import files
@@ -105,7 +105,7 @@ def describe_nearly_coco(root: Path) -> str:
 def _list_jsons(root: Path) -> list[Path]:
     inner = [
         folder
-        for folder in folders_in(root)
+        for folder in list_folders(root)
         if folder.name.lower() in ANNOTATION_FOLDERS or splits_in(folder.name)
     ]
     found = [path for folder in (root, *inner) for path in folder.glob("*.json")]
@@ -254,8 +254,8 @@ def _find_home(path: Path) -> Path:
 
 def _list_folders(home: Path) -> list[str]:
     """Return the folder itself and its subfolders, up to two levels."""
-    first = folders_in(home)
-    every = [*first, *(inner for outer in first for inner in folders_in(outer))]
+    first = list_folders(home)
+    every = [*first, *(inner for outer in first for inner in list_folders(outer))]
     return [".", *(folder.relative_to(home).as_posix() for folder in every)]
 
 

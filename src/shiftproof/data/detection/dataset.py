@@ -9,7 +9,7 @@ from shiftproof.data.detection.coco_files import describe_nearly_coco
 from shiftproof.data.detection.layouts import BoxReading
 from shiftproof.data.find import find_dataset
 from shiftproof.data.found import FoundDataset
-from shiftproof.data.layouts import LAYOUTS, layout_of, name_takers
+from shiftproof.data.layouts import LAYOUTS, name_takers, recognize_layout
 from shiftproof.data.presence import check_presence, is_address
 from shiftproof.errors import InputError
 
@@ -61,7 +61,7 @@ def open_detection_data(
         return source if isinstance(source, DetectionData) else _open(source, BoxReading())
     path = Path(source)
     check_presence(source, "boxes")
-    layout = LAYOUTS["webdataset" if is_address(source) else layout_of(path)]
+    layout = LAYOUTS["webdataset" if is_address(source) else recognize_layout(path)]
     if box_format is not None and "box_format" not in layout.takes:
         raise InputError(f"{path} says itself how boxes are meant, so a box format has no effect.")
     if layout.open_boxes is None:

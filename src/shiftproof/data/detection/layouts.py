@@ -19,7 +19,7 @@ from shiftproof.data.detection.packed import read_row_boxes, read_tar_boxes
 from shiftproof.data.detection.voc import VocData, list_voc_folders
 from shiftproof.data.detection.voc_files import VocFiles, find_voc
 from shiftproof.data.detection.yolo import YoloConfig, YoloData, is_yolo
-from shiftproof.data.disk import find_images, folders_in, join_below, shorten
+from shiftproof.data.disk import find_images, join_below, list_folders, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
 from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.saved import SavedDataset
@@ -91,7 +91,9 @@ def _find_images_beside(path: Path) -> Path | None:
     A sibling with another name may be another dataset, whose images may have the same names.
     """
     names = ("images", "image", "imgs", "img", "photos", "JPEGImages")
-    there = [folder for folder in folders_in(path.absolute().parent.parent) if folder.name in names]
+    there = [
+        folder for folder in list_folders(path.absolute().parent.parent) if folder.name in names
+    ]
     return there[0] if len(there) == 1 else None
 
 
@@ -256,10 +258,10 @@ def find_cityscapes(request: Request) -> FoundDataset:
     """Find the splits of Cityscapes, in all folders of photographs."""
     path, split = request.path, request.split
     parts = []
-    for folder in folders_in(path):
+    for folder in list_folders(path):
         if not folder.name.startswith("leftImg8bit"):
             continue
-        for inner in folders_in(folder):
+        for inner in list_folders(folder):
             if split is not None and inner.name != split:
                 continue
             name = f"{folder.name}/{inner.name}"

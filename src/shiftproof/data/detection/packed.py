@@ -44,7 +44,7 @@ class StatedObjects:
     """The stored annotation of one image.
 
     Attributes:
-        value: its objects: a dict of lists, or a list of dicts; None where nothing is stated.
+        value: its objects: a dict of lists, or a list of dicts; None without annotations.
         size: width and height, where they are stated.
         identity: the number that it is called by, where it has one.
     """
@@ -66,7 +66,7 @@ class PackedDetectionData(DetectionData):
     Args:
         images: the images.
         stated: what is stated of each, in their order.
-        names: of the classes, where the table has them; else the names that occur, sorted, or numbers.
+        names: the class names of the table; without them the sorted names that occur, or numbers.
         box_format: ``"xywh"`` as COCO has boxes, or ``"xyxy"`` for two corners.
 
     Raises:
@@ -138,7 +138,7 @@ def read_tar_boxes(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetecti
 
     Raises:
         InputError: no boxes; see :class:`PackedDetectionData`.
-        BrokenFileError: a tar that is damaged, or a JSON that is none.
+        BrokenFileError: a damaged tar, or invalid JSON.
     """
     found: dict[str, StatedObjects] = {}
 

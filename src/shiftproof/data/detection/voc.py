@@ -25,7 +25,7 @@ from shiftproof.data.detection.boxes import (
     find_size_faults,
     read_image_sizes,
 )
-from shiftproof.data.disk import find_images, folders_in, join_below, shorten
+from shiftproof.data.disk import find_images, join_below, list_folders, shorten
 from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import convert_errors
@@ -262,8 +262,8 @@ def list_voc_folders(root: Path) -> list[str]:
     """Return the folders of VOC data relative to ``root``: itself, or what lies one or two below."""
     if is_voc(root):
         return ["."]
-    first = folders_in(root)
-    candidates = [*first, *(inner for outer in first for inner in folders_in(outer))]
+    first = list_folders(root)
+    candidates = [*first, *(inner for outer in first for inner in list_folders(outer))]
     return [folder.relative_to(root).as_posix() for folder in candidates if is_voc(folder)]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from shiftproof.data.detection.coco_files import is_label_map
-from shiftproof.data.disk import drop_suffix, find_images, folders_in, join_below
+from shiftproof.data.disk import drop_suffix, find_images, join_below, list_folders
 from shiftproof.data.splits import is_asked, splits_in
 from shiftproof.errors import InputError
 from shiftproof.io import files
@@ -54,7 +54,7 @@ class VocFiles:
     def splits(self, root: Path) -> list[str]:
         """Return the available splits."""
         lists = sorted(path.stem for path in self._lists(root).glob("*.txt"))
-        folders = [folder.name for folder in folders_in(root / self.images)]
+        folders = [folder.name for folder in list_folders(root / self.images)]
         title = PurePosixPath(self.title).name
         return [*([title] if splits_in(title) else []), *lists, *folders]
 
@@ -105,17 +105,17 @@ def find_voc(root: Path) -> list[VocFiles]:
         InputError: two folders may be the image folder.
     """
     found = []
-    for base in (root, *(folder for folder in folders_in(root) if splits_in(folder.name))):
+    for base in (root, *(folder for folder in list_folders(root) if splits_in(folder.name))):
         inner = base.relative_to(root).as_posix()
         if _find_twins(base, base, deep=False):
             found.append(VocFiles(inner, inner, inner))
             continue
-        for folder in folders_in(base):
+        for folder in list_folders(base):
             if not is_label_map(folder.name) and folder.name.lower() not in ("xml", "xmls"):
                 continue
             places = [
                 other
-                for other in (base, *folders_in(base))
+                for other in (base, *list_folders(base))
                 if other != folder and not is_label_map(other.name) and _find_twins(folder, other)
             ]
             if len(places) > 1:

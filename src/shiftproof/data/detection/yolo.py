@@ -21,7 +21,7 @@ from shiftproof.data.detection.boxes import (
     check_boxes,
     read_image_sizes,
 )
-from shiftproof.data.disk import find_images, folders_in, join_below
+from shiftproof.data.disk import find_images, join_below, list_folders
 from shiftproof.data.images.folder import name_folder
 from shiftproof.data.splits import splits_in
 from shiftproof.errors import BrokenFileError, InputError
@@ -284,7 +284,7 @@ def has_labels(root: Path) -> bool:
         return any(_has_twin(base) for base in _list_bases(root))
     return _find_class_file(root) is not None and any(
         (path.parent / (path.stem + suffix)).is_file()
-        for folder in (root, *folders_in(root))
+        for folder in (root, *list_folders(root))
         for path in _take_first(folder.glob("*.txt"))
         for suffix in IMAGE_SUFFIXES
     )
@@ -307,7 +307,7 @@ def _take_first(paths: Iterable[Path]) -> list[Path]:
 
 
 def _list_bases(root: Path) -> list[Path]:
-    return [root, *(folder for folder in folders_in(root) if splits_in(folder.name))]
+    return [root, *(folder for folder in list_folders(root) if splits_in(folder.name))]
 
 
 def _find_class_file(root: Path) -> Path | None:
@@ -323,7 +323,7 @@ def _infer_config(root: Path) -> dict[str, Any]:
         if images.is_dir() and base != root:
             value.setdefault(_split_name(base.name), f"{base.name}/images")
         elif images.is_dir():
-            inner = [folder for folder in folders_in(images) if splits_in(folder.name)]
+            inner = [folder for folder in list_folders(images) if splits_in(folder.name)]
             value |= {_split_name(f.name): f"images/{f.name}" for f in inner}
             if not inner:
                 value[ALL] = "images"

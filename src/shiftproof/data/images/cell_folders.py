@@ -1,4 +1,4 @@
-"""Corrupted images of which every cell of the grid has a folder of its own, as in ImageNet-C."""
+"""Corrupted images with one folder per cell of the grid, as in ImageNet-C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS, GROUPS
 from shiftproof.counts import plural
-from shiftproof.data.disk import folders_in, twins
+from shiftproof.data.disk import find_twins, list_folders
 from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
 from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError
@@ -27,16 +27,16 @@ _GROUP_FOLDERS = {*GROUPS, "extra"}
 
 
 class CellFolders(CorruptedData):
-    """The images of ``ROOT/<corruption>/<severity>/``, however they are stored there.
+    """The images of ``ROOT/<corruption>/<severity>/``, in any storage format.
 
     ``severity_3`` is read as 3, and an additional folder is allowed above the corruption
     (``noise``, ``blur``, ``weather``, ``digital``, ``extra``: the published tars).
 
     Args:
         root: the tree.
-        folders: of each cell, that of the clean images among them if there are some.
-        passed_over: the folders in the root that are no corruptions.
-        missing: the images that a cell lacks.
+        folders: the folder of each cell, including the clean images if they exist.
+        passed_over: the folders in the root that are not corruptions.
+        missing: the images missing from each cell.
         clean_without_twin: the number of clean images that no corrupted cell has.
         samples, classes: as for :class:`~shiftproof.data.dataset.ImageData`.
     """
@@ -81,7 +81,7 @@ class CellFolders(CorruptedData):
             InputError: the tree has no such cell.
         """
         if cell not in self._folders:
-            raise self._no_cell(cell)
+            raise self._make_cell_error(cell)
         lacking = set(self.missing.get(cell, ()))
         return tuple(sample for sample in self.samples if sample.id not in lacking)
 
@@ -104,56 +104,56 @@ class CellFolders(CorruptedData):
 
 
 def is_corrupted_tree(root: Path) -> bool:
-    """Return whether a folder is a -C tree: has a known corruption with severities in it."""
+    """Return whether a folder is a -C tree: it contains a known corruption with severities."""
     return find_first_cell(root) is not None
 
 
 def find_first_cell(root: Path) -> Path | None:
-    """Return the folder of one cell of a known corruption, or None where a folder is no -C tree.
+    """Return the folder of one cell of a known corruption, or None if a folder is not a -C tree.
 
-    A corruption is known by the table, or by the manifest of a copy that ``corrupt`` wrote.
+    Known corruptions are those of the table, and those in the manifest that ``corrupt`` writes.
     """
-    listed = _corruptions_of_copy(root)
-    known = (
+    listed = _read_manifest_corruptions(root)
+    cell_folders = (
         folder
-        for first in folders_in(root)
-        for corruption in _corruption_folders(first)
+        for first in list_folders(root)
+        for corruption in _list_corruption_folders(first)
         if canonical(corruption.name) in CORRUPTIONS or corruption.name in listed
-        for folder in folders_in(corruption)
+        for folder in list_folders(corruption)
         if _SEVERITY.fullmatch(folder.name)
     )
-    return next(known, None)
+    return next(cell_folders, None)
 
 
-def _corruptions_of_copy(root: Path) -> frozenset[str]:
-    """Return the corruptions that the manifest of a corrupted copy lists; none without one."""
+def _read_manifest_corruptions(root: Path) -> frozenset[str]:
+    """Return the corruptions in the manifest of a corrupted copy; empty without a manifest."""
     file = root / "manifest.json"
     if not file.is_file():
         return frozenset()
     try:
-        told = read_json(file)
+        manifest = read_json(file)
     except BrokenFileError:
         return frozenset()
-    listed = told.get("corruptions") if isinstance(told, dict) else None
+    listed = manifest.get("corruptions") if isinstance(manifest, dict) else None
     return frozenset(listed) if isinstance(listed, dict) else frozenset()
 
 
-def cells_of_tree(root: Path, clean: str | Path | None = None) -> tuple[Cell, ...]:
-    """Return the cells of a -C tree in order, without a look at its images.
+def list_tree_cells(root: Path, clean: str | Path | None = None) -> tuple[Cell, ...]:
+    """Return the cells of a -C tree in order, without listing its images.
 
     Raises:
         InputError: as for :func:`find_cells`.
     """
-    there, _ = find_cells(root, root / "clean" if clean is None else Path(clean))
-    return order_cells(there)
+    folders, _ = find_cells(root, root / "clean" if clean is None else Path(clean))
+    return order_cells(folders)
 
 
 def find_cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ...]]:
-    """Return the folder of each corrupted cell, and the folders in the root that are no corruptions.
+    """Return the folder of each corrupted cell, and the folders in the root that are not corruptions.
 
     Args:
         root: the tree.
-        clean: where the clean images are, which are no corruption.
+        clean: the path of the clean images, which is not a corruption.
 
     Raises:
         InputError: no cells, a severity outside 1 to 5, or a cell that occurs twice.
@@ -162,11 +162,11 @@ def find_cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ..
         raise InputError(f"{root} is no folder; expected a -C tree.")
     found: dict[Cell, Path] = {}
     passed_over: list[str] = []
-    for first in folders_in(root):
+    for first in list_folders(root):
         if first.resolve() == clean.resolve() or first.name == "clean":
             continue
-        for corruption in _corruption_folders(first):
-            severities = [f for f in folders_in(corruption) if _SEVERITY.fullmatch(f.name)]
+        for corruption in _list_corruption_folders(first):
+            severities = [f for f in list_folders(corruption) if _SEVERITY.fullmatch(f.name)]
             if not severities:
                 passed_over.append(corruption.relative_to(root).as_posix())
             for folder in severities:
@@ -186,16 +186,16 @@ def find_cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ..
     return found, tuple(passed_over)
 
 
-def _corruption_folders(first: Path) -> list[Path]:
+def _list_corruption_folders(first: Path) -> list[Path]:
     """Return the corruption folders of a folder in the root: its subfolders if it is a group."""
     if first.name not in _GROUP_FOLDERS:
         return [first]
-    inner = folders_in(first)
+    inner = list_folders(first)
     # A corruption itself may be named "noise" or "blur".
     return [first] if any(_SEVERITY.fullmatch(folder.name) for folder in inner) else inner
 
 
-# ---------------------------------------------------------------- which images are where
+# ---------------------------------------------------------------- missing and paired images
 
 
 def keep_only(
@@ -203,44 +203,46 @@ def keep_only(
 ) -> dict[Cell, tuple[str, ...]]:
     """Restrict the missing images to ``names``."""
     kept = set(names)
-    lacking = {cell: tuple(name for name in gone if name in kept) for cell, gone in missing.items()}
-    return {cell: gone for cell, gone in lacking.items() if gone}
+    restricted = {
+        cell: tuple(name for name in lost if name in kept) for cell, lost in missing.items()
+    }
+    return {cell: lost for cell, lost in restricted.items() if lost}
 
 
 @dataclass(frozen=True)
 class CleanTwins:
-    """The clean images of corrupted ones.
+    """Pairs of corrupted and clean images.
 
     Attributes:
-        others: the clean twin of each image whose twin has another name.
-        without: the images that have no clean twin.
-        unused: the number of clean images that are no twin.
+        renamed: the clean twin of each image whose twin has another name.
+        unpaired: the images that have no clean twin.
+        unused: the number of clean images that are the twin of no image.
     """
 
-    others: Mapping[str, str]
-    without: tuple[str, ...]
+    renamed: Mapping[str, str]
+    unpaired: tuple[str, ...]
     unused: int
 
 
 def pair_with_clean(clean: Path, names: Sequence[str], clean_names: Iterable[str]) -> CleanTwins:
-    """Find the clean twin of each image: that of the same path, or the only one of another suffix.
+    """Find the clean twin of each image: the same path, or the only one with another suffix.
 
     Args:
-        clean: where the clean images are, for the error.
-        names: the corrupted images.
-        clean_names: the clean ones.
+        clean: the path of the clean images, for the error.
+        names: the names of the corrupted images.
+        clean_names: the names of the clean images.
 
     Raises:
         InputError: no image has a clean twin.
     """
     clean_names = list(clean_names)
-    found = twins(names, clean_names)
-    without = tuple(name for name, twin in found.items() if twin is None)
-    if len(without) == len(names):
+    found = find_twins(names, clean_names)
+    unpaired = tuple(name for name, twin in found.items() if twin is None)
+    if len(unpaired) == len(names):
         raise InputError(
             f"{clean}: none of the {plural(len(names), 'image')} of the tree has a clean twin there; "
             f"expected the same paths, such as {names[0]}."
         )
     # Only the differing names are stored, since the tree is sent to every worker.
-    others = {name: twin for name, twin in found.items() if twin is not None and twin != name}
-    return CleanTwins(others, without, len(set(clean_names) - set(found.values())))
+    renamed = {name: twin for name, twin in found.items() if twin is not None and twin != name}
+    return CleanTwins(renamed, unpaired, len(set(clean_names) - set(found.values())))

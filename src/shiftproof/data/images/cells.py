@@ -1,4 +1,4 @@
-"""What a dataset is that somebody has corrupted already: the same images in many cells."""
+"""Datasets of precomputed corruptions: the same images in many cells."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from shiftproof.errors import InputError
 from shiftproof.types import CLEAN, Cell, Image, Sample
 
 FINGERPRINT_BYTES = 2_000_000_000
-"""Up to this size such a dataset is read whole for its fingerprint; ImageNet-C with its 3.75 million
-files would take as long to read as a benchmark of a small model takes."""
+"""Maximum size of a dataset that is read completely for its fingerprint; reading the 3.75 million files of
+ImageNet-C would take as long as a benchmark of a small model."""
 
 FINGERPRINT_FILES = 20
-"""So many images of each cell of a larger one are read."""
+"""Number of images read per cell of a larger tree."""
 
 
 class CorruptedData(ImageData):
     """Images in the cells of a corruption grid, read as they are and not corrupted here.
 
-    A sample is one image in all its cells. ``read`` gives the clean one, where there is one.
+    A sample is one image in all its cells. ``read`` returns the clean one, if there is one.
     """
 
     @property
     @abstractmethod
     def cells(self) -> tuple[Cell, ...]:
-        """The corrupted cells that there are: the table's corruptions first, in its order."""
+        """The existing corrupted cells: the table's corruptions first, in its order."""
 
     @property
     @abstractmethod
     def has_clean(self) -> bool:
-        """Whether the clean images are there."""
+        """Whether there are clean images."""
 
     @abstractmethod
     def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
-        """Return the samples that there are in a cell.
+        """Return the samples of a cell.
 
         Raises:
-            InputError: there is no such cell.
+            InputError: no such cell.
         """
 
     @abstractmethod
@@ -49,12 +49,12 @@ class CorruptedData(ImageData):
         """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            BrokenFileError: it is not there, or cannot be read; the message has cell and id.
+            BrokenFileError: it is missing or cannot be read; the message contains cell and id.
         """
 
     @property
     def other_corruptions(self) -> tuple[str, ...]:
-        """The corruptions that are not in the table: they can be run by name, and enter no mCE."""
+        """The corruptions that are not in the table: they can be run by name, and do not count in mCE."""
         return tuple(
             dict.fromkeys(c.corruption for c in self.cells if c.corruption not in CORRUPTIONS)
         )
@@ -63,17 +63,17 @@ class CorruptedData(ImageData):
         """Return the clean image.
 
         Raises:
-            BrokenFileError: it is not there, or cannot be read.
+            BrokenFileError: it is missing or cannot be read.
         """
         return self.read_cell(sample, CLEAN)
 
-    def _no_cell(self, cell: Cell) -> InputError:
+    def _make_cell_error(self, cell: Cell) -> InputError:
         there = shorten(str(other) for other in self.cells)
         return InputError(f"{self.name} has no cell {cell}; it has {there}.")
 
 
 def check_clean(data: ImageData) -> None:
-    """Refuse corrupted copies without clean images where clean images are wanted.
+    """Refuse corrupted copies without clean images where clean images are needed.
 
     Raises:
         InputError: such copies.
@@ -86,7 +86,7 @@ def check_clean(data: ImageData) -> None:
 
 
 def order_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Return the corrupted ones of ``cells``: the table's corruptions first, in its order."""
+    """Return the corrupted cells in ``cells``: the table's corruptions first, in its order."""
     known = {name: place for place, name in enumerate(CORRUPTIONS)}
 
     def order(cell: Cell) -> tuple[int, Cell]:
@@ -96,6 +96,6 @@ def order_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
 
 
 def canonical(name: str) -> str:
-    """A known corruption's name, also where a folder or file spells it ``Gaussian Noise``."""
+    """Return the name of a known corruption, also for spellings like ``Gaussian Noise``."""
     folded = re.sub(r"[\s-]+", "_", name.strip().lower())
     return folded if folded in CORRUPTIONS else name

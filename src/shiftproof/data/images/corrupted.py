@@ -28,7 +28,7 @@ class CorruptedTree(CellFolders):
     ``severity_3`` is read as 3, and an additional folder is allowed above the corruption
     (``noise``, ``blur``, ``weather``, ``digital``, ``extra``: the published tars). Corruptions of
     any name are found; those that are neither among the 15 nor holdout are listed in
-    ``other_corruptions``. Cells whose images are in tars or tables are a
+    ``other_corruptions``. Trees of tars or tables are read by
     :class:`~shiftproof.data.PackedTree`.
 
     An image's id is its path below the severity, so it is the same in every cell. The samples are
@@ -57,11 +57,11 @@ class CorruptedTree(CellFolders):
         labeled: bool | None = None,
         clean: str | Path | None = None,
     ) -> None:
-        home = Path(root)
+        folder = Path(root)
         if clean is not None and not Path(clean).is_dir():
             raise InputError(f"{clean} is no folder; expected the folder of the clean images.")
-        clean_folder = Path(clean) if clean is not None else home / "clean"
-        folders, passed_over = find_cells(home, clean_folder)
+        clean_folder = Path(clean) if clean is not None else folder / "clean"
+        folders, ignored = find_cells(folder, clean_folder)
         names, missing = _pair(folders)
         labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.samples(names)
@@ -72,12 +72,12 @@ class CorruptedTree(CellFolders):
         self._clean_names: Mapping[str, str] = {}
         unused = 0
         if clean_folder.is_dir():
-            found = pair_with_clean(clean_folder, names, find_images(clean_folder).names)
-            self._clean_names, unused = found.others, found.unused
+            pairs = pair_with_clean(clean_folder, names, find_images(clean_folder).names)
+            self._clean_names, unused = pairs.renamed, pairs.unused
             folders[CLEAN] = clean_folder
-            if found.without:
-                missing[CLEAN] = found.without
-        super().__init__(home, folders, passed_over, missing, unused, samples, labels.classes)
+            if pairs.unpaired:
+                missing[CLEAN] = pairs.unpaired
+        super().__init__(folder, folders, ignored, missing, unused, samples, labels.classes)
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
         """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
@@ -87,37 +87,39 @@ class CorruptedTree(CellFolders):
         """
         self._check_cell(sample, cell)
         try:
-            image = read_below(self._folders[cell], self._file(sample.id, cell))
+            image = read_below(self._folders[cell], self._find_file(sample.id, cell))
             return crop_border(image, self.border, sample.id)
         except BrokenFileError as error:
             raise BrokenFileError(f"{cell}: {error}") from error
 
-    def _file(self, name: str, cell: Cell) -> str:
+    def _find_file(self, name: str, cell: Cell) -> str:
         return self._clean_names.get(name, name) if cell.is_clean else name
 
     def content_fingerprints(self) -> list[str]:
-        """Return a fingerprint of each image's files in all cells together.
+        """Return one fingerprint per image, over its files in all cells.
 
         It covers their contents; for a tree above 2 GB the sizes of all files and the contents of
         20 (``cells.FINGERPRINT_FILES``) in each cell, evenly spread. A regenerated cell changes it;
         a single file replaced by one of the same length may not.
         """
-        places = sorted(self._folders)
-        names = {cell: [self._file(sample.id, cell) for sample in self.samples] for cell in places}
+        ordered = sorted(self._folders)
+        names = {
+            cell: [self._find_file(sample.id, cell) for sample in self.samples] for cell in ordered
+        }
         sizes = {
             cell: [_read_size(self._folders[cell] / name) for name in names[cell]]
-            for cell in places
+            for cell in ordered
         }
         total = sum(size for row in sizes.values() for size in row if size is not None)
-        whole = total <= cells.FINGERPRINT_BYTES
-        step = 1 if whole else -(-len(self) // cells.FINGERPRINT_FILES)
-        marks: list[list[str]] = [[] for _ in self.samples]
-        for cell in places:
+        is_complete = total <= cells.FINGERPRINT_BYTES
+        step = 1 if is_complete else -(-len(self) // cells.FINGERPRINT_FILES)
+        parts: list[list[str]] = [[] for _ in self.samples]
+        for cell in ordered:
             contents = fingerprints_below(self._folders[cell], names[cell][::step])
-            for place, (mark, size) in enumerate(zip(marks, sizes[cell], strict=True)):
-                content = "" if place % step else contents[place // step]
-                mark.append(f"{cell} {size} {content}")
-        return [files.fingerprint(part.encode() for part in mark) for mark in marks]
+            for index, (image_parts, size) in enumerate(zip(parts, sizes[cell], strict=True)):
+                content = "" if index % step else contents[index // step]
+                image_parts.append(f"{cell} {size} {content}")
+        return [files.fingerprint(part.encode() for part in one) for one in parts]
 
     def settings(self) -> Settings:
         """Return the settings for the records, including what is missing or ignored."""
@@ -130,7 +132,7 @@ class CorruptedTree(CellFolders):
 
 
 def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str, ...]]]:
-    """Return the images of all cells, sorted, and those that each cell lacks."""
+    """Return the images of all cells, sorted, and the missing images of each cell."""
     # Only differences from the first cell are stored: 75 sets of 50,000 names would fill the
     # memory.
     first: frozenset[str] | None = None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.counts import plural
-from shiftproof.data.disk import folders_in, shorten
+from shiftproof.data.disk import list_folders, shorten
 from shiftproof.data.images import cells
 from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
 from shiftproof.data.images.folder import name_folder
@@ -114,7 +114,7 @@ class CorruptedArrays(CorruptedData):
             InputError: there is no such cell.
         """
         if cell not in self._slabs:
-            raise self._no_cell(cell)
+            raise self._make_cell_error(cell)
         return self.samples
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
@@ -184,14 +184,14 @@ def is_corrupted_arrays(root: Path) -> bool:
         return any(canonical(path.stem) in CORRUPTIONS for path in root.glob("*.npy"))
     return any(
         (folder / f"{split}_images.npy").is_file()
-        for folder in folders_in(root)
+        for folder in list_folders(root)
         if canonical(folder.name) in CORRUPTIONS
         for split in ("test", "train")
     )
 
 
-def cells_of_arrays(root: Path) -> tuple[Cell, ...]:
-    """Return the cells of arrays in order, by the names of the files alone."""
+def list_array_cells(root: Path) -> tuple[Cell, ...]:
+    """Return the cells of arrays in order, from the file names alone."""
     is_stacked = (root / _LABELS).is_file()
     found = (
         [path.stem for path in root.glob("*.npy") if path.name != _LABELS]
@@ -233,7 +233,7 @@ def _read_folders(
     root: Path, split: str, clean: Path | None
 ) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
     """Return the cells of one folder per corruption, and the labels that they share."""
-    found = [folder / f"{split}_images.npy" for folder in folders_in(root)]
+    found = [folder / f"{split}_images.npy" for folder in list_folders(root)]
     paths = _group_by_corruption(
         {path: path.parent.name for path in found if path.is_file()}, clean
     )

@@ -11,22 +11,22 @@ from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.dataset import open_detection_data
-from shiftproof.data.disk import folders_in, twins
+from shiftproof.data.disk import find_twins, list_folders
 from shiftproof.data.find import find_dataset, find_plain
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.images.cell_folders import (
-    cells_of_tree,
     find_cells,
     is_corrupted_tree,
+    list_tree_cells,
 )
 from shiftproof.data.images.cells import CorruptedData
 from shiftproof.data.images.corrupted import CorruptedTree
-from shiftproof.data.images.corrupted_arrays import cells_of_arrays, is_corrupted_arrays
+from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays, list_array_cells
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.layouts import ImageReading
 from shiftproof.data.images.packed_tree import PackedTree, find_packing
-from shiftproof.data.layouts import LAYOUTS, layout_of
+from shiftproof.data.layouts import LAYOUTS, recognize_layout
 from shiftproof.data.presence import check_presence, is_address
 from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
 from shiftproof.errors import InputError, LabelError
@@ -57,7 +57,7 @@ def open_data(
             with one folder per class, or flat; a ``.csv`` with rows ``path,label``; a -C tree
             ``corruption/severity/class/file``, opened as a :class:`CorruptedTree`, or with tars or
             tables in each severity, as a :class:`PackedTree`; ``.npy`` files
-            as those of CIFAR-10-C or MNIST-C, as :class:`CorruptedArrays`; the photographs of a
+            like those of CIFAR-10-C or MNIST-C, as :class:`CorruptedArrays`; the photographs of a
             dataset with boxes, without labels; webdataset tars, also by a brace pattern or a URL,
             as :class:`TarData`; a folder saved by ``datasets``, as :class:`SavedDataset`; Parquet
             files with a column of images, as :class:`ParquetImages`; or a dataset, which is
@@ -86,12 +86,12 @@ def open_data(
                 "and label_key where it is made."
             )
         if classes is not None:
-            check_labels(source, _of_model(classes))
+            check_labels(source, _get_classes(classes))
         return source
     reading = ImageReading(classes, class_map, labeled, clean, split, images, root, label_key)
     if _is_demo(source):
         _check_demo(source, reading)
-        return DemoPhotographs(None if classes is None else _of_model(classes))
+        return DemoPhotographs(None if classes is None else _get_classes(classes))
     return _open(source if is_address(source) else Path(source), reading)
 
 
@@ -106,9 +106,9 @@ def check_data(
     root: str | Path | None = None,
     label_key: str | None = None,
 ) -> None:
-    """Refuse data that could be opened with no classes, before there is a model that has some.
+    """Refuse data that cannot be opened with any classes, before a model is loaded.
 
-    Names of files and folders are looked at, and no image. Arguments as for :func:`open_data`.
+    Only the names of files and folders are read, no images. Arguments as for :func:`open_data`.
 
     Raises:
         InputError, BrokenFileError, UnknownNameError: as for :func:`open_data`.
@@ -117,14 +117,14 @@ def check_data(
     if _is_demo(source):
         _check_demo(source, reading)
         return
-    if not is_address(source) and layout_of(Path(source)) in _TREES:
-        # All that is in their cells is listed when they are opened.
-        _check_reading(layout_of(Path(source)), str(source), reading)
+    if not is_address(source) and recognize_layout(Path(source)) in _TREE_LAYOUTS:
+        # Opening a tree would list the images of all cells.
+        _check_reading(recognize_layout(Path(source)), str(source), reading)
         return
     try:
         name = _check_openable(_find(source, reading), reading)
     except InputError:
-        # All folders may be called by classes of the model, and are then read whatever lies beside.
+        # If all folders are named after classes of the model, other files do not matter.
         is_settled = labeled is False or split is not None or root is not None
         if is_settled or not _can_be_plain(Path(source), images):
             raise
@@ -132,11 +132,11 @@ def check_data(
     _check_reading(name, str(source), reading)
 
 
-_TREES = ("corrupted tree", "packed tree")
+_TREE_LAYOUTS = ("corrupted tree", "packed tree")
 
 
 def _check_openable(found: FoundDataset, reading: ImageReading) -> str:
-    """Open without labels what can be opened by its names alone, and return its layout."""
+    """Open without labels what can be opened from its file names alone, and return its layout."""
     if found.layout not in ("webdataset", "plain"):
         open_images = LAYOUTS[found.layout].open_images or _open_photographs
         open_images(found, dataclasses.replace(reading, labeled=False))
@@ -144,8 +144,8 @@ def _check_openable(found: FoundDataset, reading: ImageReading) -> str:
 
 
 def _can_be_plain(path: Path, images: str | Path | None) -> bool:
-    """Return whether a folder can be read as class folders alone."""
-    if not path.is_dir() or not folders_in(path):
+    """Return whether a folder can be read as class folders."""
+    if not path.is_dir() or not list_folders(path):
         return False
     try:
         find_plain(path, images=path if images is None else images)
@@ -155,12 +155,12 @@ def _can_be_plain(path: Path, images: str | Path | None) -> bool:
 
 
 def _is_demo(source: str | Path) -> bool:
-    """Return whether a source is no path and no address, and so can only be the word "demo"."""
+    """Return whether a source is neither a path nor an address, which leaves only "demo"."""
     return not Path(source).exists() and not is_address(source)
 
 
 def _check_demo(source: str | Path, reading: ImageReading) -> None:
-    """Refuse what is not there, and what changes the demo photographs."""
+    """Refuse missing sources, and options that the demo photographs do not take."""
     given = (reading.split, reading.images, reading.root, reading.label_key)
     if any(one is not None for one in given):
         raise InputError(
@@ -172,30 +172,30 @@ def _check_demo(source: str | Path, reading: ImageReading) -> None:
 
 
 def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[Cell, ...] | None:
-    """Return the cells of corrupted copies at a path, in order; None where it holds other data.
+    """Return the cells of corrupted copies at a path, in order; None for other data.
 
-    This needs no classes, and looks at no image. The clean images of arrays may be among them.
+    This needs no classes and reads no images. For arrays, the clean cell may be included.
 
     Raises:
         InputError: a -C tree with a severity outside 1 to 5, or a cell that occurs twice.
     """
     path = Path(source)
-    layout = layout_of(path) if path.is_dir() else None
+    layout = recognize_layout(path) if path.is_dir() else None
     if layout in ("corrupted tree", "packed tree"):
-        return cells_of_tree(path, clean)
-    return cells_of_arrays(path) if layout == "corrupted arrays" else None
+        return list_tree_cells(path, clean)
+    return list_array_cells(path) if layout == "corrupted arrays" else None
 
 
 def open_copies(root: str | Path, data: ImageData) -> CorruptedData:
     """Open the corrupted copies of a dataset with annotations, without labels.
 
     Args:
-        root: a -C tree, whose images are files, or in tars or tables.
+        root: a -C tree of image files, tars or tables.
         data: the dataset.
 
     Raises:
-        InputError: no such tree, or one that has none of the images.
-        BrokenFileError: a tar or table that is damaged.
+        InputError: no such tree, or a tree with none of the images.
+        BrokenFileError: a damaged tar or table.
     """
     folders, _ = find_cells(Path(root), Path(root, "clean"))
     packing = find_packing(next(iter(folders.values())))
@@ -205,7 +205,7 @@ def open_copies(root: str | Path, data: ImageData) -> CorruptedData:
     elif packing == "webdataset":
         tree = PackedTree(root, labeled=False)
     else:
-        # The ids of rows begin with their split.
+        # The ids of rows start with their split.
         split = data.samples[0].id.rpartition("/")[0]
         tree = PackedTree(root, labeled=False, split=split or None)
     pair_copies(data, tree)
@@ -213,13 +213,13 @@ def open_copies(root: str | Path, data: ImageData) -> CorruptedData:
 
 
 def pair_copies(data: ImageData, tree: CorruptedData) -> dict[str, str | None]:
-    """Return the corrupted copy of each image of a dataset, whose suffix may be another; or None.
+    """Return the corrupted copy of each image, which may have another suffix; None if missing.
 
     Raises:
         InputError: the tree has none of the images.
     """
     names = [sample.id for sample in data.samples]
-    found = twins(names, [sample.id for sample in tree.samples])
+    found = find_twins(names, [sample.id for sample in tree.samples])
     if not any(found.values()):
         raise InputError(
             f"{tree.name}: none of the {plural(len(names), 'image')} of {data.name} is there; expected "
@@ -229,7 +229,7 @@ def pair_copies(data: ImageData, tree: CorruptedData) -> dict[str, str | None]:
 
 
 def _open(source: str | Path, reading: ImageReading) -> ImageData:
-    """Open what a path or an address was found to be."""
+    """Find the layout of a path or an address, and open it."""
     found = _find(source, reading)
     _check_reading(found.layout, found.address or str(found.source), reading)
     open_images = LAYOUTS[found.layout].open_images or _open_photographs
@@ -263,7 +263,7 @@ def _find(source: str | Path, reading: ImageReading) -> FoundDataset:
     if is_address(source):
         return find_dataset(source, split=split, images=images, root=root)
     if reading.labeled is False or not path.is_dir() or not _knows_folders(path, reading):
-        narrowed = None if LAYOUTS[layout_of(path)].has_own_splits else split
+        narrowed = None if LAYOUTS[recognize_layout(path)].has_own_splits else split
         return find_dataset(path, split=narrowed, images=images, root=root)
     if split is not None or root is not None:
         raise InputError(f"{path} holds class folders alone: leave out split and root.")
@@ -271,17 +271,17 @@ def _find(source: str | Path, reading: ImageReading) -> FoundDataset:
 
 
 def _knows_folders(path: Path, reading: ImageReading) -> bool:
-    """Whether all folders are called by classes, so that files beside the images do not matter."""
+    """Return whether all folders are named after classes, so that other files do not matter."""
     if reading.classes is None or is_corrupted_tree(path) or is_corrupted_arrays(path):
         return False
     labels = FolderLabels(
         reading.classes, class_map=reading.class_map, labeled=reading.labeled, where=str(path)
     )
-    return labels.knows([folder.name for folder in folders_in(path)])
+    return labels.knows([folder.name for folder in list_folders(path)])
 
 
 def _open_photographs(found: FoundDataset, reading: ImageReading) -> ImageData:
-    """Open the photographs of data with boxes or label maps; these have classes, those none."""
+    """Open the photographs of data with boxes or label maps, without labels."""
     data: DetectionData | SegmentationData
     if LAYOUTS[found.layout].task == "segmentation":
         data = open_segmentation_data(found.source, split=reading.split)
@@ -299,12 +299,12 @@ def _open_photographs(found: FoundDataset, reading: ImageReading) -> ImageData:
     return ImageFolder(data.root, only=[sample.id for sample in data.samples])
 
 
-def _of_model(classes: Classes | LabelSet) -> Classes:
+def _get_classes(classes: Classes | LabelSet) -> Classes:
     return classes.classes if isinstance(classes, LabelSet) else classes
 
 
 def check_labels(data: ImageData, classes: Classes) -> None:
-    """Check that the labels of a dataset are those of a model.
+    """Check that the labels of a dataset fit the classes of a model.
 
     Raises:
         LabelError: a label outside the model's classes, or a dataset opened with other classes.

@@ -14,7 +14,7 @@ class StatedLabels:
     """Reader of the labels that files state for images.
 
     Args:
-        classes: the model's classes; None if there are none.
+        classes: the model's classes, or None.
         class_map: from label to class, for labels that the model does not have.
         labeled: None reads labels if there are any; False ignores them; True requires them.
         key: the column or field of the label, if several are possible.

@@ -51,7 +51,7 @@ class ImageReading:
 
     @property
     def model_classes(self) -> Classes | None:
-        """The classes, also those of a label set."""
+        """The classes; for a label set, its classes."""
         return self.classes.classes if isinstance(self.classes, LabelSet) else self.classes
 
 
@@ -59,12 +59,12 @@ class ImageReading:
 
 
 def holds_tars(root: Path) -> bool:
-    """Whether a folder has tars and no images beside them."""
+    """Return whether a folder has tars and no image files."""
     return holds_packed(root, is_tar)
 
 
 def holds_parquet(root: Path) -> bool:
-    """Whether a folder has Parquet files and no images beside them."""
+    """Return whether a folder has Parquet files and no image files."""
     return holds_packed(root, is_parquet)
 
 
@@ -75,16 +75,16 @@ _LOOKED_AT = 100
 def find_tars(request: Request) -> FoundDataset:
     """Find the tars of a folder, or the specified tar."""
     path = request.path
-    home = path.parent if path.is_file() else path
+    root = path.parent if path.is_file() else path
     part = describe_tars("tars", TarFiles.find(path))
-    return FoundDataset(home, request.layout, path, (part,))
+    return FoundDataset(root, request.layout, path, (part,))
 
 
 def describe_tars(title: str, tars: TarFiles) -> Part:
     """Return the part for some tars, with a description of the samples in the first one."""
-    name, place = next(iter(tars.places.items()))
+    name, location = next(iter(tars.places.items()))
     try:
-        with open_tar(place, name) as source:
+        with open_tar(location, name) as source:
             first = itertools.islice(source.entries(), _LOOKED_AT)
             kinds = Counter(entry.suffix for entry in first if entry.info.isreg())
     except BrokenFileError as error:
@@ -96,7 +96,7 @@ def describe_tars(title: str, tars: TarFiles) -> Part:
 
 
 def find_packed_tree(request: Request) -> FoundDataset:
-    """Find the tars or tables of all cells of a -C tree, without opening more than one of them."""
+    """Find the tars or tables of all cells of a -C tree; at most one of them is opened."""
     path = request.path
     first = find_first_cell(path)
     assert first is not None  # the layout was recognized by it
@@ -129,8 +129,8 @@ def find_rows(request: Request) -> FoundDataset:
             continue
         ids = tuple(sample.id for sample in data.samples)
         parts.append(Part(title, "", (), ids, about=_describe_columns(data)))
-    home = path if path.is_dir() else path.parent
-    return FoundDataset(home, layout, path, tuple(parts))
+    root = path if path.is_dir() else path.parent
+    return FoundDataset(root, layout, path, tuple(parts))
 
 
 def _describe_columns(data: RowImages) -> str:

@@ -1,4 +1,4 @@
-"""Images that are packed, many in a file: at a place in a tar, or in the row of a table."""
+"""Images packed many to a file: members of tars, or rows of tables."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from shiftproof.types import Image, Sample
 
 
 class PackedImages(ImageData):
-    """Images of which each is at one row of an index.
+    """Images that are rows of an index.
 
     Args:
         name: name in tables and records.
-        ids: of the images, row by row.
-        labels: of the images, or None.
-        classes: the classes that labels index.
+        ids: the image ids, in row order.
+        labels: the image labels, or None.
+        classes: the classes that the labels index.
     """
 
     def __init__(
@@ -37,21 +37,21 @@ class PackedImages(ImageData):
 
     @abstractmethod
     def content(self, sample: Sample) -> bytes:
-        """Return the bytes of an image's file.
+        """Return the encoded bytes of an image.
 
         Raises:
-            BrokenFileError: they are not there, or cannot be read.
+            BrokenFileError: they are missing or cannot be read.
         """
 
     @abstractmethod
     def count_bytes(self) -> int:
-        """Return the size of all files together."""
+        """Return the total size of all files."""
 
     def read(self, sample: Sample) -> Image:
         """Return the image as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            BrokenFileError: it cannot be read; the message has the sample's id.
+            BrokenFileError: it cannot be read; the message contains the sample's id.
         """
         try:
             return read_image(self.content(sample))
@@ -60,13 +60,13 @@ class PackedImages(ImageData):
             raise BrokenFileError(f"{sample.id}: {reason}") from error
 
     def has(self, key: str) -> bool:
-        """Return whether there is an image of this id."""
+        """Return whether an image has this id."""
         return key in self._rows
 
     def share_ids(self, other: PackedImages) -> None:
-        """Hold the samples of another dataset in place of one's own, which saves the memory of equal ids.
+        """Share the samples of another dataset with the same ids, to save memory.
 
-        Nothing changes if the two have other ids.
+        If the ids differ, nothing changes.
         """
         if self._rows == other._rows:
             self._rows, self.samples = other._rows, other.samples

@@ -32,7 +32,7 @@ Packing: TypeAlias = Literal["webdataset", "saved", "parquet"]
 
 
 def find_packing(folder: Path) -> Packing | None:
-    """Return how the images of a folder are packed; None if they are files, or there are none."""
+    """Return how the images of a folder are packed; None for image files or an empty folder."""
     if is_saved_dataset(folder):
         return "saved"
     if holds_packed(folder, is_tar):
@@ -41,13 +41,13 @@ def find_packing(folder: Path) -> Packing | None:
 
 
 def is_packed_tree(root: Path) -> bool:
-    """Return whether a folder is a -C tree whose images are in tars or tables."""
+    """Return whether a folder is a -C tree of tars or tables."""
     first = find_first_cell(root)
     return first is not None and find_packing(first) is not None
 
 
 @dataclass(frozen=True)
-class PackReading:
+class PackOptions:
     """Options for the tars or tables of each cell; see :class:`PackedTree`."""
 
     classes: Classes | None = None
@@ -57,17 +57,17 @@ class PackReading:
     column: str | None = None
     label_key: str | None = None
 
-    def open(self, packing: Packing, place: str | Path, *, labeled: bool = True) -> PackedImages:
-        """Open one cell, or the clean images; without labels if ``labeled`` is false."""
-        wanted = self.labeled if labeled else False
+    def open(self, packing: Packing, path: str | Path, *, labeled: bool = True) -> PackedImages:
+        """Open one cell or the clean images; False for ``labeled`` ignores labels."""
+        label_option = self.labeled if labeled else False
         if packing == "webdataset":
             return TarData(
-                place, self.classes, class_map=self.class_map, labeled=wanted,
+                path, self.classes, class_map=self.class_map, labeled=label_option,
                 label_key=self.label_key,
             )  # fmt: skip
-        kind = SavedDataset if packing == "saved" else ParquetImages
-        return kind(
-            place, self.split, self.classes, class_map=self.class_map, labeled=wanted,
+        dataset_class = SavedDataset if packing == "saved" else ParquetImages
+        return dataset_class(
+            path, self.split, self.classes, class_map=self.class_map, labeled=label_option,
             label_key=self.label_key, column=self.column,
         )  # fmt: skip
 
@@ -76,28 +76,28 @@ class PackReading:
 class PackedTree(CellFolders):
     """The images of ``ROOT/<corruption>/<severity>/`` in tars, saved datasets or Parquet files.
 
-    Each cell is the same dataset with other pixels, as
-    :func:`~shiftproof.data.export_corrupted` writes it of webdataset tars
-    (``ROOT/fog/3/train-0000.tar``), of what Hugging Face's ``datasets`` saved, and of Parquet files.
-    Folders are found as for :class:`~shiftproof.data.CorruptedTree`.
+    Each cell is a corrupted copy of the same dataset, as written by
+    :func:`~shiftproof.data.export_corrupted` for webdataset tars (``ROOT/fog/3/train-0000.tar``),
+    datasets saved by Hugging Face's ``datasets`` and Parquet files. Folders are recognized as for
+    :class:`~shiftproof.data.CorruptedTree`.
 
-    An image's id is that in the clean dataset: the tar's name and the member's, or the row's number.
-    Without clean images it is the one in the cells, where a member may have another suffix. The
-    samples are the union of all corrupted cells, in the order of the clean dataset or of the first
-    cell; if a cell lacks an image, ``missing`` lists it and reading it raises a BrokenFileError.
-    Labels are those that the cells state.
+    Images have the ids of the clean dataset: tar and member name, or the row number. Without clean
+    images they have the ids of the cells, where the suffix of a member may differ. The samples are
+    the union of all corrupted cells, in the order of the clean dataset or of the first cell. If a
+    cell lacks an image, ``missing`` lists it and reading it raises a BrokenFileError. Labels are
+    read from the cells.
 
     Args:
         root: the tree.
         classes, class_map, labeled, label_key: as for :class:`~shiftproof.data.TarData`.
-        clean: the clean tars or tables, by default ``ROOT/clean`` if that exists.
-        split, column: of tables, as for :class:`~shiftproof.data.SavedDataset`.
+        clean: the clean tars or tables; by default ``ROOT/clean`` if it exists.
+        split, column: for tables, as for :class:`~shiftproof.data.SavedDataset`.
 
     Raises:
-        InputError: no tree of this layout, a cell that cannot be opened, tables of other numbers of
-            rows, or clean images of which none is in the tree.
-        BrokenFileError: a tar or table that is damaged.
-        LabelError: labels that are none of the classes.
+        InputError: no tree of this layout, a cell that cannot be opened, tables that differ in
+            their number of rows, or no clean image in the tree.
+        BrokenFileError: a damaged tar or table.
+        LabelError: labels outside the classes.
     """
 
     def __init__(
@@ -112,30 +112,32 @@ class PackedTree(CellFolders):
         column: str | None = None,
         label_key: str | None = None,
     ) -> None:
-        home = Path(root)
-        place: str | Path = home / "clean" if clean is None else clean
-        folders, passed_over = find_cells(home, Path(place))
-        reading = PackReading(classes, class_map, labeled, split, column, label_key)
-        self.packing = _packing_of(home, folders)
-        _check_split(self.packing, home, reading)
-        self._packs, labels = _open_cells(self._places(folders, place), self.packing, reading)
+        folder = Path(root)
+        clean_path: str | Path = folder / "clean" if clean is None else clean
+        folders, ignored = find_cells(folder, Path(clean_path))
+        options = PackOptions(classes, class_map, labeled, split, column, label_key)
+        self.packing = _determine_packing(folder, folders)
+        _check_split(self.packing, folder, options)
+        self._packs, labels = _open_cells(
+            self._locate_cells(folders, clean_path), self.packing, options
+        )
         first = next(iter(self._packs.values()))
-        self._copies: dict[str, str] = {}
-        names, unused = list(labels), 0
-        without: tuple[str, ...] = ()
-        if clean is not None or Path(place).is_dir():
-            names, without, unused = self._add_clean(place, list(labels), reading)
-            folders[CLEAN] = Path(place)
-        samples = [Sample(name, labels[self._copies.get(name, name)]) for name in names]
-        missing = {cell: self._lacks(cell, names) for cell in folders if not cell.is_clean}
-        missing[CLEAN] = without
+        self._cell_ids: dict[str, str] = {}
+        ids, unused = list(labels), 0
+        unpaired: tuple[str, ...] = ()
+        if clean is not None or Path(clean_path).is_dir():
+            ids, unpaired, unused = self._add_clean(clean_path, list(labels), options)
+            folders[CLEAN] = Path(clean_path)
+        samples = [Sample(key, labels[self._cell_ids.get(key, key)]) for key in ids]
+        missing = {cell: self._list_missing(cell, ids) for cell in folders if not cell.is_clean}
+        missing[CLEAN] = unpaired
         super().__init__(
-            home, folders, passed_over, {cell: gone for cell, gone in missing.items() if gone},
+            folder, folders, ignored, {cell: lost for cell, lost in missing.items() if lost},
             unused, samples, first.classes,
         )  # fmt: skip
 
-    def _places(self, folders: Mapping[Cell, Path], clean: str | Path) -> dict[Cell, Path]:
-        """Return what each cell is opened from: a table where the clean images are one, too."""
+    def _locate_cells(self, folders: Mapping[Cell, Path], clean: str | Path) -> dict[Cell, Path]:
+        """Return the path of each cell: its folder, or its one table if ``clean`` is a table."""
         is_table = self.packing == "parquet" and Path(clean).is_file()
         name = Path(clean).name
         return {
@@ -144,35 +146,36 @@ class PackedTree(CellFolders):
         }
 
     def _add_clean(
-        self, place: str | Path, copies: list[str], reading: PackReading
+        self, path: str | Path, cell_ids: list[str], options: PackOptions
     ) -> tuple[list[str], tuple[str, ...], int]:
-        """Open the clean images, whose ids become those of the tree.
+        """Open the clean images and adopt their ids.
 
         Returns:
-            the ids, those without a clean twin, and the number of clean images that are no twin.
+            the ids, those without a clean image, and the number of clean images in no cell.
         """
-        clean = reading.open(self.packing, place, labeled=False)
-        clean_names = [sample.id for sample in clean.samples]
-        if self.packing != "webdataset" and len(clean_names) != len(copies):
+        clean = options.open(self.packing, path, labeled=False)
+        clean_ids = [sample.id for sample in clean.samples]
+        if self.packing != "webdataset" and len(clean_ids) != len(cell_ids):
             raise InputError(
-                f"{place} has {plural(len(clean_names), 'row')}, and each cell of the tree has "
-                f"{len(copies):,}; expected the tables that were corrupted."
+                f"{path} has {plural(len(clean_ids), 'row')}, and each cell of the tree has "
+                f"{len(cell_ids):,}; expected the tables that were corrupted."
             )
-        found = pair_with_clean(Path(place), copies, clean_names)
-        self._copies = {twin: name for name, twin in found.others.items()}
-        named = {found.others.get(name, name) for name in copies}
+        pairs = pair_with_clean(Path(path), cell_ids, clean_ids)
+        self._cell_ids = {twin: key for key, twin in pairs.renamed.items()}
+        paired = {pairs.renamed.get(key, key) for key in cell_ids}
         first = next(iter(self._packs.values()))
         clean.share_ids(first)
         self._packs[CLEAN] = clean
-        ordered = [name for name in clean_names if name in named]
-        return [*ordered, *found.without], found.without, found.unused
+        ordered = [key for key in clean_ids if key in paired]
+        return [*ordered, *pairs.unpaired], pairs.unpaired, pairs.unused
 
-    def _lacks(self, cell: Cell, names: list[str]) -> tuple[str, ...]:
+    def _list_missing(self, cell: Cell, ids: list[str]) -> tuple[str, ...]:
         pack = self._packs[cell]
-        return tuple(name for name in names if not pack.has(self._name(name, cell)))
+        return tuple(key for key in ids if not pack.has(self._find_cell_id(key, cell)))
 
-    def _name(self, key: str, cell: Cell) -> str:
-        return key if cell.is_clean else self._copies.get(key, key)
+    def _find_cell_id(self, key: str, cell: Cell) -> str:
+        """Return the id that an image has in a cell, where the suffix may differ."""
+        return key if cell.is_clean else self._cell_ids.get(key, key)
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
         """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
@@ -181,41 +184,41 @@ class PackedTree(CellFolders):
             BrokenFileError: it does not exist or cannot be read; the message contains cell and id.
         """
         self._check_cell(sample, cell)
-        pack, name = self._packs[cell], self._name(sample.id, cell)
-        if not pack.has(name):
-            raise BrokenFileError(f"{cell}: {name}: the cell does not have it.")
+        pack, key = self._packs[cell], self._find_cell_id(sample.id, cell)
+        if not pack.has(key):
+            raise BrokenFileError(f"{cell}: {key}: the cell does not have it.")
         try:
-            return pack.read(Sample(name))
+            return pack.read(Sample(key))
         except BrokenFileError as error:
             raise BrokenFileError(f"{cell}: {error}") from error
 
     def content_fingerprints(self) -> list[str]:
-        """Return a fingerprint of each image in all cells together.
+        """Return one fingerprint per image, over its versions in all cells.
 
-        It covers their bytes; for a tree above 2 GB the size of each cell and the bytes of 20 images
-        (``cells.FINGERPRINT_FILES``) in it, evenly spread.
+        It covers the bytes of the versions. For a tree above 2 GB it covers the size of each cell
+        and the bytes of 20 evenly spaced images in it (``cells.FINGERPRINT_FILES``).
         """
         sizes = {cell: pack.count_bytes() for cell, pack in sorted(self._packs.items())}
-        whole = sum(sizes.values()) <= cells.FINGERPRINT_BYTES
-        step = 1 if whole else -(-len(self) // cells.FINGERPRINT_FILES)
-        marks: list[list[str]] = [[] for _ in self.samples]
+        is_complete = sum(sizes.values()) <= cells.FINGERPRINT_BYTES
+        step = 1 if is_complete else -(-len(self) // cells.FINGERPRINT_FILES)
+        parts: list[list[str]] = [[] for _ in self.samples]
         for cell, size in sizes.items():
-            contents = self._fingerprints(cell, step)
-            for place, mark in enumerate(marks):
-                content = contents[place // step] if place % step == 0 else ""
-                mark.append(f"{cell} {'' if whole else size} {content}")
-        return [files.fingerprint(part.encode() for part in mark) for mark in marks]
+            contents = self._compute_fingerprints(cell, step)
+            for index, image_parts in enumerate(parts):
+                content = contents[index // step] if index % step == 0 else ""
+                image_parts.append(f"{cell} {'' if is_complete else size} {content}")
+        return [files.fingerprint(part.encode() for part in one) for one in parts]
 
-    def _fingerprints(self, cell: Cell, step: int) -> list[str]:
-        """Return the fingerprint of every ``step``-th image in a cell, "missing" where it has none."""
+    def _compute_fingerprints(self, cell: Cell, step: int) -> list[str]:
+        """Return the fingerprint of every ``step``-th image in a cell; "missing" for missing ones."""
         pack = self._packs[cell]
-        names = [self._name(sample.id, cell) for sample in self.samples[::step]]
-        there = [Sample(name) for name in names if pack.has(name)]
-        found: dict[str, str] = {}
-        if there:
-            contents = pack.narrow(there, "for a fingerprint").content_fingerprints()
-            found = {sample.id: one for sample, one in zip(there, contents, strict=True)}
-        return [found.get(name, "missing") for name in names]
+        keys = [self._find_cell_id(sample.id, cell) for sample in self.samples[::step]]
+        existing = [Sample(key) for key in keys if pack.has(key)]
+        fingerprints: dict[str, str] = {}
+        if existing:
+            contents = pack.narrow(existing, "for a fingerprint").content_fingerprints()
+            fingerprints = {sample.id: one for sample, one in zip(existing, contents, strict=True)}
+        return [fingerprints.get(key, "missing") for key in keys]
 
     def settings(self) -> Settings:
         """Return the settings for the records, including what is missing or ignored."""
@@ -226,11 +229,11 @@ class PackedTree(CellFolders):
         }
 
 
-def _packing_of(root: Path, folders: Mapping[Cell, Path]) -> Packing:
-    """Return how the cells are packed, by the first one.
+def _determine_packing(root: Path, folders: Mapping[Cell, Path]) -> Packing:
+    """Return how the first cell is packed, which stands for all.
 
     Raises:
-        InputError: its images are neither in tars nor in tables.
+        InputError: it holds neither tars nor tables.
     """
     folder = next(iter(folders.values()))
     packing = find_packing(folder)
@@ -239,24 +242,24 @@ def _packing_of(root: Path, folders: Mapping[Cell, Path]) -> Packing:
     return packing
 
 
-def _check_split(packing: Packing, root: Path, reading: PackReading) -> None:
-    """Refuse a split or a column for tars, which have none."""
-    if packing == "webdataset" and (reading.split, reading.column) != (None, None):
+def _check_split(packing: Packing, root: Path, options: PackOptions) -> None:
+    """Refuse the options ``split`` and ``column`` for tars."""
+    if packing == "webdataset" and (options.split, options.column) != (None, None):
         raise InputError(f"{root} holds tars, which have no splits and no columns: leave them out.")
 
 
 def _open_cells(
-    places: Mapping[Cell, Path], packing: Packing, reading: PackReading
+    paths: Mapping[Cell, Path], packing: Packing, options: PackOptions
 ) -> tuple[dict[Cell, PackedImages], dict[str, int | None]]:
-    """Open all cells, and return the label of each image that any of them has."""
+    """Open all cells, and return them with the labels of all their images by id."""
     packs: dict[Cell, PackedImages] = {}
     labels: dict[str, int | None] = {}
-    for cell, place in places.items():
-        with _name_cell(cell):
-            pack = reading.open(packing, place, labeled=not packs)
+    for cell, path in paths.items():
+        with _prefix_errors(cell):
+            pack = options.open(packing, path, labeled=not packs)
             if any(sample.id not in labels for sample in pack.samples):
-                # Labels are read of the first cell, and where a cell has images that no other had.
-                pack = reading.open(packing, place) if packs else pack
+                # Only the first cell and cells with further images are opened with labels: saves time.
+                pack = options.open(packing, path) if packs else pack
             if packs and packing != "webdataset" and len(pack) != len(labels):
                 raise InputError(
                     f"it has {plural(len(pack), 'row')}, and other cells have {len(labels):,}; expected "
@@ -271,8 +274,8 @@ def _open_cells(
 
 
 @contextlib.contextmanager
-def _name_cell(cell: Cell) -> Iterator[None]:
-    """Put the name of a cell before errors, whose tars are called alike in all cells."""
+def _prefix_errors(cell: Cell) -> Iterator[None]:
+    """Prefix errors with the cell, since the tars of all cells have the same names."""
     try:
         yield
     except ShiftproofError as error:

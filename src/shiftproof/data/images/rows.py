@@ -79,8 +79,8 @@ class RowImages(PackedImages):
         self.prefix = prefix
         ids = [make_row_id(prefix, row) for row in range(count)]
         self.label_key: str | None = None
-        labels, classes = self._labels(where, stated)
-        texts = self._texts()
+        labels, classes = self._read_labels(where, stated)
+        texts = self._read_captions()
         self.captions = None
         if texts is not None:
             pairs = zip(ids, texts, strict=True)
@@ -100,11 +100,11 @@ class RowImages(PackedImages):
         """Return a column of all rows.
 
         Raises:
-            BrokenFileError: it is not there, or damaged.
+            BrokenFileError: it is missing or damaged.
         """
 
     def content(self, sample: Sample) -> bytes:
-        """Return the bytes of an image's file.
+        """Return the encoded bytes of an image.
 
         Raises:
             BrokenFileError: the row has none.
@@ -117,7 +117,7 @@ class RowImages(PackedImages):
         return data
 
     def count_bytes(self) -> int:
-        """Return the size of all tables together."""
+        """Return the total size of all tables."""
         return sum(table.path.stat().st_size for table in self.tables())
 
     def content_fingerprints(self) -> list[str]:
@@ -125,11 +125,13 @@ class RowImages(PackedImages):
         rows = [self._rows[sample.id] for sample in self.samples]
         return [files.fingerprint([self.image_bytes(row) or b""]) for row in rows]
 
-    def _labels(self, where: Path, stated: StatedLabels) -> tuple[list[int] | None, Classes | None]:
+    def _read_labels(
+        self, where: Path, stated: StatedLabels
+    ) -> tuple[list[int] | None, Classes | None]:
         if stated.labeled is False:
             return None, None
         if stated.classes is None:
-            return self._own_labels(where)
+            return self._read_own_labels(where)
         self.label_key = choose_label(self.features, stated.key, f"{where}")
         if self.label_key is None:
             if stated.labeled:
@@ -158,8 +160,8 @@ class RowImages(PackedImages):
         known = stated.translate(names, numbers, place)
         return [known[number] for number in numbers], stated.classes
 
-    def _own_labels(self, where: Path) -> tuple[list[int] | None, Classes | None]:
-        """Return the labels of a column ``label`` that brings its classes."""
+    def _read_own_labels(self, where: Path) -> tuple[list[int] | None, Classes | None]:
+        """Return the labels of a column ``label`` with classes of its own."""
         names = read_class_names(self.features.get("label"))
         if names is None:
             return None, None
@@ -167,7 +169,7 @@ class RowImages(PackedImages):
         self.label_key = None if numbers is None else "label"
         return numbers, None if numbers is None else name_classes(names)
 
-    def _texts(self) -> list[str | None] | None:
+    def _read_captions(self) -> list[str | None] | None:
         name = next((name for name in _CAPTIONS if _is_text(self.features.get(name))), None)
         if name is None:
             return None
@@ -181,7 +183,7 @@ def read_state(path: Path) -> str:
     """Return a version of a file, the key of caches of its content; "" if it does not exist."""
     try:
         found = path.stat()
-    except (OSError, ValueError):  # whoever opens it says so
+    except (OSError, ValueError):  # reported when the table is opened
         return ""
     return f"{found.st_size} {found.st_mtime_ns}"
 
@@ -199,7 +201,7 @@ def choose_image_column(where: Path, features: Mapping[str, Any], asked: str | N
     """Return the column of the images.
 
     Raises:
-        InputError: there is none, or there are several and none is called ``image``.
+        InputError: no image column, or several of which none is called ``image``.
     """
     there = list_image_columns(features)
     if asked is not None:
@@ -219,10 +221,10 @@ def choose_image_column(where: Path, features: Mapping[str, Any], asked: str | N
 
 
 def choose_label(features: Mapping[str, Any], asked: str | None, where: str) -> str | None:
-    """Return the column that states the label, or None.
+    """Return the label column, or None.
 
     Raises:
-        LabelError: several could, or there is no column of the name that is asked for.
+        LabelError: several candidates, or no column of the requested name.
     """
     if asked is not None:
         if asked not in features:

@@ -51,15 +51,15 @@ class TarFiles:
     def find(cls, source: str | Path) -> TarFiles:
         """Return the tars of a file, a folder, a brace pattern or a URL.
 
-        Names are paths below the folder, and those of a pattern or a URL below what all have in
-        common: a tar has the same name wherever it lies.
+        Names are paths below the folder, or below the common part of a pattern or a URL, so that a
+        tar has the same name at every location.
 
         Raises:
-            InputError: there are none, or two of one name.
+            InputError: no tars, or two with the same name.
         """
         text = str(source)
         if is_url(text) or (has_braces(text) and not Path(text).exists()):
-            return cls._of_addresses(text)
+            return cls._find_addresses(text)
         path = Path(source)
         if path.is_file():
             return cls(path.name, {path.name: Location(str(path))})
@@ -70,7 +70,7 @@ class TarFiles:
         return cls(path.resolve().name, {name: Location(str(path / name)) for name in names})
 
     @classmethod
-    def _of_addresses(cls, pattern: str) -> TarFiles:
+    def _find_addresses(cls, pattern: str) -> TarFiles:
         every = [Location(address) for address in expand_braces(pattern)]
         paths = [
             place.address.split("?")[0] if is_url(pattern) else place.address for place in every
@@ -104,27 +104,27 @@ class TarData(PackedImages):
     Ids are the tar's name and the member's, ``train-0000.tar/0001.jpg``: the keys by which
     :func:`~shiftproof.data.export_corrupted` corrupts the tars. A sample's label is its member
     ``.cls``, or the field ``label``, ``cls`` or ``class`` of its ``.json``: the index or the name of
-    a class. Members are listed once, and images then read at their places, behind a URL by one
-    request each.
+    a class. Members are listed once; images are then read by offset, with one
+    request each for a URL.
 
     Args:
         source: a tar that is not compressed, a folder of them at any depth, a brace pattern
-            (``train-{0000..0012}.tar``), or either behind a URL of fsspec.
+            (``train-{0000..0012}.tar``), or an fsspec URL of either.
         classes: the model's classes; None leaves the images without labels.
         class_map: label to class, for labels that are not the model's.
         labeled: None reads labels if there are any; False ignores them; True requires them.
         label_key: the member (``cls``, ``txt``) or the field of the JSON with the label.
-        note: is given what lies beside the images, in place of looking for labels.
+        note: receives the other members of each sample, instead of a search for labels.
 
     Attributes:
-        sample_keys: of each image its sample's key, with the tar before it; for who takes notes.
+        sample_keys: the sample key of each image, prefixed by the tar; only with ``note``.
         label_key: the source of the labels, or None.
 
     Raises:
         InputError: no tars, or no images in them.
-        BrokenFileError: a tar that is damaged or cut, or a JSON that is none.
+        BrokenFileError: a damaged or truncated tar, or invalid JSON.
         LabelError: several fields that could be the label, none where JSON is there, labels of some
-            images only, or labels that are none of the classes.
+            images only, or labels outside the classes.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class TarData(PackedImages):
         self._index = index
         labels = states.labels(tars.title, index) if stated.are_read else None
         self.label_key = states.key
-        # Workers are sent the index; whoever takes notes alone needs the keys.
+        # The index is sent to workers, and only ``note`` needs the keys.
         self.sample_keys = () if note is None else tuple(index.keys)
         index.keys.clear()
         listed = None if labels is None else [labels[key] for key in index.ids]
@@ -156,23 +156,23 @@ class TarData(PackedImages):
         self.omissions = tuple(index.omissions)
 
     def content(self, sample: Sample) -> bytes:
-        """Return the bytes of an image's file."""
+        """Return the encoded bytes of an image."""
         tar, offset, size = self._index.spot(self._rows[sample.id])
         return self._places[tar].read(offset, size)
 
     def count_bytes(self) -> int:
-        """Return the size of all tars together."""
+        """Return the total size of all tars."""
         return sum(place.size() for place in self._places.values())
 
     def content_fingerprints(self) -> list[str]:
-        """Return the fingerprint of each image's bytes; behind a URL, of its tar's state and place."""
+        """Return the fingerprint of each image's bytes; for URLs, of its tar's state and its offset."""
         states = {
             name: f"{place.size()} {place.state() or ''}"
             for name, place in self._places.items()
             if place.is_remote
         }
 
-        def of_row(row: int) -> str:
+        def fingerprint_row(row: int) -> str:
             tar, offset, size = self._index.spot(row)
             if tar in states:
                 return files.fingerprint([f"{states[tar]} {offset} {size}".encode()])
@@ -183,7 +183,7 @@ class TarData(PackedImages):
 
         rows = [self._rows[sample.id] for sample in self.samples]
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(of_row, rows, chunksize=64))
+            return list(pool.map(fingerprint_row, rows, chunksize=64))
 
     def settings(self) -> Settings:
         """Return the settings for the records, including the source of the labels."""
@@ -196,8 +196,8 @@ class Beside:
 
     Attributes:
         sample: the key of its sample, with the tar before it.
-        name: as messages call it.
-        suffix: what it is of its sample: ``cls``, ``json``, ``txt``, ...
+        name: its name in messages.
+        suffix: the suffix of its name: ``cls``, ``json``, ``txt``, ...
     """
 
     sample: str
@@ -207,7 +207,7 @@ class Beside:
     _entry: Entry
 
     def read(self) -> bytes:
-        """Return its content; only while its tar is listed."""
+        """Return its content; only while its tar is being listed."""
         return self._source.read(self._entry.info)
 
 
@@ -219,13 +219,13 @@ class TarIndex:
     """The location of each image.
 
     Attributes:
-        ids: of the images, in order.
-        keys: of their samples, with the tar before each.
+        ids: the ids of the images, in order.
+        keys: the keys of their samples, each prefixed by the tar.
         tars: the names of the tars.
-        tar: ``(N,)`` each image's place in ``tars``.
-        offset: ``(N,)`` bytes before it.
-        size: ``(N,)`` bytes of it.
-        omissions: a sentence on the members that are called like images and are none.
+        tar: ``(N,)`` each image's index in ``tars``.
+        offset: ``(N,)`` its offset in bytes.
+        size: ``(N,)`` its size in bytes.
+        omissions: a sentence on the members that are named like images but are not.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -237,7 +237,7 @@ class TarIndex:
     omissions: list[str] = field(default_factory=list)
 
     def spot(self, row: int) -> tuple[str, int, int]:
-        """Return the tar of an image, the bytes before it, and the bytes of it."""
+        """Return the tar of an image, and its offset and size in bytes."""
         return self.tars[int(self.tar[row])], int(self.offset[row]), int(self.size[row])
 
 
@@ -277,7 +277,7 @@ def _is_small(entry: Entry) -> bool:
 
 
 def read_object(data: bytes, name: str) -> Mapping[str, Any]:
-    """Return the object that a sample's JSON holds.
+    """Return the object in a sample's JSON.
 
     Raises:
         BrokenFileError: it is none.
@@ -320,7 +320,7 @@ class _Statements:
         found = self._choose_labels(title)
         if not found:
             if self._stated.labeled or self._stated.key is not None or self._of_json:
-                raise LabelError(self._none(title))
+                raise LabelError(self._explain_no_labels(title))
             return None
         without = [
             key for key, sample in zip(index.ids, index.keys, strict=True) if sample not in found
@@ -356,7 +356,7 @@ class _Statements:
             if self.key in values
         }
 
-    def _none(self, title: str) -> str:
+    def _explain_no_labels(self, title: str) -> str:
         wanted = self._stated.key
         looked = (
             f"a member .{wanted} or a field {wanted}"

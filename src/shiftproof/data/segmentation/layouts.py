@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.counts import plural
 from shiftproof.data.detection.cityscapes import is_cityscapes
-from shiftproof.data.disk import find_images, folders_in, join_below, shorten
+from shiftproof.data.disk import find_images, join_below, list_folders, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
 from shiftproof.data.segmentation.pairs import pair, pair_by_stem, stems
 from shiftproof.data.splits import is_asked
@@ -118,7 +118,7 @@ def _is_weather(root: Path) -> bool:
 
 def _list_city_splits(root: Path) -> list[str]:
     there = (
-        folder.name for name in _list_weather_folders(root) for folder in folders_in(root / name)
+        folder.name for name in _list_weather_folders(root) for folder in list_folders(root / name)
     )
     return list(dict.fromkeys(there))
 
@@ -168,8 +168,8 @@ def _is_acdc(root: Path) -> bool:
 
 
 def _list_acdc_splits(root: Path) -> list[str]:
-    conditions = folders_in(root / "rgb_anon")
-    there = (folder.name for condition in conditions for folder in folders_in(condition))
+    conditions = list_folders(root / "rgb_anon")
+    there = (folder.name for condition in conditions for folder in list_folders(condition))
     # The reference images under normal conditions have no label maps.
     return [name for name in dict.fromkeys(there) if not name.endswith("_ref")]
 
@@ -179,7 +179,7 @@ def _find_acdc(root: Path, split: str) -> MaskPairs:
     conditions: dict[str, str] = {}
     masks: dict[str, str] = {}
     spaces = []
-    for condition in folders_in(root / "rgb_anon"):
+    for condition in list_folders(root / "rgb_anon"):
         inner = f"{condition.name}/{split}"
         if not (root / "rgb_anon" / inner).is_dir():
             continue
@@ -222,8 +222,8 @@ def _find_ade20k(root: Path, split: str) -> MaskPairs:
 
 
 def _find_voc_home(root: Path) -> Path | None:
-    first = [] if not root.is_dir() else folders_in(root)
-    inner = [folder for outer in first for folder in folders_in(outer)]
+    first = [] if not root.is_dir() else list_folders(root)
+    inner = [folder for outer in first for folder in list_folders(outer)]
     there = [one for one in (root, *first, *inner) if _has_masks_of_voc(one)]
     return there[0] if there else None
 
@@ -279,7 +279,7 @@ def find_mask_folders(root: Path) -> tuple[str, str] | None:
 
     Label maps are recognized by their files, which have one channel.
     """
-    there = {folder.name for folder in folders_in(root)}
+    there = {folder.name for folder in list_folders(root)}
     images = [name for name in _IMAGE_FOLDERS if name in there]
     masks = [name for name in _MASK_FOLDERS if name in there]
     if len(images) != 1 or len(masks) != 1 or not _holds_indices(root / masks[0]):

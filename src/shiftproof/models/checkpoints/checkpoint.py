@@ -72,7 +72,7 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
         BrokenFileError: the file is missing, empty or damaged.
         ModelError: it holds a pickled object (nothing of it is run), does not fit, or has no head.
     """
-    arch = _need_arch(target, options.arch)
+    arch = _require_arch(target, options.arch)
     require_torch()
     library, _, name = arch.partition(":")
     name, _, tag = name.partition("@")
@@ -89,7 +89,7 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
         fitted = fit(tensors, architecture, path, options)
         preprocess, source = torchvision.read_preprocess(weights), f"torchvision's for {weights}"
     else:
-        raise _unknown_library(library)
+        raise _make_library_error(library)
     preprocess, notes = _adjust(preprocess, fitted)
     classes, classes_from = _name_classes(content, fitted.classes)
     return Loaded(
@@ -103,24 +103,24 @@ def load_checkpoint(target: str, options: LoadOptions) -> Loaded:
 
 
 def check_checkpoint(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint without an architecture that there is, or whose file is not there.
+    """Refuse a checkpoint with no or an unknown architecture, or without a readable file.
 
     Raises:
         InputError, UnknownNameError, BrokenFileError, MissingExtraError: as for
             :func:`load_checkpoint`.
     """
-    library, _, name = _need_arch(target, options["arch"]).partition(":")
+    library, _, name = _require_arch(target, options["arch"]).partition(":")
     if library == "timm":
         timm.check_timm(name, {"pretrained": False})
     elif library == "torchvision":
         torchvision.find_weights(*name.partition("@")[::2])
     else:
-        raise _unknown_library(library)
+        raise _make_library_error(library)
     check_file(target, options)
 
 
-def _need_arch(target: str, arch: str | None) -> str:
-    """Return the architecture of a checkpoint, or raise an InputError if none is given."""
+def _require_arch(target: str, arch: str | None) -> str:
+    """Return the architecture of a checkpoint; raise an InputError if none is given."""
     if arch is None:
         raise InputError(
             f"A checkpoint needs its architecture: file:{target}?arch=timm:resnet18 "
@@ -130,7 +130,7 @@ def _need_arch(target: str, arch: str | None) -> str:
     return arch
 
 
-def _unknown_library(library: str) -> UnknownNameError:
+def _make_library_error(library: str) -> UnknownNameError:
     return UnknownNameError.of("library of architectures", library, ["timm", "torchvision"])
 
 
@@ -384,7 +384,7 @@ def _add_head(match: Match, skeleton: Skeleton) -> Match:
     state, rest = dict(match.state), dict(match.rest)
     taken = []
     for name in missing:
-        found = [place for place in rest if place.endswith(f".{name}") or place == name]
+        found = [key for key in rest if key.endswith(f".{name}") or key == name]
         if len(found) == 1:
             state[name] = rest.pop(found[0])
             taken.append(found[0])
@@ -392,17 +392,17 @@ def _add_head(match: Match, skeleton: Skeleton) -> Match:
     if weight is not None:
         inputs = skeleton.shapes[weight][1:]
         found = [
-            place
-            for place, tensor in rest.items()
-            if place.endswith("weight") and tuple(tensor.shape[1:]) == inputs and tensor.ndim > 1
+            key
+            for key, tensor in rest.items()
+            if key.endswith("weight") and tuple(tensor.shape[1:]) == inputs and tensor.ndim > 1
         ]
         bias = weight.removesuffix("weight") + "bias"
         if len(found) == 1:
-            place = found[0]
-            beside = place.removesuffix("weight") + "bias"
+            key = found[0]
+            beside = key.removesuffix("weight") + "bias"
             if (bias in skeleton.shapes) == (beside in rest):
-                state[weight] = rest.pop(place)
-                taken.append(place)
+                state[weight] = rest.pop(key)
+                taken.append(key)
                 if beside in rest:
                     state[bias] = rest.pop(beside)
     if not taken:
@@ -418,20 +418,20 @@ def _sort_others(
     normalizers = {name for pair in _find_normalization_names(match) for name in pair}
     roots = {name.partition(".")[0] for name in skeleton.shapes if name not in skeleton.head}
     extra, aside = [], []
-    for place, tensor in match.rest.items():
-        name = place.removeprefix(match.prefix)
-        within = place.startswith(match.prefix)
+    for key, tensor in match.rest.items():
+        name = key.removeprefix(match.prefix)
+        within = key.startswith(match.prefix)
         outside = not within or name.partition(".")[0] not in roots
         if within and name in skeleton.constants:
             # Only some versions of a library save it; the value is the same if the shape fits.
             if tuple(tensor.shape) != skeleton.constants[name]:
                 extra.append(name)
-        elif place in normalizers or is_counter(name) or name.startswith(architecture.optional):
+        elif key in normalizers or is_counter(name) or name.startswith(architecture.optional):
             continue
         elif tensor.ndim == 0 and outside:
             continue  # a counter, such as n_averaged
         elif outside and (options.features or is_unrelated(name, tensor)):
-            aside.append(place)
+            aside.append(key)
         else:
             extra.append(name)
     return extra, aside
@@ -443,11 +443,11 @@ def _sort_others(
 def _find_normalization_names(match: Match) -> list[tuple[str, str]]:
     """Return the names of the images' means and deviations beside the weights."""
     found = []
-    for place in match.rest:
-        parent, dot, leaf = place.rpartition(".")
+    for key in match.rest:
+        parent, dot, leaf = key.rpartition(".")
         for mean, std in _NORMALIZATIONS:
             if leaf == mean and f"{parent}{dot}{std}" in match.rest:
-                found.append((place, f"{parent}{dot}{std}"))
+                found.append((key, f"{parent}{dot}{std}"))
     return [pair for pair in found if all(match.rest[name].numel() in (1, 3) for name in pair)]
 
 

@@ -32,13 +32,13 @@ def read_classes(given: Classes | Iterable[str] | str | Path) -> Classes:
 
 
 def check_names(given: str | None) -> None:
-    """Raise a BrokenFileError where the file of the names of classes is none; URLs are not fetched."""
+    """Raise a BrokenFileError if a file of class names cannot be read; URLs are not fetched."""
     if given is not None and given != NUMBERED and not is_url(given):
         read_classes(given)
 
 
 def read_names(path: Path) -> Classes:
-    """Read the names of classes from a file, in the order of the labels.
+    """Read class names from a file, in the order of the labels.
 
     A text file has one name a line; a ``.json`` file a list of names, or an object from the index
     to the name (``{"0": "cat"}``).

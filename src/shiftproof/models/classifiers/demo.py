@@ -29,7 +29,7 @@ Its mean and deviation are 127 and 128 of 255.
 
 
 def check_demo(target: str, options: Mapping[str, Any]) -> None:
-    """Raise an InputError where something stands behind the demo model's name."""
+    """Raise an InputError if the spec of the demo model has a target."""
     if target:
         raise InputError(f"The demo model takes no name, got {target!r}; write: demo")
 

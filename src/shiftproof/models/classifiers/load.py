@@ -186,9 +186,9 @@ def check_classifier(
     classes: str | None = None,
     templates: str | None = None,
 ) -> None:
-    """Refuse a text that names no classifier, as far as names and files tell; nothing is loaded.
+    """Refuse an invalid classifier spec from names and files alone, without loading the model.
 
-    Whoever loads several models checks all of them before the first is loaded.
+    With several models, all are checked before the first is loaded.
 
     Args:
         spec: as for :func:`load_classifier`.

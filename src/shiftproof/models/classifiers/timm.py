@@ -59,7 +59,7 @@ def load_timm(target: str, options: LoadOptions) -> Loaded:
 
 
 def check_timm(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a name that timm does not have, or has no pretrained weights of.
+    """Refuse an unknown timm name, or one without the pretrained weights that are requested.
 
     Raises:
         UnknownNameError, ModelError, MissingExtraError: as for :func:`load_timm`.
@@ -68,7 +68,7 @@ def check_timm(target: str, options: Mapping[str, Any]) -> None:
 
 
 def check_timm_classifier(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a name that timm does not have, or a model without a head.
+    """Refuse an unknown timm name, or a model without a classification head.
 
     Raises:
         UnknownNameError, ModelError, MissingExtraError: as for :func:`load_timm`.

@@ -51,7 +51,7 @@ def load_torchvision(target: str, options: LoadOptions) -> Loaded:
 
 
 def check_torchvision(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a name that torchvision does not have, or weights without a head.
+    """Refuse an unknown torchvision name, or weights without a classification head.
 
     Raises:
         UnknownNameError, ModelError, MissingExtraError: as for :func:`load_torchvision`.

@@ -42,7 +42,7 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
         BrokenFileError: the file is missing, empty or damaged.
         ModelError: it holds a pickled object (which is not executed), or does not fit.
     """
-    name = _name_of_arch(target, options.arch)
+    name = _read_arch(target, options.arch)
     require_torch()
     weights = find_detector_weights(name, "")
     classes, labels = compact_classes(weights.meta["categories"])
@@ -71,18 +71,18 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
 
 
 def check_detector_checkpoint(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint without an architecture that there is, or whose file is not there.
+    """Refuse a checkpoint with no or an unknown architecture, or without a readable file.
 
     Raises:
         InputError, UnknownNameError, BrokenFileError, MissingExtraError: as for
             :func:`load_detector_checkpoint`.
     """
-    find_detector_weights(_name_of_arch(target, options["arch"]), "")
+    find_detector_weights(_read_arch(target, options["arch"]), "")
     check_file(target, options)
 
 
-def _name_of_arch(target: str, arch: str | None) -> str:
-    """Return the name that ``torchvision:NAME`` gives, or raise an InputError."""
+def _read_arch(target: str, arch: str | None) -> str:
+    """Return the NAME of ``torchvision:NAME``; raise an InputError for anything else."""
     if arch is None:
         raise InputError(
             "A checkpoint needs its architecture: "

@@ -147,9 +147,9 @@ def load_detector(
 
 
 def check_detector(spec: str, *, classes: str | None = None) -> None:
-    """Refuse a text that names no detector, as far as names and files tell; nothing is loaded.
+    """Refuse an invalid detector spec from names and files alone, without loading the model.
 
-    Whoever loads several models checks all of them before the first is loaded.
+    With several models, all are checked before the first is loaded.
 
     Args:
         spec: as for :func:`load_detector`.

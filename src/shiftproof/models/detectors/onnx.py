@@ -139,7 +139,7 @@ class OnnxConvention:
 
 
 def check_onnx_detector(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a file that is not there, or whose outputs nothing says how to read.
+    """Refuse a file that cannot be opened, or options that give no valid decoding.
 
     Raises:
         InputError, UnknownNameError, BrokenFileError: as for :func:`load_onnx_detector`.
@@ -149,7 +149,7 @@ def check_onnx_detector(target: str, options: Mapping[str, Any]) -> None:
 
 
 def _choose_decoding(target: str, decode: str | None, overlap: float | None) -> str:
-    """Return the name of what the outputs mean, or raise an InputError."""
+    """Return the name of the decoding; raise an InputError if it is missing or does not fit."""
     if decode is None:
         raise InputError(
             "An ONNX file does not say what its outputs mean: "

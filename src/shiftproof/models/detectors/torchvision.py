@@ -119,7 +119,7 @@ def load_torchvision_detector(target: str, options: DetectorOptions) -> LoadedDe
 
 
 def check_torchvision_detector(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a name that torchvision does not have.
+    """Refuse an unknown torchvision name.
 
     Raises:
         UnknownNameError, MissingExtraError: as for :func:`load_torchvision_detector`.

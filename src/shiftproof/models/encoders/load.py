@@ -179,9 +179,9 @@ def load_encoder(
 
 
 def check_encoder(spec: str) -> None:
-    """Refuse a text that names no encoder, as far as names and files tell; nothing is loaded.
+    """Refuse an invalid encoder spec from names and files alone, without loading the model.
 
-    Whoever loads several models checks all of them before the first is loaded.
+    With several models, all are checked before the first is loaded.
 
     Args:
         spec: as for :func:`load_encoder`.

@@ -19,7 +19,7 @@ from shiftproof.io.arrays import read_array
 from shiftproof.models.image_text.prompts import Prompts
 from shiftproof.models.image_text.towers import TextTower
 from shiftproof.types import F32, Settings
-from shiftproof.unit_rows import measure_tensor
+from shiftproof.unit_rows import measure_tensor_rows
 
 if TYPE_CHECKING:
     import torch
@@ -164,13 +164,13 @@ def _average_names(texts: TextTower, prompts: Prompts, names: Sequence[str]) -> 
 
     sentences = [sentence for name in names for sentence in prompts.sentences(name)]
     with torch.inference_mode():
-        vectors = _unit(texts.encode(sentences).float())
+        vectors = _normalize(texts.encode(sentences).float())
         means = vectors.reshape(len(names), len(prompts.templates), -1).mean(dim=1)
-        return np.array(_unit(means).cpu().numpy(), dtype=np.float32)
+        return np.array(_normalize(means).cpu().numpy(), dtype=np.float32)
 
 
-def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    rows, lengths = measure_tensor(vectors)
+def _normalize(vectors: torch.Tensor) -> torch.Tensor:
+    rows, lengths = measure_tensor_rows(vectors)
     unit: torch.Tensor = rows / lengths
     return unit
 

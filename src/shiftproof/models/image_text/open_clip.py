@@ -52,7 +52,7 @@ def create_open_clip(target: str, *, pretrained: bool = True) -> Any:
 
 
 def check_open_clip(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a name or a tag that OpenCLIP does not have.
+    """Refuse an unknown OpenCLIP name or tag.
 
     Raises:
         UnknownNameError, ModelError, MissingExtraError: as for :func:`create_open_clip`.

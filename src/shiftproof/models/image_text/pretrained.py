@@ -20,10 +20,10 @@ def open_transformers() -> Any:
 
 
 def check_pretrained(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse the path of a folder that is not there; names of the hub are not looked up.
+    """Refuse the path of a missing folder; names on the hub are not checked.
 
     Raises:
-        BrokenFileError: it is no folder.
+        BrokenFileError: not a folder.
         MissingExtraError: transformers is not installed.
     """
     open_transformers()

@@ -23,7 +23,7 @@ def match_pixel_classes(
 
     Raises:
         LabelError: no class in common, or numbers of another count.
-        UnknownNameError: ``mapping`` names a class that is not there; says the nearest.
+        UnknownNameError: ``mapping`` names an unknown class; says the nearest.
     """
     numbers = model_classes.is_numbered or data_classes.title == "numbered"
     if not numbers or mapping:

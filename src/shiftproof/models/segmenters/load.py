@@ -127,9 +127,9 @@ def load_segmenter(
 
 
 def check_segmenter(spec: str) -> None:
-    """Refuse a text that names no segmenter, as far as names and files tell; nothing is loaded.
+    """Refuse an invalid segmenter spec from names and files alone, without loading the model.
 
-    Whoever loads several models checks all of them before the first is loaded.
+    With several models, all are checked before the first is loaded.
 
     Args:
         spec: as for :func:`load_segmenter`.

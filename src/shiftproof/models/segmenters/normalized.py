@@ -77,7 +77,7 @@ def find_logits(output: Any, count: int) -> Any:
     """Return the logits in a network's output for ``count`` images.
 
     Raises:
-        ModelError: there is none ``(N, K, h, w)``.
+        ModelError: no output ``(N, K, h, w)``.
     """
     found = output
     if isinstance(output, dict) and "out" in output:

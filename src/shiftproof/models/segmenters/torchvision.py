@@ -60,7 +60,7 @@ def load_torchvision_segmenter(target: str, options: SegmenterOptions) -> Loaded
 
 
 def check_torchvision_segmenter(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a name that torchvision does not have, or a file of weights that is not there.
+    """Refuse an unknown torchvision name, or a file of weights that cannot be opened.
 
     Raises:
         UnknownNameError, BrokenFileError, MissingExtraError: as for

@@ -75,7 +75,7 @@ def build_classes_section(shown: PageContent) -> Section | None:
 
 
 def _make_class_words(scores: GridScores, order: Sequence[ClassDrop], model: str | None) -> str:
-    """Say what the classes are ordered by, and how little stands behind some; None is the only model."""
+    """Describe the order of the classes, and which have few objects; None is the only model."""
     few = sum(one.objects is not None and one.objects < _FEW_OBJECTS for one in order)
     doubt = (
         f", and {few} of the {plural(len(order), 'class')} {'has' if few == 1 else 'have'} fewer than "

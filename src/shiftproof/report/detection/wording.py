@@ -12,7 +12,7 @@ from shiftproof.runs.scores.grid import GridScores, ModelScores
 
 
 def short_title(title: str) -> str:
-    """Return what tells a model apart in a heading: of a file's path its name alone.
+    """Return the short name of a model for headings: for a path, the file name.
 
     >>> short_title("onnx:/models/fastestdet.onnx")
     'fastestdet.onnx'
