@@ -276,7 +276,7 @@ class TestTheFingerprint:
 
     def load(self, models, monkeypatch=None, factor=1.0, **options):
         if monkeypatch is not None:
-            monkeypatch.setattr(class_vectors, "_unit", _unit_times(factor))
+            monkeypatch.setattr(class_vectors, "_normalize", _normalize_times(factor))
         spec = f"open_clip:local-dir:{models / 'open_clip'}"
         return load_classifier(spec, classes=NAMES, templates="simple", **options)
 
@@ -313,8 +313,8 @@ class TestTheFingerprint:
         assert one != other
 
 
-def _unit_times(factor):
-    original = class_vectors._unit
+def _normalize_times(factor):
+    original = class_vectors._normalize
     return lambda vectors: original(vectors) * factor
 
 
