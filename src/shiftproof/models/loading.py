@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from shiftproof.io.locations import is_url
@@ -75,76 +75,61 @@ READERS: Readers = {
 """The readers of the models' options in a spec, by name."""
 
 
-def read_request(
-    spec: str,
-    keywords: Mapping[str, Any],
-    loaders: Mapping[str, Loader[Options, Parts]],
-    *,
-    common: Container[str],
-    wrapped: str,
-    readers: Readers = READERS,
-) -> Request[Options, Parts]:
-    """Read a spec and the keywords of a call as a request.
+@dataclass(frozen=True)
+class SpecReader(Generic[Options, Parts]):
+    """Reads and checks the specs of one table of model sources.
 
-    ``keywords`` are those that may be in the spec instead, None if not given; ``common`` those that
-    every source takes. ``wrapped`` is the expression that wraps a model in memory, for the error.
-
-    Raises:
-        UnknownNameError: no such source or option; says the nearest.
-        InputError: an option that this source does not take, given twice, or of the wrong kind.
-        BrokenFileError, InputError, MissingExtraError, RunError: as for :func:`fetch_target`.
+    Attributes:
+        loaders: the table.
+        common: the options that every source takes.
+        wrapped: the expression that wraps a model in memory, for errors.
+        readers: the readers of the options in a spec, by name.
     """
-    source, target, options = _read_spec(
-        spec, keywords, loaders, common=common, wrapped=wrapped, readers=readers
-    )
-    target = fetch_target(target)
-    for name in ("size", "window", "stride"):
-        if isinstance(options.get(name), int):
-            options[name] = (options[name], options[name])
-    name = hide_folders(f"{source}:{target}") if target else source
-    return Request(loaders[source], target, name, options)
 
+    loaders: Mapping[str, Loader[Options, Parts]]
+    common: Container[str]
+    wrapped: str
+    readers: Readers = field(default_factory=lambda: READERS)
 
-def check_spec(
-    spec: str,
-    keywords: Mapping[str, Any],
-    loaders: Mapping[str, Loader[Options, Parts]],
-    *,
-    common: Container[str],
-    wrapped: str,
-    readers: Readers = READERS,
-) -> dict[str, Any]:
-    """Refuse an invalid model spec from names and files alone, without loading the model.
+    def read(self, spec: str, keywords: Mapping[str, Any]) -> Request[Options, Parts]:
+        """Read a spec and the keywords of a call as a request.
 
-    Arguments as for :func:`read_request`.
+        ``keywords`` are those that may be in the spec instead, None if not given.
 
-    Returns:
-        the options of the spec and of the call.
+        Raises:
+            UnknownNameError: no such source or option; says the nearest.
+            InputError: an option that this source does not take, given twice, or of the wrong kind.
+            BrokenFileError, InputError, MissingExtraError, RunError: as for :func:`fetch_target`.
+        """
+        source, target, options = self._read(spec, keywords)
+        target = fetch_target(target)
+        for name in ("size", "window", "stride"):
+            if isinstance(options.get(name), int):
+                options[name] = (options[name], options[name])
+        name = hide_folders(f"{source}:{target}") if target else source
+        return Request(self.loaders[source], target, name, options)
 
-    Raises:
-        UnknownNameError, InputError: as for :func:`read_request`.
-        ModelError, BrokenFileError, MissingExtraError: raised by the check of the source.
-    """
-    source, target, options = _read_spec(
-        spec, keywords, loaders, common=common, wrapped=wrapped, readers=readers
-    )
-    check = loaders[source].check
-    if check is not None and not is_url(target):
-        check(target, options)
-    return options
+    def check(self, spec: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse an invalid spec from names and files alone, without loading the model.
 
+        Arguments as for :meth:`read`.
 
-def _read_spec(
-    spec: str,
-    keywords: Mapping[str, Any],
-    loaders: Mapping[str, Loader[Options, Parts]],
-    *,
-    common: Container[str],
-    wrapped: str,
-    readers: Readers,
-) -> tuple[str, str, dict[str, Any]]:
-    """Return the source, the part of the spec after the colon, and the options."""
-    own = {name: readers[name] for name in keywords}
-    source, target, written = parse_spec(spec, loaders, own, wrapped=wrapped)
-    options = merge_options(spec, keywords, written, source, loaders, common=common)
-    return source, target, options
+        Returns:
+            the options of the spec and of the call.
+
+        Raises:
+            UnknownNameError, InputError: as for :meth:`read`.
+            ModelError, BrokenFileError, MissingExtraError: raised by the check of the source.
+        """
+        source, target, options = self._read(spec, keywords)
+        check = self.loaders[source].check
+        if check is not None and not is_url(target):
+            check(target, options)
+        return options
+
+    def _read(self, spec: str, keywords: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+        """Return the source, the part of the spec after the colon, and the options."""
+        own = {name: self.readers[name] for name in keywords}
+        source, target, written = parse_spec(spec, self.loaders, own, wrapped=self.wrapped)
+        options = merge_options(spec, keywords, written, source, self.loaders, common=self.common)
+        return source, target, options

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,7 +29,7 @@ from shiftproof.models.classifiers.transformers import load_transformers
 from shiftproof.models.dtypes import Dtype
 from shiftproof.models.image_text.open_clip import check_open_clip
 from shiftproof.models.image_text.pretrained import check_pretrained
-from shiftproof.models.loading import Loader, check_spec, read_request
+from shiftproof.models.loading import Loader, SpecReader
 from shiftproof.models.own_functions import check_function
 from shiftproof.models.preprocess import Interpolation, Preprocess, Preprocessing
 from shiftproof.models.targets import check_file, fetch_classes
@@ -200,29 +200,22 @@ def check_classifier(
             :func:`load_classifier`.
     """
     keywords = {**dict.fromkeys(_KEYWORDS), "classes": classes, "templates": templates}
-    options = check_spec(spec, keywords, CLASSIFIER_LOADERS, common=_COMMON, wrapped=_WRAPPED)
+    options = _READER.check(spec, keywords)
     check_names(options["classes"])
 
 
 _KEYWORDS = (
     "classes", "pretrained", "arch", "weights", "output", "templates", *APPLIED,
 )  # fmt: skip
-_COMMON = ("classes", *APPLIED)
-_WRAPPED = "Classifier(module, preprocess, classes)"
+_READER = SpecReader(
+    CLASSIFIER_LOADERS, ("classes", *APPLIED), "Classifier(module, preprocess, classes)"
+)
 
 
 def _load(
     spec: str, keywords: dict[str, Any], device: str, dtype: Dtype | None, kept: Path | None
 ) -> Classifier:
-    loaded = load_parts(
-        spec,
-        keywords,
-        CLASSIFIER_LOADERS,
-        common=_COMMON,
-        device=device,
-        wrapped=_WRAPPED,
-        kept=kept,
-    )
+    loaded = load_parts(spec, keywords, _READER, device=device, kept=kept)
     classifier = Classifier(
         loaded.module,
         loaded.preprocess,
@@ -243,30 +236,25 @@ def _load(
 def load_parts(
     spec: str,
     keywords: Mapping[str, Any],
-    loaders: Mapping[str, ClassifierLoader],
+    reader: SpecReader[LoadOptions, Loaded],
     *,
-    common: Container[str],
     device: str,
-    wrapped: str,
     kept: Path | None = None,
 ) -> Loaded:
     """Load a model's parts by its spec, with the given preprocessing and classes.
 
-    ``keywords`` are those that may be in the spec instead, None if not given; ``common`` those that
-    every source takes. ``wrapped`` is the expression that wraps a model in memory, for the error.
+    ``keywords`` are those that may be in the spec instead, None if not given.
 
     Raises:
-        UnknownNameError, InputError: as for ``read_request``.
+        UnknownNameError, InputError: as for :meth:`SpecReader.read`.
         ModelError, BrokenFileError, MissingExtraError: by the loader of the source.
     """
-    request = read_request(spec, keywords, loaders, common=common, wrapped=wrapped)
+    request = reader.read(spec, keywords)
     asked = request.options
     numbers_asked = asked.get("classes") == NUMBERED
     if asked.get("classes") is not None:
         asked["classes"] = None if numbers_asked else read_classes(fetch_classes(asked["classes"]))
-    options = LoadOptions(
-        device=device, features=loaders is not CLASSIFIER_LOADERS, kept=kept, **asked
-    )
+    options = LoadOptions(device=device, features=reader is not _READER, kept=kept, **asked)
     loaded = request.loader.load(request.target, options)
     preprocess, note = _prepare(spec, loaded, options)
     classes = options.classes or (None if numbers_asked else loaded.classes)

@@ -24,7 +24,7 @@ from shiftproof.models.detectors.torchvision import (
 from shiftproof.models.detectors.transformers import load_transformers_detector
 from shiftproof.models.detectors.ultralytics import load_ultralytics
 from shiftproof.models.image_text.pretrained import check_pretrained
-from shiftproof.models.loading import Loader, check_spec, read_request
+from shiftproof.models.loading import Loader, SpecReader
 from shiftproof.models.own_functions import check_function
 from shiftproof.models.targets import check_file, fetch_classes
 from shiftproof.specs import Pixels
@@ -160,7 +160,7 @@ def check_detector(spec: str, *, classes: str | None = None) -> None:
             :func:`load_detector`.
     """
     keywords = {**dict.fromkeys(_KEYWORDS), "classes": classes}
-    options = check_spec(spec, keywords, DETECTOR_LOADERS, common=_COMMON, wrapped=_WRAPPED)
+    options = _READER.check(spec, keywords)
     _check_ranges(options)
     check_names(options["classes"])
 
@@ -169,12 +169,11 @@ _KEYWORDS = (
     "classes", "pretrained", "arch", "weights", "decode", "size", "score", "overlap", "limit",
     "template",
 )  # fmt: skip
-_COMMON = ("classes",)
-_WRAPPED = "Detector(module, classes)"
+_READER = SpecReader(DETECTOR_LOADERS, ("classes",), "Detector(module, classes)")
 
 
 def _load(spec: str, keywords: dict[str, Any], device: str, words: Classes | None) -> Detector:
-    request = read_request(spec, keywords, DETECTOR_LOADERS, common=_COMMON, wrapped=_WRAPPED)
+    request = _READER.read(spec, keywords)
     asked = request.options
     _check_ranges(asked)
     if asked["classes"] is not None:

@@ -24,7 +24,7 @@ from shiftproof.models.encoders.function import load_function_encoder
 from shiftproof.models.encoders.open_clip import load_open_clip
 from shiftproof.models.image_text.open_clip import check_open_clip
 from shiftproof.models.image_text.pretrained import check_pretrained
-from shiftproof.models.loading import check_spec
+from shiftproof.models.loading import SpecReader
 from shiftproof.models.own_functions import check_function
 from shiftproof.models.preprocess import Interpolation
 from shiftproof.models.targets import check_file
@@ -191,16 +191,14 @@ def check_encoder(spec: str) -> None:
             :func:`load_encoder`.
     """
     keywords = dict.fromkeys(("pretrained", "arch", "weights", "output", *APPLIED))
-    check_spec(spec, keywords, ENCODER_LOADERS, common=APPLIED, wrapped=_WRAPPED)
+    _READER.check(spec, keywords)
 
 
-_WRAPPED = "Encoder(module, preprocess)"
+_READER = SpecReader(ENCODER_LOADERS, APPLIED, "Encoder(module, preprocess)")
 
 
 def _load(spec: str, keywords: dict[str, Any], device: str, *, normalize: bool) -> Encoder:
-    loaded = load_parts(
-        spec, keywords, ENCODER_LOADERS, common=APPLIED, device=device, wrapped=_WRAPPED
-    )
+    loaded = load_parts(spec, keywords, _READER, device=device)
     encoder = Encoder(
         loaded.module,
         loaded.preprocess,

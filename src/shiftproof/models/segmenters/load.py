@@ -13,7 +13,7 @@ from shiftproof.errors import InputError
 from shiftproof.io.locations import is_url
 from shiftproof.models.any_size import choose_classes, try_on_black
 from shiftproof.models.image_text.pretrained import check_pretrained
-from shiftproof.models.loading import READERS, Loader, check_spec, read_request
+from shiftproof.models.loading import READERS, Loader, SpecReader
 from shiftproof.models.own_functions import check_function
 from shiftproof.models.segmenters.function import load_function_segmenter
 from shiftproof.models.segmenters.label_spaces import read_class_names
@@ -138,10 +138,7 @@ def check_segmenter(spec: str) -> None:
         UnknownNameError, InputError, BrokenFileError, ModelError, MissingExtraError: as for
             :func:`load_segmenter`.
     """
-    options = check_spec(
-        spec, dict.fromkeys(_KEYWORDS), SEGMENTER_LOADERS,
-        common=COMMON, wrapped=_WRAPPED, readers={**READERS, "resize": _read_resize},
-    )  # fmt: skip
+    options = _READER.check(spec, dict.fromkeys(_KEYWORDS))
     _check_channels(options)
     classes = options["classes"]
     if classes is not None and not is_url(classes):
@@ -151,18 +148,10 @@ def check_segmenter(spec: str) -> None:
 _KEYWORDS = (
     "classes", "pretrained", "weights", "output", "resize", "window", "stride", "mean", "std",
 )  # fmt: skip
-_WRAPPED = "Segmenter(module, classes)"
 
 
 def _load(spec: str, keywords: dict[str, Any], device: str) -> Segmenter:
-    request = read_request(
-        spec,
-        keywords,
-        SEGMENTER_LOADERS,
-        common=COMMON,
-        wrapped=_WRAPPED,
-        readers={**READERS, "resize": _read_resize},
-    )
+    request = _READER.read(spec, keywords)
     given = request.options
     _check_channels(given)
     if given["classes"] is not None:
@@ -196,3 +185,8 @@ def _check_channels(given: dict[str, Any]) -> None:
 
 def _read_resize(text: str) -> Resize:
     return "none" if text == "none" else read_pixels(text)
+
+
+_READER = SpecReader(
+    SEGMENTER_LOADERS, COMMON, "Segmenter(module, classes)", {**READERS, "resize": _read_resize}
+)
