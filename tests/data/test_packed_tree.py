@@ -158,6 +158,20 @@ def test_an_image_that_a_cell_lacks_is_named(tars, tmp_path):
     assert narrowed.missing == {}
 
 
+def test_images_without_a_clean_twin_are_named_and_the_other_way_counted(tars, tmp_path):
+    few = tmp_path / "few"
+    few.mkdir()
+    shutil.copy(tars / "clean" / "2.tar", few)
+    data = open_data(tars / "copies", classes=CLASSES, clean=few)
+    unpaired = tuple(f"10.tar/{number:02}.png" for number in range(6, 12))
+    assert data.missing == {CLEAN: unpaired}
+    assert list_ids(data) == [*(f"2.tar/{number:02}.png" for number in range(6)), *unpaired]
+    more = shutil.copytree(tars / "clean", tmp_path / "more")
+    write_tar(more / "11.tar", [("12.png", encode(make_picture(12))), ("12.cls", b"0")])
+    data = open_data(tars / "copies", classes=CLASSES, clean=more)
+    assert (data.missing, data.clean_without_twin, len(data)) == ({}, 1, 12)
+
+
 def test_the_fingerprint_changes_with_a_tar_of_any_cell(tars, tmp_path, monkeypatch):
     root = shutil.copytree(tars / "copies", tmp_path / "copies")
     shutil.copytree(tars / "clean", root / "clean")
