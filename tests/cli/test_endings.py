@@ -177,6 +177,16 @@ def test_a_signal_to_the_main_process_ends_its_workers(photos, tmp_path, name):
         assert not list(target.rglob(".*"))
 
 
+def test_semaphores_that_a_traceback_keeps_are_released_before_the_end():
+    script = (
+        "from loky import ProcessPoolExecutor; from shiftproof.cli.ending import leave\n"
+        "pool = ProcessPoolExecutor(1); pool.submit(int).result(); pool.shutdown(kill_workers=True)\n"
+        "cycle = [pool]; cycle.append(cycle); del pool, cycle; leave(130)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_a_signal_that_is_ignored_stays_so(photos, tmp_path):
     ignoring = "signal.signal(signal.SIGHUP, signal.SIG_IGN); "
     words = ["corrupt", photos / "00.png", tmp_path / "out", "-c", "blur", "-w", "0"]

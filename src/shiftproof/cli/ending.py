@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import gc
 import io
 import os
 import signal
@@ -177,7 +178,22 @@ def leave(code: int) -> NoReturn:
             os.dup2(os.open(os.devnull, os.O_WRONLY), _output.fileno())
     if code > _BY_SIGNAL:
         # A second interrupt prints no traceback.
+        with contextlib.suppress(KeyboardInterrupt):
+            _release_semaphores()
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _release_semaphores() -> None:
+    """Release the semaphores of stopped workers, for which their tracker would print a warning.
+
+    Tracebacks and the thread that feeds a queue keep them beyond the last line of the command.
+    """
+    if "multiprocessing.synchronize" not in sys.modules:
+        return
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "QueueFeederThread":
+            thread.join(1)
