@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import functools
 import os
 import platform
 import sys
@@ -27,16 +29,10 @@ def provenance(device: str, workers: int) -> Settings:
         device: where the model ran.
         workers: processes beside this one.
     """
-    versions = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "shiftproof": __version__,
         "python": platform.python_version(),
-        "libraries": versions,
+        "libraries": dict(_list_versions()),
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -45,6 +41,16 @@ def provenance(device: str, workers: int) -> Settings:
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": show_command(sys.argv),
     }
+
+
+@functools.cache
+def _list_versions() -> tuple[tuple[str, str], ...]:
+    """Return each installed library with its version, read once: a read takes a millisecond each."""
+    versions = []
+    for library in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append((library, metadata.version(library)))
+    return tuple(versions)
 
 
 def show_command(arguments: Sequence[str]) -> str:
@@ -60,6 +66,7 @@ def show_command(arguments: Sequence[str]) -> str:
     return " ".join([name, *map(hide_folders, arguments[1:])])
 
 
+@functools.cache
 def _processor() -> str:
     """The processor's own name; platform.processor() is empty on Linux."""
     try:

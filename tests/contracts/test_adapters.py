@@ -571,6 +571,22 @@ class ForgetsWhatItHadWhenItRefuses(Wrapped):
         self.inner.load_state(state)
 
 
+class MergesTheSourceAfterRefusals(Wrapped):
+    """Keeps its state when it refuses another one, but not the model that it deploys."""
+
+    refused = False
+
+    def load_state(self, state):
+        try:
+            self.inner.load_state(state)
+        except InputError:
+            self.refused = True
+            raise
+
+    def merge(self):
+        return copy.deepcopy(self.classifier.module) if self.refused else self.inner.merge()
+
+
 class ForgetsOnErrors(Wrapped):
     def predict(self, images):
         try:
@@ -609,6 +625,7 @@ BROKEN = {
     TakesAnyState: "state: an unknown name is accepted",
     RefusesInWords: "expected an InputError for an unknown name, got KeyError",
     ForgetsWhatItHadWhenItRefuses: "state: refusing an unknown name changed it",
+    MergesTheSourceAfterRefusals: r"state: refusing states of others changed merge\(\): '1\.",
     ForgetsOnErrors: "exception: it changed the state",
     ForgetsNothing: "merge: on the last batch|reset: other logits",
     ForgetsToMerge: "reset: merge",
