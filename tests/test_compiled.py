@@ -1,11 +1,12 @@
-"""While a loop is compiled no garbage is collected; afterwards it is as before."""
+"""Compiling loops: without garbage collection, and without a working directory."""
 
 import gc
+from pathlib import Path
 
 import numba
 import pytest
 
-from shiftproof.compute.compiled import pause_garbage_collection
+from shiftproof.compute.compiled import compiled, pause_garbage_collection
 
 
 def add_up(count):
@@ -46,3 +47,15 @@ def test_garbage_that_was_not_collected_before_is_not_collected_after():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_a_loop_is_compiled_where_the_working_directory_was_deleted(tmp_path, monkeypatch):
+    names = {}
+    exec("def add_up(count):\n    return sum([n for n in range(count)])", names)  # has no cache
+    deleted = tmp_path / "deleted"
+    deleted.mkdir()
+    monkeypatch.chdir(deleted)
+    deleted.rmdir()
+    assert compiled(names["add_up"])(4) == 6
+    with pytest.raises(FileNotFoundError):
+        Path.cwd()

@@ -7,8 +7,10 @@ are imported so.
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -48,7 +50,25 @@ def _compile(
     except RuntimeError:
         # Neither the package's folder nor the user's cache is writable.
         dispatcher = numba.njit(**options)(function)
+    dispatcher.compile = _with_working_directory()(dispatcher.compile)
     return cast(Function, pause_garbage_collection(dispatcher))
+
+
+@contextmanager
+def _with_working_directory() -> Iterator[None]:
+    """Work in the package's folder if the working directory was deleted: numba asks for its path."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        deleted = os.open(".", os.O_RDONLY)
+        os.chdir(Path(__file__).parent)
+        try:
+            yield
+        finally:
+            os.fchdir(deleted)
+            os.close(deleted)
+    else:
+        yield
 
 
 def pause_garbage_collection(dispatcher: Any) -> Any:
