@@ -760,7 +760,7 @@ def _read_onnx(folder: Path) -> None:
 def _adapter(folder: Path) -> list[Path]:
     import torch
 
-    from shiftproof.adapt.state import save_state
+    from shiftproof.adapt.base.state import save_state
 
     save_state({"a/b/mean": torch.zeros(3)}, {"name": "x", "n": 1}, folder / "a.safetensors")
     return [folder / "a.safetensors"]
@@ -840,7 +840,7 @@ READERS: dict[str, Reader] = {
     "names": Reader(_names, _each("models.classifiers.class_names:read_names")),
     "checkpoints": Reader(_checkpoints, _each("models.checkpoints.checkpoint:read_state")),
     "onnx": Reader(_onnx, _read_onnx, slow=True),
-    "adapters": Reader(_adapter, _each("adapt.state:read_state")),
+    "adapters": Reader(_adapter, _each("adapt.base.state:read_state")),
     "corrupted-arrays": Reader(_corrupted_arrays, _read_corrupted_arrays),
     "styles": Reader(_images, _read_styles),
     "frost": Reader(

@@ -13,7 +13,7 @@ from torch import nn
 from shiftproof.adapt import BatchNorm, export_onnx
 from shiftproof.adapt.graphs import files, statistics
 from shiftproof.adapt.graphs.export import AdaptedLayer
-from shiftproof.adapt.statistics import SINGLE_IMAGE
+from shiftproof.adapt.normalization.statistics import SINGLE_IMAGE
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, ModelError
 from shiftproof.models import load_classifier
 from support.onnx_graphs import build, export, model_of, norm_node, run, stored

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftproof.adapt.betting import bound_mistakes, follow_losses, weigh_votes
+from shiftproof.adapt.safeguards.expert_weights import bound_mistakes, follow_losses, weigh_votes
 
 
 def test_hedge_by_hand():

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from shiftproof.adapt.evidence import (
+from shiftproof.adapt.base.probabilities import compute_entropy, to_probabilities
+from shiftproof.adapt.safeguards.error_estimates import (
     COLLAPSE_FACTOR,
     MEMORY,
     UNKNOWN,
@@ -15,7 +16,6 @@ from shiftproof.adapt.evidence import (
     estimate_source,
     measure_difference,
 )
-from shiftproof.adapt.probabilities import compute_entropy, to_probabilities
 
 
 def rows(*answers):

@@ -166,7 +166,7 @@ TABLES = [
     ("segment", "model", "shiftproof.models.SEGMENTER_LOADERS"),
     ("embed", "model", "shiftproof.models.ENCODER_LOADERS"),
     ("probe", "model", "shiftproof.models.ENCODER_LOADERS"),
-    ("detect", "adapt", "shiftproof.adapt.dense_methods.METHODS"),
+    ("detect", "adapt", "shiftproof.adapt.dense.methods.METHODS"),
     ("log", "to", "shiftproof.integrations.TRACKERS"),
     ("reproduce", "recipe", "shiftproof_reproduce.RECIPES"),
 ]

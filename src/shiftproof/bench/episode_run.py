@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, final
 
 import msgspec
 
-from shiftproof.adapt.events import MAX_EVENTS, find_new_events
-from shiftproof.adapt.state import read_state, save_state
+from shiftproof.adapt.base.events import MAX_EVENTS, find_new_events
+from shiftproof.adapt.base.state import read_state, save_state
 from shiftproof.bench.batching import Batch
 from shiftproof.bench.recording import Learner, Recorder, Recording
 from shiftproof.bench.stream import Episode, Visit
@@ -25,8 +25,8 @@ from shiftproof.runs.scores.reading import FORMAT, clean_text, read_form, write_
 from shiftproof.types import Cell, Sample
 
 if TYPE_CHECKING:
-    from shiftproof.adapt.adapter import State
-    from shiftproof.adapt.events import Event
+    from shiftproof.adapt.base.adapter import State
+    from shiftproof.adapt.base.events import Event
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

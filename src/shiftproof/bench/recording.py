@@ -12,7 +12,7 @@ from shiftproof.types import Image, Sample
 if TYPE_CHECKING:
     import torch
 
-    from shiftproof.adapt.events import Event
+    from shiftproof.adapt.base.events import Event
 
 
 class Recorder(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from shiftproof.adapt.cautions import describe_few_classes, list_cautions
+from shiftproof.adapt.safeguards.cautions import describe_few_classes, list_cautions
 from shiftproof.bench.protocol import Protocol
 from shiftproof.compute.progress import console
 from shiftproof.io.border import show_text

@@ -25,7 +25,7 @@ from shiftproof.adapt.graphs.scopes import (
 )
 from shiftproof.adapt.graphs.settings import GraphSettings
 from shiftproof.adapt.graphs.statistics import describe_batch
-from shiftproof.adapt.layer_choice import choose_layers
+from shiftproof.adapt.normalization.layer_choice import choose_layers
 from shiftproof.errors import InputError, ModelError
 
 

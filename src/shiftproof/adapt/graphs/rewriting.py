@@ -19,7 +19,7 @@ from shiftproof.adapt.graphs.statistics import (
     measure_pooled_moments,
     measure_share,
 )
-from shiftproof.adapt.priors import Prior
+from shiftproof.adapt.normalization.priors import Prior
 
 
 def rewrite_norm(

@@ -1,6 +1,7 @@
 """Batch statistics of a layer and their share, as plain operators.
 
-The formulas are those of :mod:`shiftproof.adapt.statistics` and :mod:`shiftproof.adapt.shares`. The
+The formulas are those of :mod:`shiftproof.adapt.normalization.statistics` and
+:mod:`shiftproof.adapt.normalization.shares`. The
 source's mean is subtracted from the values first: then the mean of squares minus the squared mean
 is as exact as a two-pass variance, unless the shift is many times the standard deviation.
 """
@@ -13,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.adapt.graphs.operators import Operators, Value
-from shiftproof.adapt.priors import MARGIN, SMALL_BATCH_FACTOR, Prior
+from shiftproof.adapt.normalization.priors import MARGIN, SMALL_BATCH_FACTOR, Prior
 
 _TINY = 1e-12
 _MAX_RATIO = 1e4
 SINGLE_IMAGE = 2.0
-"""As :data:`shiftproof.adapt.statistics.SINGLE_IMAGE`, whose module imports torch."""
+"""As :data:`shiftproof.adapt.normalization.statistics.SINGLE_IMAGE`, whose module imports torch."""
 
 
 @dataclass(frozen=True)
