@@ -14,14 +14,7 @@ from shiftproof.adapt.base.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.base.network import AdaptedNetwork, describe_output
 from shiftproof.adapt.base.networked import NetworkAdapter
 from shiftproof.adapt.base.options import check_number, check_rate_or_auto
-from shiftproof.adapt.base.tensors import (
-    check_names,
-    copy_tensor,
-    copy_tensors,
-    copy_to_cpu,
-    pack,
-    unpack,
-)
+from shiftproof.adapt.base.tensors import check_names, copy_tensor, copy_tensors, copy_to_cpu
 from shiftproof.adapt.learning.normalized_network import NormalizedNetwork
 from shiftproof.adapt.learning.parameters import SELECTIONS, affine_parameters
 from shiftproof.adapt.learning.source_check import ANSWERS, FEW_CLASSES_KEPT, SourceCheck
@@ -33,6 +26,7 @@ from shiftproof.adapt.normalization.norm_layers import (
     find_tracked_batch_norm_layers,
     make_several_runs_error,
 )
+from shiftproof.adapt.normalization.packing import pack, unpack
 from shiftproof.adapt.normalization.shares import Prior, check_prior
 from shiftproof.adapt.normalization.statistics import Statistics, write_statistics
 from shiftproof.errors import InputError, ModelError, UnknownNameError

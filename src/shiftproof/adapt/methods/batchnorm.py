@@ -14,7 +14,7 @@ from shiftproof.adapt.base.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.base.network import AdaptedNetwork
 from shiftproof.adapt.base.networked import NetworkAdapter
 from shiftproof.adapt.base.options import check_count
-from shiftproof.adapt.base.tensors import check_names, pack, unpack
+from shiftproof.adapt.base.tensors import check_names
 from shiftproof.adapt.learning.source_check import (
     ANSWERS,
     FEW_CLASSES_KEPT,
@@ -33,6 +33,7 @@ from shiftproof.adapt.normalization.norm_layers import (
     find_batch_norm_layers,
     make_several_runs_error,
 )
+from shiftproof.adapt.normalization.packing import pack, unpack
 from shiftproof.adapt.normalization.shares import Prior, Shares, check_prior
 from shiftproof.adapt.normalization.statistics import (
     LayerInput,

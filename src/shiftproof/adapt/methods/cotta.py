@@ -12,15 +12,7 @@ from shiftproof.adapt.base.events import FEW_CLASSES, Event, EventLog
 from shiftproof.adapt.base.network import AdaptedNetwork
 from shiftproof.adapt.base.networked import NetworkAdapter
 from shiftproof.adapt.base.options import check_count, check_number, check_rate
-from shiftproof.adapt.base.tensors import (
-    check_names,
-    copy_tensors,
-    copy_to_cpu,
-    pack,
-    read_count,
-    unpack,
-    widen,
-)
+from shiftproof.adapt.base.tensors import check_names, copy_tensors, copy_to_cpu, read_count, widen
 from shiftproof.adapt.learning.jitter import apply_jitter, draw_jitter
 from shiftproof.adapt.learning.learning_network import NOT_FINITE
 from shiftproof.adapt.learning.losses import soft_pseudo_label_loss
@@ -28,6 +20,7 @@ from shiftproof.adapt.learning.pixels import PixelSpace
 from shiftproof.adapt.learning.source_check import ANSWERS, FEW_CLASSES_KEPT, SourceCheck
 from shiftproof.adapt.learning.steps import GradientSteps, find_weights_and_biases
 from shiftproof.adapt.normalization.batch_norm_layers import ObservedStatistics
+from shiftproof.adapt.normalization.packing import pack, unpack
 from shiftproof.adapt.normalization.passes import (
     HookedNetwork,
     StatisticsPolicy,

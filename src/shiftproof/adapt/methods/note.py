@@ -14,7 +14,7 @@ from shiftproof.adapt.base.events import Event, EventLog
 from shiftproof.adapt.base.network import AdaptedNetwork
 from shiftproof.adapt.base.networked import NetworkAdapter
 from shiftproof.adapt.base.options import check_count, check_number, check_rate
-from shiftproof.adapt.base.tensors import check_names, copy_to_cpu, pack, read_count, unpack
+from shiftproof.adapt.base.tensors import check_names, copy_to_cpu, read_count
 from shiftproof.adapt.learning.losses import entropy
 from shiftproof.adapt.learning.memory import (
     ITEM_NAMES,
@@ -27,6 +27,7 @@ from shiftproof.adapt.learning.memory import (
 )
 from shiftproof.adapt.learning.steps import GradientSteps, find_norm_parameters
 from shiftproof.adapt.normalization.instances import use_batch_and_instances, use_instances
+from shiftproof.adapt.normalization.packing import pack, unpack
 from shiftproof.adapt.normalization.passes import HookedNetwork, move_statistics
 from shiftproof.adapt.normalization.statistics import Statistics
 from shiftproof.errors import InputError

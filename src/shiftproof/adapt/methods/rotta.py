@@ -19,14 +19,7 @@ from shiftproof.adapt.base.options import (
     check_number,
     check_rate,
 )
-from shiftproof.adapt.base.tensors import (
-    check_names,
-    copy_tensors,
-    copy_to_cpu,
-    pack,
-    read_count,
-    unpack,
-)
+from shiftproof.adapt.base.tensors import check_names, copy_tensors, copy_to_cpu, read_count
 from shiftproof.adapt.learning.jitter import apply_jitter, draw_jitter
 from shiftproof.adapt.learning.losses import entropy, soft_pseudo_label_loss
 from shiftproof.adapt.learning.memory import (
@@ -39,6 +32,7 @@ from shiftproof.adapt.learning.memory import (
 from shiftproof.adapt.learning.pixels import PixelSpace
 from shiftproof.adapt.learning.source_check import FEW_CLASSES_SKIPPED, SourceCheck
 from shiftproof.adapt.learning.steps import GradientSteps, find_norm_parameters
+from shiftproof.adapt.normalization.packing import pack, unpack
 from shiftproof.adapt.normalization.passes import (
     HookedNetwork,
     are_finite,
