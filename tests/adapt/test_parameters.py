@@ -10,8 +10,8 @@ from shiftproof.adapt.learning.parameters import (
     last_layer_name,
     last_layer_parameters,
 )
+from shiftproof.adapt.normalization.layer_choice import choose_layers
 from shiftproof.adapt.normalization.norm_layers import (
-    choose_layers,
     find_batch_norm_layers,
     find_norm_layers,
     is_norm,

@@ -17,8 +17,8 @@ from shiftproof.adapt.learning.calls import CallAdapter, Loss
 from shiftproof.adapt.learning.learning_network import LearningNetwork, ParameterChoice
 from shiftproof.adapt.learning.losses import entropy, is_confident, robust_pseudo_label_loss
 from shiftproof.adapt.methods.selflearning import paper_rate
-from shiftproof.adapt.normalization.norm_layers import LayerChoice
-from shiftproof.adapt.normalization.shares import Prior
+from shiftproof.adapt.normalization.layer_choice import LayerChoice
+from shiftproof.adapt.normalization.priors import Prior
 from shiftproof.errors import UnknownNameError
 from shiftproof.rng import generator
 from shiftproof.types import Settings

@@ -20,14 +20,14 @@ from shiftproof.adapt.learning.parameters import SELECTIONS, affine_parameters
 from shiftproof.adapt.learning.source_check import ANSWERS, FEW_CLASSES_KEPT, SourceCheck
 from shiftproof.adapt.learning.steps import check_precision, make_no_gradient_error
 from shiftproof.adapt.normalization.batch_norm_layers import ObservedStatistics
+from shiftproof.adapt.normalization.layer_choice import LayerChoice
 from shiftproof.adapt.normalization.norm_checks import has_reentrant_checkpoint
 from shiftproof.adapt.normalization.norm_layers import (
-    LayerChoice,
     find_tracked_batch_norm_layers,
     make_several_runs_error,
 )
 from shiftproof.adapt.normalization.packing import pack, unpack
-from shiftproof.adapt.normalization.shares import Prior, check_prior
+from shiftproof.adapt.normalization.priors import Prior, check_prior
 from shiftproof.adapt.normalization.statistics import Statistics, write_statistics
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier

@@ -18,7 +18,8 @@ from shiftproof.adapt.normalization.batch_norm_layers import (
     ObservedStatistics,
 )
 from shiftproof.adapt.normalization.norm_layers import find_tracked_batch_norm_layers
-from shiftproof.adapt.normalization.shares import Prior, Shares
+from shiftproof.adapt.normalization.priors import Prior
+from shiftproof.adapt.normalization.shares import Shares
 from shiftproof.adapt.normalization.statistics import (
     LayerInput,
     Statistics,

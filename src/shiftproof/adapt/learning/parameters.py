@@ -6,7 +6,8 @@ from typing import Literal
 
 import torch
 
-from shiftproof.adapt.normalization.norm_layers import LayerChoice, choose_layers, find_norm_layers
+from shiftproof.adapt.normalization.layer_choice import LayerChoice, choose_layers
+from shiftproof.adapt.normalization.norm_layers import find_norm_layers
 from shiftproof.errors import ModelError
 
 

@@ -20,7 +20,7 @@ from shiftproof.adapt.normalization.norm_layers import (
     is_tracked,
 )
 from shiftproof.adapt.normalization.passes import HookedNetwork, use_batch
-from shiftproof.adapt.normalization.shares import Prior
+from shiftproof.adapt.normalization.priors import Prior
 from shiftproof.adapt.normalization.statistics import LayerInput, Statistics, process_group
 from shiftproof.errors import InputError, ModelError
 

@@ -22,7 +22,8 @@ from shiftproof.adapt.normalization.feature_statistics import (
     hook_features,
     measure_moments,
 )
-from shiftproof.adapt.normalization.norm_layers import LayerChoice, choose_layers, find_norm_layers
+from shiftproof.adapt.normalization.layer_choice import LayerChoice, choose_layers
+from shiftproof.adapt.normalization.norm_layers import find_norm_layers
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io import files
 from shiftproof.models.classifiers.classifier import Classifier

@@ -27,14 +27,14 @@ from shiftproof.adapt.normalization.batch_norm_layers import (
     Normalization,
     ObservedStatistics,
 )
+from shiftproof.adapt.normalization.layer_choice import LayerChoice, choose_layers
 from shiftproof.adapt.normalization.norm_layers import (
-    LayerChoice,
-    choose_layers,
     find_batch_norm_layers,
     make_several_runs_error,
 )
 from shiftproof.adapt.normalization.packing import pack, unpack
-from shiftproof.adapt.normalization.shares import Prior, Shares, check_prior
+from shiftproof.adapt.normalization.priors import Prior, check_prior
+from shiftproof.adapt.normalization.shares import Shares
 from shiftproof.adapt.normalization.statistics import (
     LayerInput,
     Parts,

@@ -28,7 +28,7 @@ from shiftproof.adapt.normalization.passes import (
     use_batch,
     use_given,
 )
-from shiftproof.adapt.normalization.shares import Prior, check_prior
+from shiftproof.adapt.normalization.priors import Prior, check_prior
 from shiftproof.adapt.normalization.statistics import Statistics
 from shiftproof.errors import UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier

@@ -18,8 +18,8 @@ from shiftproof.adapt.learning.sample_weights import (
     update_mean,
     weigh_entropies,
 )
-from shiftproof.adapt.normalization.norm_layers import LayerChoice
-from shiftproof.adapt.normalization.shares import Prior
+from shiftproof.adapt.normalization.layer_choice import LayerChoice
+from shiftproof.adapt.normalization.priors import Prior
 from shiftproof.errors import InputError
 from shiftproof.io import fingerprint
 from shiftproof.models.classifiers.classifier import Classifier

@@ -19,7 +19,7 @@ from shiftproof.adapt.learning.parameters import all_parameters
 from shiftproof.adapt.learning.pixels import PixelSpace
 from shiftproof.adapt.learning.steps import GradientSteps
 from shiftproof.adapt.normalization.passes import HookedNetwork, use_batch
-from shiftproof.adapt.normalization.shares import check_numeric_prior
+from shiftproof.adapt.normalization.priors import check_numeric_prior
 from shiftproof.errors import UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.rng import generator

@@ -13,8 +13,8 @@ from shiftproof.adapt.base.options import check_number
 from shiftproof.adapt.learning.learning_network import AffineAdapter, Gradients, Pass
 from shiftproof.adapt.learning.losses import entropy
 from shiftproof.adapt.learning.sample_weights import similarity_to, update_mean
-from shiftproof.adapt.normalization.norm_layers import LayerChoice
-from shiftproof.adapt.normalization.shares import Prior
+from shiftproof.adapt.normalization.layer_choice import LayerChoice
+from shiftproof.adapt.normalization.priors import Prior
 from shiftproof.errors import InputError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.rng import generator

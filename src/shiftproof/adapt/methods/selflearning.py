@@ -25,8 +25,8 @@ from shiftproof.adapt.learning.losses import (
 )
 from shiftproof.adapt.learning.normalized_network import NormalizedNetwork
 from shiftproof.adapt.learning.source_check import FEW_CLASSES_KEPT
-from shiftproof.adapt.normalization.norm_layers import LayerChoice
-from shiftproof.adapt.normalization.shares import Prior
+from shiftproof.adapt.normalization.layer_choice import LayerChoice
+from shiftproof.adapt.normalization.priors import Prior
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings

@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 
-from shiftproof.adapt.normalization.layer_choice import LayerChoice as LayerChoice
-from shiftproof.adapt.normalization.layer_choice import choose_layers as choose_layers
 from shiftproof.errors import ModelError
 
 

@@ -21,7 +21,8 @@ from shiftproof.adapt.normalization.norm_layers import (
     find_tracked_batch_norm_layers,
     make_several_runs_error,
 )
-from shiftproof.adapt.normalization.shares import Prior, Shares
+from shiftproof.adapt.normalization.priors import Prior
+from shiftproof.adapt.normalization.shares import Shares
 from shiftproof.adapt.normalization.statistics import (
     LayerInput,
     Statistics,

@@ -5,13 +5,7 @@ from __future__ import annotations
 import collections
 import math
 
-from shiftproof.adapt.normalization.priors import MARGIN as MARGIN
-from shiftproof.adapt.normalization.priors import MARGIN_PRIORS as MARGIN_PRIORS
-from shiftproof.adapt.normalization.priors import SMALL_BATCH_FACTOR as SMALL_BATCH_FACTOR
-from shiftproof.adapt.normalization.priors import Prior as Prior
-from shiftproof.adapt.normalization.priors import check_numeric_prior as check_numeric_prior
-from shiftproof.adapt.normalization.priors import check_prior as check_prior
-from shiftproof.adapt.normalization.priors import compute_margin as compute_margin
+from shiftproof.adapt.normalization.priors import MARGIN_PRIORS, Prior, compute_margin
 from shiftproof.adapt.normalization.statistics import LayerInput, Statistics
 
 

@@ -16,7 +16,7 @@ from shiftproof.adapt.base.networked import EpisodicAdapter
 from shiftproof.adapt.base.options import check_count, check_number, check_rate
 from shiftproof.adapt.learning.steps import GradientSteps, find_norm_parameters
 from shiftproof.adapt.normalization.passes import HookedNetwork, use_batch
-from shiftproof.adapt.normalization.shares import check_numeric_prior
+from shiftproof.adapt.normalization.priors import check_numeric_prior
 from shiftproof.adapt.zero_shot.head import SentenceEncoder, check_classifier, find_zero_shot_head
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
