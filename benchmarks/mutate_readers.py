@@ -831,7 +831,7 @@ READERS: dict[str, Reader] = {
     "coco": Reader(_coco, lambda folder: _open(folder / "instances.json")),
     "score-truth": Reader(lambda folder: [_scored(folder)[0]], _score, slow=True),
     "score-results": Reader(lambda folder: [_scored(folder)[1]], _score, slow=True),
-    "result-tables": Reader(_tables, _each("bench.result_tables:read_table")),
+    "result-tables": Reader(_tables, _each("bench.scoring.result_tables:read_table")),
     "voc": Reader(_voc, lambda folder: _open(folder / "VOC2007")),
     "yolo": Reader(_yolo, lambda folder: _open(folder / "data.yaml")),
     "cityscapes": Reader(_cityscapes, _open),

@@ -114,9 +114,9 @@ def list_choices():
 
 
 def test_choices_are_those_of_the_tables():
-    from shiftproof.bench.detection_measures import MEASURES
-    from shiftproof.bench.on_device import CorruptOn
-    from shiftproof.bench.views import Encode
+    from shiftproof.bench.cells.on_device import CorruptOn
+    from shiftproof.bench.cells.views import Encode
+    from shiftproof.bench.tasks.detection.measures import MEASURES
     from shiftproof.classes import LABEL_SETS
     from shiftproof.corruptions import scale
     from shiftproof.data.copies.writing import ImageFormat

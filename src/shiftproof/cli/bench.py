@@ -293,7 +293,7 @@ def _check(
 
 def _check_calibration(asked: str | None) -> None:
     """Refuse an invalid share, and missing images."""
-    from shiftproof.bench.calibrating import read_share
+    from shiftproof.bench.tasks.classification.calibrating import read_share
     from shiftproof.data.images.dataset import check_data
 
     if asked is not None and read_share(asked) is None:

@@ -94,7 +94,7 @@ def breaking(
     check_presence(data, "images")
     announce(f"Searching where {', '.join(model)} breaks on {data}, {shifts.describe()}", out)
     from shiftproof.bench import find_breaking
-    from shiftproof.bench.breaking import make_copies_error
+    from shiftproof.bench.other_runs.breaking import make_copies_error
     from shiftproof.data import open_data, read_class_map
     from shiftproof.data.images.dataset import check_data, find_copies
 

@@ -26,7 +26,7 @@ from shiftproof.errors import InputError
 if TYPE_CHECKING:
     from shiftproof.adapt.dense.methods import ModelKind
     from shiftproof.bench import Detection, Segmentation, Task
-    from shiftproof.bench.on_device import CorruptOn
+    from shiftproof.bench.cells.on_device import CorruptOn
     from shiftproof.corruptions import CorruptionFunction
     from shiftproof.data import DetectionData, ImageData, SegmentationData
     from shiftproof.runs import Run

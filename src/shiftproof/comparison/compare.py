@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftproof.bench.task import Task
+from shiftproof.bench.tasks.interface import Task
 from shiftproof.comparison.conditions import Condition, parse_condition
 from shiftproof.comparison.evaluations import pair_evaluations
 from shiftproof.comparison.figures import Figure, Pair, narrow, scale_of

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from shiftproof.bench.arguments import check_at_least_one, check_readable, choose_workers
-from shiftproof.bench.filling import Workload
-from shiftproof.bench.named_models import load_models
-from shiftproof.bench.recorders import ClassifierRecording
-from shiftproof.bench.sharing import FillJob, fill_shared
-from shiftproof.bench.stream import Episode, Visit
-from shiftproof.bench.views import OnTheFly
+from shiftproof.bench.cells.filling import Workload
+from shiftproof.bench.cells.sharing import FillJob, fill_shared
+from shiftproof.bench.cells.stream import Episode, Visit
+from shiftproof.bench.cells.views import OnTheFly
+from shiftproof.bench.tasks.classification.recorder import ClassifierRecording
+from shiftproof.bench.tasks.named_models import load_models
 from shiftproof.counts import plural
 from shiftproof.data import ImageData
 from shiftproof.data.images.dataset import check_data
