@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof.bench.tasks.detection.measures import Performance
+from shiftproof.bench.tasks.performance import Performance
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.images.cells import canonical
 from shiftproof.errors import BrokenFileError, InputError

@@ -13,8 +13,7 @@ from shiftproof.bench.scoring.segmenters import holds_label_maps, score_label_ma
 from shiftproof.bench.scoring.shared_cells import find_shared_cells
 from shiftproof.bench.tasks.classification.calibrators import COVERAGE
 from shiftproof.bench.tasks.detection.gallery import save_gallery
-from shiftproof.bench.tasks.detection.measures import Performance
-from shiftproof.bench.tasks.detection.task import summarize_performance
+from shiftproof.bench.tasks.performance import Performance, summarize_performance
 from shiftproof.bench.tasks.summary import SEED
 from shiftproof.bench.tasks.summary import score as score_measured
 from shiftproof.data import DetectionData, ImageData

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof.bench.tasks.detection.measures import DetectionMeasure, Performance, make_measure
+from shiftproof.bench.tasks.detection.measures import DetectionMeasure, make_measure
+from shiftproof.bench.tasks.performance import Performance
 from shiftproof.bench.tasks.summary import SEED
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, final, get_args
 
 import numpy as np
 
+from shiftproof.bench.tasks.performance import Performance
 from shiftproof.counts import plural
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics.annotations import ImageId
@@ -28,21 +28,6 @@ MEASURES: tuple[MeasureName, ...] = get_args(MeasureName)
 
 SIZES = ("small", "medium", "large")
 """COCO's ranges of area, up to 32 x 32 and 96 x 96 pixels and beyond."""
-
-
-@dataclass(frozen=True, eq=False)
-class Performance:
-    """One detector's scores in one cell, all in 0..1, NaN without objects.
-
-    Attributes:
-        replicates: ``(1 + R,)`` P, observed and on resamples, corrected for bias.
-        numbers: all metrics of the measure, by their common names.
-        per_class: P of each class, by its place among the classes.
-    """
-
-    replicates: F64
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    per_class: Sequence[float] = ()
 
 
 class DetectionMeasure(ABC):

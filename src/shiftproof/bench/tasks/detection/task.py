@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, final
 
-import msgspec
-import numpy as np
-
 from shiftproof.adapt import AdaptedDetector
 from shiftproof.bench.cells.views import View, make_full_size_view, open_tree
 from shiftproof.bench.tasks.detection.cell_measure import (
@@ -20,12 +17,7 @@ from shiftproof.bench.tasks.detection.cell_measure import (
     measure_cell,
 )
 from shiftproof.bench.tasks.detection.gallery import save_gallery
-from shiftproof.bench.tasks.detection.measures import (
-    MEASURES,
-    Performance,
-    check_wanted,
-    make_measure,
-)
+from shiftproof.bench.tasks.detection.measures import MEASURES, check_wanted, make_measure
 from shiftproof.bench.tasks.detection.recorder import DetectorRecording
 from shiftproof.bench.tasks.interface import AdapterLike, Grid, Measured, Prepared, Task
 from shiftproof.bench.tasks.named_models import (
@@ -34,12 +26,11 @@ from shiftproof.bench.tasks.named_models import (
     load_models,
     write_settings,
 )
-from shiftproof.bench.tasks.published import why_cells_lack, why_other_corruptions
-from shiftproof.bench.tasks.summary import average, describe_resampling, list_broken
+from shiftproof.bench.tasks.performance import BIAS_CORRECTED, Performance, summarize_performance
+from shiftproof.bench.tasks.published import why_other_corruptions
+from shiftproof.bench.tasks.summary import describe_resampling, list_broken
 from shiftproof.compute import processes
 from shiftproof.compute.progress import progress
-from shiftproof.corruptions import COMMON
-from shiftproof.counts import plural
 from shiftproof.data import CorruptedData, DetectionData, ImageData, VocData, open_detection_data
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
@@ -50,16 +41,11 @@ from shiftproof.models.detectors.load import check_detector
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import read_alike
 from shiftproof.runs.records.detection import GROUND_TRUTH, read_detections
-from shiftproof.runs.resamples import Replicates, round_figure
-from shiftproof.runs.scores.detection import SIZES, ClassDrop, Detail, Drop
-from shiftproof.runs.scores.grid import Headline, Images, Measure
-from shiftproof.runs.scores.shared import BrokenImage, Resampling
-from shiftproof.types import CLEAN, Cell
+from shiftproof.runs.scores.grid import Images
+from shiftproof.runs.scores.shared import BrokenImage
+from shiftproof.types import Cell
 
 DetectorOrSpec: TypeAlias = DetectorLike | str
-
-BIAS_CORRECTED = "paired percentile bootstrap over images, moved by its bias"
-"""How the intervals of figures are drawn that resamples raise."""
 
 
 @final
@@ -219,61 +205,6 @@ def _without_outlines(truth: Mapping[str, Any], measure: str) -> dict[str, Any]:
     return {**truth, "annotations": annotations}
 
 
-def summarize_performance(
-    performance: Mapping[str, Mapping[Cell, Performance]],
-    grid: Grid,
-    name: str,
-    title: str,
-    *,
-    interval: Resampling,
-    images: Images,
-    classes: Sequence[str] = (),
-    objects: Sequence[int | None] = (),
-    changed: str | None = None,
-) -> Measured:
-    """Return the measurements of a run from P in each cell.
-
-    Args:
-        performance: performances by name of the model in the run and cell.
-        grid: the cells that all models have.
-        name: name of P.
-        title: full name of P.
-        interval: the resampling of the replicates.
-        images: number of images, and unreadable ones.
-        classes: names of the classes if the performances have P by class.
-        objects: number of objects of each class.
-        changed: why the corruptions differ from the benchmark's, if they do.
-    """
-    reason = _explain_missing_mpc(grid) or changed
-    return Measured(
-        measures=(Measure(name, title, lower_is_better=False, unit="share"),),
-        headlines=_make_headlines(name, complete=reason is None),
-        cells={
-            model: {cell: {name: one.replicates} for cell, one in cells.items()}
-            for model, cells in performance.items()
-        },
-        images=images,
-        interval=interval,
-        claim="mPC",
-        reason=reason,
-        complete=reason is None,
-        summaries={model: _summarize(cells, grid) for model, cells in performance.items()},
-        numbers={
-            model: {cell: _to_json_numbers(one.numbers) for cell, one in cells.items()}
-            for model, cells in performance.items()
-        },
-        details={
-            model: msgspec.to_builtins(
-                Detail(
-                    sizes=_score_sizes(cells, grid),
-                    classes=_score_classes(cells, grid, classes, objects or [None] * len(classes)),
-                )
-            )
-            for model, cells in performance.items()
-        },
-    )
-
-
 # ---------------------------------------------------------------- what is measured
 
 
@@ -403,115 +334,3 @@ def _count_objects(truth: Mapping[str, Any]) -> list[int]:
         if not one.get("iscrowd") and not one.get("difficult")
     ]
     return [wanted.count(record["id"]) for record in truth["categories"]]
-
-
-# ---------------------------------------------------------------- the grid
-
-
-def _explain_missing_mpc(grid: Grid) -> str | None:
-    absent = [name for name in COMMON if name not in grid.corruptions]
-    if absent:
-        are = "is" if len(absent) == 1 else "are"
-        return f"{len(absent)} of the 15 corruptions {are} not there ({', '.join(absent)})"
-    if grid.missing:
-        named = ", ".join(map(str, grid.missing[:5]))
-        more = f" and {len(grid.missing) - 5} more" if len(grid.missing) > 5 else ""
-        return f"{plural(len(grid.missing), 'cell is', 'cells are')} missing ({named}{more})"
-    if grid.severities != [1, 2, 3, 4, 5]:
-        return f"only the severities {', '.join(map(str, grid.severities))} of 1 to 5 are there"
-    return why_cells_lack(grid)
-
-
-def _make_headlines(name: str, *, complete: bool) -> tuple[Headline, ...]:
-    """Return the headlines; for the complete grid they have the names of the benchmark."""
-    mean = (
-        ("mPC", f"mean {name} over the 15 × 5 corruptions")
-        if complete
-        else (f"{name} under corruption", "mean over what was run, no mPC")
-    )
-    share = (
-        ("rPC", "mPC as a share of the clean P")
-        if complete
-        else ("Share that is kept", "of the clean P, over what was run")
-    )
-    return (
-        Headline(
-            "clean",
-            f"Clean {name}",
-            "P on the images as they are",
-            lower_is_better=False,
-            unit="share",
-        ),
-        Headline("mean", *mean, lower_is_better=False, unit="share"),
-        Headline("rpc", *share, lower_is_better=False, unit="share"),
-    )
-
-
-def _summarize(cells: Mapping[Cell, Performance], grid: Grid) -> dict[str, Replicates]:
-    if not grid.averaged or not grid.has_clean:
-        return {}
-    mean = average([cells[cell].replicates for cell in grid.averaged])
-    clean = cells[CLEAN].replicates
-    # A share of 0 is undefined.
-    return {"rpc": np.divide(mean, clean, out=np.full_like(clean, np.nan), where=clean > 0)}
-
-
-# ---------------------------------------------------------------- what is detection's own
-
-
-def _score_sizes(cells: Mapping[Cell, Performance], grid: Grid) -> dict[str, Drop]:
-    """Return AP by size of the objects, clean and over the grid; empty if not measured."""
-    some = next(iter(cells.values()))
-    if not set(SIZES) <= set(some.numbers):
-        return {}
-    return {
-        name: Drop(
-            clean=_to_json_number(cells[CLEAN].numbers[name]) if grid.has_clean else None,
-            mean=_to_json_number(
-                _average_finite([cells[cell].numbers[name] for cell in grid.averaged])
-            ),
-        )
-        for name in SIZES
-    }
-
-
-def _score_classes(
-    cells: Mapping[Cell, Performance],
-    grid: Grid,
-    classes: Sequence[str],
-    objects: Sequence[int | None],
-) -> tuple[ClassDrop, ...]:
-    """Return P of each class with objects, clean and over the grid, the largest loss first."""
-    if not classes:
-        return ()
-    clean = cells[CLEAN].per_class if grid.has_clean else [float("nan")] * len(classes)
-    rows = [
-        ClassDrop(
-            name=name,
-            index=index,
-            objects=objects[index],
-            clean=_to_json_number(clean[index]),
-            mean=_to_json_number(
-                _average_finite([cells[cell].per_class[index] for cell in grid.averaged])
-            ),
-        )
-        for index, name in enumerate(classes)
-        if objects[index] != 0
-    ]
-    return tuple(
-        sorted(rows, key=lambda row: (-((row.clean or 0.0) - (row.mean or 0.0)), row.index))
-    )
-
-
-def _average_finite(values: Sequence[float]) -> float:
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else float("nan")
-
-
-def _to_json_numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _to_json_number(value) for name, value in numbers.items()}
-
-
-def _to_json_number(value: float) -> float | None:
-    """Return a number for JSON: None for NaN."""
-    return round_figure(value) if np.isfinite(value) else None

@@ -13,8 +13,6 @@ import numpy as np
 
 from shiftproof.adapt import AdaptedSegmenter
 from shiftproof.bench.cells.views import View, make_full_size_view, open_tree
-from shiftproof.bench.tasks.detection.measures import Performance
-from shiftproof.bench.tasks.detection.task import BIAS_CORRECTED, summarize_performance
 from shiftproof.bench.tasks.interface import AdapterLike, Grid, Measured, Prepared, Task
 from shiftproof.bench.tasks.named_models import (
     adapt_first,
@@ -22,6 +20,7 @@ from shiftproof.bench.tasks.named_models import (
     load_models,
     write_settings,
 )
+from shiftproof.bench.tasks.performance import BIAS_CORRECTED, Performance, summarize_performance
 from shiftproof.bench.tasks.published import why_other_corruptions
 from shiftproof.bench.tasks.segmentation.detail import (
     Cells,
