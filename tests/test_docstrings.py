@@ -32,7 +32,7 @@ WITH_EXAMPLES = {
     "shiftproof.adapt.base.state",
     "shiftproof.adapt.table",
     "shiftproof.contrastive.losses",
-    "shiftproof.contrastive.memory",
+    "shiftproof.contrastive.negatives",
     "shiftproof.contrastive.mixing",
     "shiftproof.probe.factors",
     "shiftproof.contrastive.process",

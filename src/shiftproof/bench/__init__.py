@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shiftproof.bench.other_runs.within import run_within
     from shiftproof.bench.reanalysis.conditions import score_conditions
     from shiftproof.bench.reanalysis.pairing import rank_runs
-    from shiftproof.bench.scoring import score
+    from shiftproof.bench.scoring.score import score
     from shiftproof.bench.tasks.classification.task import Classification
     from shiftproof.bench.tasks.detection.task import Detection
     from shiftproof.bench.tasks.interface import SOURCE, Grid, Measured, Prepared, Task

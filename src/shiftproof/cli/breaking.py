@@ -96,7 +96,7 @@ def breaking(
     from shiftproof.bench import find_breaking
     from shiftproof.bench.other_runs.breaking import make_copies_error
     from shiftproof.data import open_data, read_class_map
-    from shiftproof.data.images.dataset import check_data, find_copies
+    from shiftproof.data.images.opening import check_data, find_copies
 
     # Before a model is loaded, which may take a download.
     count, folder = split_images(images)

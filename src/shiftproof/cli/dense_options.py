@@ -74,7 +74,7 @@ class DenseOptions:
         Raises:
             InputError: no images.
         """
-        from shiftproof.data.images.dataset import check_data
+        from shiftproof.data.images.opening import check_data
 
         if self.unlabeled is not None:
             check_data(self.unlabeled, labeled=False)

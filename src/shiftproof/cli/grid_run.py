@@ -119,7 +119,7 @@ class Copies:
         Raises:
             InputError: a severity outside 1 to 5, or a cell that occurs twice.
         """
-        from shiftproof.data.images.dataset import find_copies
+        from shiftproof.data.images.opening import find_copies
 
         cells = find_copies(source, clean)
         return None if cells is None else cls(Path(source).resolve().name, cells)

@@ -17,7 +17,7 @@ from shiftproof.bench.tasks.classification.recorder import ClassifierRecording
 from shiftproof.bench.tasks.named_models import load_models
 from shiftproof.counts import plural
 from shiftproof.data import ImageData
-from shiftproof.data.images.dataset import check_data
+from shiftproof.data.images.opening import check_data
 from shiftproof.errors import LabelError
 from shiftproof.evaluate.audited import read_audit
 from shiftproof.evaluate.sets import OpenSet, open_sets, restrict

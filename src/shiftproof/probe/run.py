@@ -24,9 +24,9 @@ from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.probe import embedding, mlp
 from shiftproof.probe.controls import Pixels, randomize_weights
 from shiftproof.probe.factors import Family, choose_factors, draw_values, find_families
-from shiftproof.probe.pictures import save_strips
 from shiftproof.probe.readout import FOLDS, assign_folds, read_out
 from shiftproof.probe.records import Readings, write_readings
+from shiftproof.probe.strips import save_strips
 from shiftproof.probe.summary import Column, summarize
 from shiftproof.probe.versions import UNCHANGED, Versions
 from shiftproof.provenance import provenance

@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 from shiftproof.bench.cells.image_cache import ImageCache
 from shiftproof.corruptions import corrupt
 from shiftproof.corruptions.depth_sources import bind_image
-from shiftproof.data.images.dataset import open_copies, pair_copies
+from shiftproof.data.images.opening import open_copies, pair_copies
 from shiftproof.errors import BrokenFileError, ImageError, InputError, ShiftproofError
 from shiftproof.io import files
 from shiftproof.io.images import decode_own

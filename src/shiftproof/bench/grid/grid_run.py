@@ -25,8 +25,8 @@ from shiftproof.bench.grid.extending import (
     merge_run,
     write_scores,
 )
-from shiftproof.bench.grid.opening import cache_images_on_disk, cache_images_per_process
 from shiftproof.bench.grid.request import GridRequest, LoadedGrid
+from shiftproof.bench.grid.run_folder import cache_images_on_disk, cache_images_per_process
 from shiftproof.bench.grid.setting_warnings import report_kept_statistics, warn_about_settings
 from shiftproof.bench.tasks.classification.calibrating import calibrate
 from shiftproof.bench.tasks.classification.task import Classification

@@ -18,9 +18,9 @@ from shiftproof.bench.cells import batching
 from shiftproof.bench.cells.stream import Visit
 from shiftproof.bench.cells.views import Encode
 from shiftproof.bench.grid.extending import NOT_EXTENDABLE
-from shiftproof.bench.grid.opening import open_folder
 from shiftproof.bench.grid.precision import check_precision
 from shiftproof.bench.grid.request import GridRequest, LoadedGrid
+from shiftproof.bench.grid.run_folder import open_folder
 from shiftproof.bench.other_runs.clock import CLOCK, Clock, check_budget
 from shiftproof.bench.other_runs.pair_sampling import Block, Estimand, PairSampler
 from shiftproof.bench.tasks.classification.task import MCE, MEAN_ERROR, Classification, why_no_mce

@@ -16,8 +16,8 @@ from shiftproof.bench.cells import batching
 from shiftproof.bench.cells.stream import Visit
 from shiftproof.bench.cells.views import Encode, OnTheFly
 from shiftproof.bench.grid.extending import NOT_EXTENDABLE
-from shiftproof.bench.grid.opening import open_folder
 from shiftproof.bench.grid.request import GridRequest, LoadedGrid
+from shiftproof.bench.grid.run_folder import open_folder
 from shiftproof.bench.other_runs.breaking_summary import summarize_breaking
 from shiftproof.bench.tasks.classification.task import Classification
 from shiftproof.classes import Classes

@@ -23,8 +23,8 @@ from shiftproof.bench.cells.recording import Learner, choose_recording
 from shiftproof.bench.cells.stream import Episode, Visit, list_episodes
 from shiftproof.bench.cells.views import Encode
 from shiftproof.bench.grid.grid_run import choose_task, fill_grid
-from shiftproof.bench.grid.opening import cache_images_on_disk
 from shiftproof.bench.grid.request import GridRequest, LoadedGrid
+from shiftproof.bench.grid.run_folder import cache_images_on_disk
 from shiftproof.bench.other_runs.clock import CLOCK, Clock, check_budget
 from shiftproof.bench.reanalysis.gathering import join_tables
 from shiftproof.bench.tasks.classification.task import Classification

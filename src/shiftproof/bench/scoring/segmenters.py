@@ -26,7 +26,7 @@ from shiftproof.compute import processes
 from shiftproof.compute.progress import progress
 from shiftproof.counts import plural
 from shiftproof.data import ImageData, SegmentationData, check_masks, open_segmentation_data
-from shiftproof.data.segmentation.layouts import find_layout
+from shiftproof.data.segmentation.label_map_layouts import find_layout
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
 from shiftproof.io.border import show_name

@@ -34,7 +34,7 @@ from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
 from shiftproof.counts import plural
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
-from shiftproof.data.images.dataset import check_data
+from shiftproof.data.images.opening import check_data
 from shiftproof.errors import InputError, LabelError, ModelError
 from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals

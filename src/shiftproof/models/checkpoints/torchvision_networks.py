@@ -10,7 +10,7 @@ from shiftproof.errors import ModelError
 from shiftproof.io.border import show_name
 from shiftproof.models.checkpoints.checkpoint import read_tensors
 from shiftproof.models.checkpoints.file import check_dense
-from shiftproof.models.checkpoints.names import Match, find_weights
+from shiftproof.models.checkpoints.weights import Match, find_weights
 
 if TYPE_CHECKING:
     import torch

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.data import Estimate, Exported
+from shiftproof.data.copies.changed_copy import export_copy, plan_copy
 from shiftproof.data.copies.estimate import estimate_copy
-from shiftproof.data.copies.export import export_copy, plan_copy
 from shiftproof.data.copies.writing import ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.shards import Backend
@@ -65,7 +65,7 @@ def export_stylized(
         images: the folder of the images, if several are possible.
         root: for YOLO, the folder of the data, overriding the YAML file.
         workers: processes; all cores by default.
-        backend: distribution of the work; see :func:`~shiftproof.data.copies.export.export_copy`.
+        backend: distribution of the work; see :func:`~shiftproof.data.copies.changed_copy.export_copy`.
         show_progress: None shows it on a terminal only.
 
     Returns:

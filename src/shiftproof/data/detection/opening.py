@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shiftproof.data.detection.box_layouts import BoxReading
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.coco_files import describe_nearly_coco
-from shiftproof.data.detection.layouts import BoxReading
 from shiftproof.data.find import find_dataset
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.layouts import LAYOUTS, name_takers, recognize_layout

@@ -10,7 +10,7 @@ from shiftproof.classes import Classes, LabelSet
 from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
-from shiftproof.data.detection.dataset import open_detection_data
+from shiftproof.data.detection.opening import open_detection_data
 from shiftproof.data.disk import find_twins, list_folders
 from shiftproof.data.find import find_dataset, find_plain
 from shiftproof.data.found import FoundDataset
@@ -24,7 +24,7 @@ from shiftproof.data.images.corrupted import CorruptedTree
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays, list_array_cells
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
-from shiftproof.data.images.layouts import ImageReading
+from shiftproof.data.images.image_layouts import ImageReading
 from shiftproof.data.images.packed_tree import PackedTree, find_packing
 from shiftproof.data.layouts import LAYOUTS, recognize_layout
 from shiftproof.data.presence import check_presence, is_address
