@@ -24,8 +24,8 @@ from shiftproof.evaluate.sets import OpenSet, open_sets, restrict
 from shiftproof.evaluate.summary import summarize
 from shiftproof.io.folder_locks import releases_locks
 from shiftproof.models import ClassifierLike, load_classifier
-from shiftproof.models.assumed import collect_assumed
 from shiftproof.models.classifiers.load import check_classifier
+from shiftproof.models.loading import collect_assumed
 from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder

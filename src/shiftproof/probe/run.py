@@ -18,8 +18,8 @@ from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError
 from shiftproof.io.folder_locks import releases_locks
 from shiftproof.models import EncoderLike, load_encoder
-from shiftproof.models.assumed import collect_assumed
 from shiftproof.models.encoders.load import check_encoder
+from shiftproof.models.loading import collect_assumed
 from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.probe import embedding, mlp
 from shiftproof.probe.controls import Pixels, randomize_weights

@@ -30,7 +30,7 @@ from shiftproof.bench.tasks.interface import AdapterLike, Prepared, Task
 from shiftproof.corruptions import COMMON
 from shiftproof.data import ImageData, choose_images
 from shiftproof.errors import InputError
-from shiftproof.models.assumed import collect_assumed
+from shiftproof.models.loading import collect_assumed
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import plain
