@@ -34,7 +34,7 @@ from shiftproof.corruptions.checks import (
     check_same_form,
     check_severity,
 )
-from shiftproof.corruptions.image_conversion import to_array
+from shiftproof.corruptions.conversion import to_array
 from shiftproof.corruptions.names import FAMILIES, CorruptionName
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.rng import generator
