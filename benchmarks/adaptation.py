@@ -32,7 +32,7 @@ from machine import read_status, time_cpu
 from torch import nn
 
 from shiftproof.adapt import BatchNorm, Router, SelfLearning
-from shiftproof.adapt.parameters import affine_parameters, last_layer_name
+from shiftproof.adapt.learning.parameters import affine_parameters, last_layer_name
 from shiftproof.compute.tuning import tune_own_process
 from shiftproof.provenance import provenance
 

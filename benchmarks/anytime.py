@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import output
 
-from shiftproof.bench import pair_sampling
-from shiftproof.bench.pair_sampling import Estimand, PairSampler
+from shiftproof.bench.other_runs import pair_sampling
+from shiftproof.bench.other_runs.pair_sampling import Estimand, PairSampler
 from shiftproof.corruptions import COMMON, GROUPS
 from shiftproof.metrics import betting, difficulty
 from shiftproof.metrics.corruption import compute_mce_weights

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from shiftproof import Classifier, load_classifier
 from shiftproof.adapt import ADAPTERS, make_adapter
 from shiftproof.bench import OnTheFly
-from shiftproof.bench.stream import order_in_bursts
+from shiftproof.bench.cells.stream import order_in_bursts
 from shiftproof.corruptions import scale
 from shiftproof.data import open_data
 from shiftproof.metrics import bootstrap_mean

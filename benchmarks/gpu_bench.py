@@ -12,12 +12,12 @@ import torch
 from gpu_timing import Setting
 
 from shiftproof.bench import Classification
-from shiftproof.bench.batching import list_cells
-from shiftproof.bench.filling import Workload, fill
-from shiftproof.bench.on_device import OnDevice
-from shiftproof.bench.protocol import parse_protocol
-from shiftproof.bench.stream import list_episodes
-from shiftproof.bench.views import OnTheFly
+from shiftproof.bench.cells.batching import list_cells
+from shiftproof.bench.cells.filling import Workload, fill
+from shiftproof.bench.cells.on_device import OnDevice
+from shiftproof.bench.cells.protocol import parse_protocol
+from shiftproof.bench.cells.stream import list_episodes
+from shiftproof.bench.cells.views import OnTheFly
 from shiftproof.data import ImageArrays
 from shiftproof.io import files
 from shiftproof.models import Classifier, Preprocess

@@ -760,7 +760,7 @@ def _read_onnx(folder: Path) -> None:
 def _adapter(folder: Path) -> list[Path]:
     import torch
 
-    from shiftproof.adapt.state import save_state
+    from shiftproof.adapt.base.state import save_state
 
     save_state({"a/b/mean": torch.zeros(3)}, {"name": "x", "n": 1}, folder / "a.safetensors")
     return [folder / "a.safetensors"]
@@ -831,7 +831,7 @@ READERS: dict[str, Reader] = {
     "coco": Reader(_coco, lambda folder: _open(folder / "instances.json")),
     "score-truth": Reader(lambda folder: [_scored(folder)[0]], _score, slow=True),
     "score-results": Reader(lambda folder: [_scored(folder)[1]], _score, slow=True),
-    "result-tables": Reader(_tables, _each("bench.result_tables:read_table")),
+    "result-tables": Reader(_tables, _each("bench.scoring.result_tables:read_table")),
     "voc": Reader(_voc, lambda folder: _open(folder / "VOC2007")),
     "yolo": Reader(_yolo, lambda folder: _open(folder / "data.yaml")),
     "cityscapes": Reader(_cityscapes, _open),
@@ -840,7 +840,7 @@ READERS: dict[str, Reader] = {
     "names": Reader(_names, _each("models.classifiers.class_names:read_names")),
     "checkpoints": Reader(_checkpoints, _each("models.checkpoints.checkpoint:read_state")),
     "onnx": Reader(_onnx, _read_onnx, slow=True),
-    "adapters": Reader(_adapter, _each("adapt.state:read_state")),
+    "adapters": Reader(_adapter, _each("adapt.base.state:read_state")),
     "corrupted-arrays": Reader(_corrupted_arrays, _read_corrupted_arrays),
     "styles": Reader(_images, _read_styles),
     "frost": Reader(

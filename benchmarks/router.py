@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from shiftproof import Classifier
 from shiftproof.adapt import Adapter, Router, make_adapter
-from shiftproof.bench.stream import order_in_bursts
+from shiftproof.bench.cells.stream import order_in_bursts
 from shiftproof.corruptions import COMMON, HOLDOUT, corrupt, scale
 from shiftproof.metrics import bootstrap_mean
 from shiftproof.models import Preprocess

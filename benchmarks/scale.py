@@ -55,11 +55,11 @@ def make_images(folder: Path, count: int) -> None:
 
 def list_images(folder: Path, count: int) -> dict[str, float]:
     """Do all that a run does before its first image: list, look at one, settings, streams and parts."""
-    from shiftproof.bench import batching
     from shiftproof.bench.arguments import check_readable, make_grid_settings, name_corruptions
-    from shiftproof.bench.protocol import Protocol
-    from shiftproof.bench.stream import list_episodes
-    from shiftproof.bench.views import OnTheFly
+    from shiftproof.bench.cells import batching
+    from shiftproof.bench.cells.protocol import Protocol
+    from shiftproof.bench.cells.stream import list_episodes
+    from shiftproof.bench.cells.views import OnTheFly
     from shiftproof.classes import Classes
     from shiftproof.corruptions import COMMON
     from shiftproof.data import open_data
@@ -79,8 +79,8 @@ def list_images(folder: Path, count: int) -> dict[str, float]:
 
 def make_records(folder: Path, count: int) -> None:
     """Write a run's records: 75 cells and the clean one, one model, 1,000 classes."""
-    from shiftproof.bench import batching
-    from shiftproof.bench.classification import CLASS_NAMES
+    from shiftproof.bench.cells import batching
+    from shiftproof.bench.tasks.classification.task import CLASS_NAMES
     from shiftproof.corruptions import COMMON
     from shiftproof.runs.folder import RunFolder
     from shiftproof.runs.records.classification import CellRecords, write_cell
@@ -118,10 +118,10 @@ def make_records(folder: Path, count: int) -> None:
 
 def summarize_records(folder: Path, count: int) -> dict[str, float]:
     """Do all that a run does behind its last image but the pictures: measure, intervals, scores."""
-    from shiftproof.bench import batching
-    from shiftproof.bench.classification import Classification
-    from shiftproof.bench.summary import summarize
-    from shiftproof.bench.task import Grid
+    from shiftproof.bench.cells import batching
+    from shiftproof.bench.tasks.classification.task import Classification
+    from shiftproof.bench.tasks.interface import Grid
+    from shiftproof.bench.tasks.summary import summarize
     from shiftproof.corruptions import COMMON
     from shiftproof.runs.folder import RunFolder
     from shiftproof.runs.scores.reading import write_form

@@ -177,7 +177,7 @@ def test_the_command_line_imports_the_experiments_only_when_called():
     assert EXPERIMENTS.name not in ast.unparse(loaded)
 
 
-# ---------------------------------------------------------------- cycles of modules
+# ---------------------------------------------------------------- modules
 
 
 def module_of(path: Path) -> str:
@@ -213,3 +213,43 @@ def test_no_modules_import_each_other_in_a_circle():
         for name in free:
             del left[name]
     assert not left, f"{sorted(left)} lie on a circle of imports, or lead to one"
+
+
+# ---------------------------------------------------------------- the order inside packages
+
+
+def read_inner_layers() -> dict[str, dict[str, int]]:
+    """The level of each part of a package, for the packages whose order ARCHITECTURE.md has."""
+    text = (Path(__file__).parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    found = {}
+    for package, order in re.findall(r"^- `([a-z_/]+)`: (`.+` < `.+`)$", text, re.MULTILINE):
+        layers = enumerate(re.findall(r"`([^`]+)`", order))
+        found[package] = {part: level for level, names in layers for part in names.split()}
+    return found
+
+
+INNER = read_inner_layers()
+
+
+def list_parts(package: str) -> set[str]:
+    """The folders with code and the files of a package."""
+    entries = (ROOT / package).iterdir()
+    return {
+        path.stem for path in entries if path.suffix == ".py" or (path / "__init__.py").is_file()
+    } - {"__init__"}
+
+
+@pytest.mark.parametrize("package", ["adapt", "bench", "bench/tasks"])
+def test_every_part_of_a_package_has_a_layer(package):
+    assert list_parts(package) == set(INNER[package])
+
+
+@pytest.mark.parametrize("package", ["adapt", "bench", "bench/tasks"])
+def test_parts_of_a_package_import_only_those_before(package):
+    inside, level = f"shiftproof.{package.replace('/', '.')}.", INNER[package]
+    below = {name: name.removeprefix(inside) for name in MODULES if name.startswith(inside)}
+    for name, place in below.items():
+        part = place.split(".")[0]
+        others = {below[one].split(".")[0] for one in imported_modules(name) if one in below}
+        wrong = {other for other in others - {part} if level[other] >= level[part]}
+        assert not wrong, f"{name} imports {sorted(wrong)}, which {part} must not know"

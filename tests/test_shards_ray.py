@@ -172,7 +172,7 @@ def test_images_that_only_the_driver_sees_are_no_broken_images(on_cluster, tmp_p
     def hide(*_):
         photos.rename(tmp_path / "away")
 
-    grid_run = importlib.import_module("shiftproof.bench.grid_run")
+    grid_run = importlib.import_module("shiftproof.bench.grid.grid_run")
     monkeypatch.setattr(grid_run, "warn_about_settings", hide)
     with pytest.raises(
         RunError, match="a machine of the cluster, cannot access the images: blue/0"

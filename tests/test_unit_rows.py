@@ -100,8 +100,8 @@ def test_encoders_and_text_towers(scale):
 @pytest.mark.parametrize("scale", SCALES)
 def test_adapters_and_losses(scale):
     torch = pytest.importorskip("torch")
-    from shiftproof.adapt.lame import laplacian_assignments
-    from shiftproof.adapt.t3a import Supports, average_supports
+    from shiftproof.adapt.methods.lame import laplacian_assignments
+    from shiftproof.adapt.methods.t3a import Supports, average_supports
     from shiftproof.contrastive.losses import _to_space
 
     values = torch.from_numpy(sample_rows(scale))

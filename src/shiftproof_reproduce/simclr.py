@@ -27,8 +27,8 @@ from shiftproof.rng import generator
 from shiftproof.runs import provenance
 from shiftproof_reproduce import fashion
 from shiftproof_reproduce.result import Finding, Result, Table, to_json
+from shiftproof_reproduce.simclr_views import Augment, apply
 from shiftproof_reproduce.verdicts import above, below, judge
-from shiftproof_reproduce.views import Augment, apply
 
 if TYPE_CHECKING:
     import torch

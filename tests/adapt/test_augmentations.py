@@ -6,9 +6,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as F
 
-from shiftproof.adapt.augmix import OPERATIONS, apply_operation, augment_by_mixing, draw_crop
-from shiftproof.adapt.jitter import Jitter, apply_jitter, draw_jitter
-from shiftproof.adapt.pixels import PixelSpace
+from shiftproof.adapt.learning.augmix import (
+    OPERATIONS,
+    apply_operation,
+    augment_by_mixing,
+    draw_crop,
+)
+from shiftproof.adapt.learning.jitter import Jitter, apply_jitter, draw_jitter
+from shiftproof.adapt.learning.pixels import PixelSpace
 from shiftproof.models import Preprocess
 from shiftproof.rng import generator
 

@@ -14,7 +14,7 @@ import torchvision
 from torch import nn
 
 from shiftproof.adapt import ADAPTERS, BatchNorm, make_adapter
-from shiftproof.adapt.statistics import Statistics, compute_statistics, mix
+from shiftproof.adapt.normalization.statistics import Statistics, compute_statistics, mix
 from shiftproof.errors import ImageError, InputError, ModelError, UnknownNameError
 from shiftproof.models import Classifier, Preprocess
 
@@ -122,7 +122,7 @@ class TestMathematics:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
     def test_both_ways_to_take_statistics_agree_with_numpy(self, monkeypatch, fused, layout, dtype):
         if not fused:
-            monkeypatch.setattr("shiftproof.adapt.statistics._FUSED_DEVICES", ())
+            monkeypatch.setattr("shiftproof.adapt.normalization.statistics._FUSED_DEVICES", ())
         x = noise(5, 8, 6, 7).to(dtype)
         x = x[:, ::2, 1:] if layout is None else x.contiguous(memory_format=layout)
         mean, variance = compute_statistics(x)

@@ -4,7 +4,7 @@ import pytest
 
 from shiftproof import Classes, Classifier, Preprocess, bench
 from shiftproof.adapt import make_adapter
-from shiftproof.adapt.cautions import list_cautions
+from shiftproof.adapt.safeguards.cautions import list_cautions
 from shiftproof.data import open_data
 from shiftproof.report import write_report
 from support.small_networks import classifier, convolutional, pictures, with_layer_norm

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from shiftproof.adapt import CoTTA, cotta
+from shiftproof.adapt import CoTTA
+from shiftproof.adapt.methods import cotta
 from support.norm_networks import classifier_of, network
 from support.small_networks import pictures
 

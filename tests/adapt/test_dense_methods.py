@@ -15,8 +15,8 @@ from shiftproof.testing import check_adapted
 torch = pytest.importorskip("torch")
 
 from shiftproof.adapt import ActMAD, BatchNorm, DenseLearning, MeanTeacher, SelfLearning  # noqa: E402
-from shiftproof.adapt.feature_statistics import measure_moments  # noqa: E402
-from shiftproof.adapt.mean_teacher import select_boxes  # noqa: E402
+from shiftproof.adapt.dense.mean_teacher import select_boxes  # noqa: E402
+from shiftproof.adapt.normalization.feature_statistics import measure_moments  # noqa: E402
 
 NAMES = ["road", "sky", "car"]
 

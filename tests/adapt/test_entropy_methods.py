@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from shiftproof.adapt import EATA, ROID, SAR, DeYO, make_adapter
-from shiftproof.adapt.deyo import measure_drops, shuffle_patches
-from shiftproof.adapt.eata import default_similarity
-from shiftproof.adapt.filters import update_mean, weigh_entropies
-from shiftproof.adapt.roid import correct_prior, soft_likelihood_ratio, weigh_answers
+from shiftproof.adapt.learning.sample_weights import update_mean, weigh_entropies
+from shiftproof.adapt.methods.deyo import measure_drops, shuffle_patches
+from shiftproof.adapt.methods.eata import default_similarity
+from shiftproof.adapt.methods.roid import correct_prior, soft_likelihood_ratio, weigh_answers
 from shiftproof.errors import InputError, ModelError
 from shiftproof.rng import generator
 from support.small_networks import (

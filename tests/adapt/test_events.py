@@ -5,7 +5,7 @@ import math
 import pytest
 
 from shiftproof.adapt import Event, make_adapter
-from shiftproof.adapt.events import EventLog, find_new_events
+from shiftproof.adapt.base.events import EventLog, find_new_events
 from support.small_networks import convolutional, noise
 
 

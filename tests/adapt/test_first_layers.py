@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from shiftproof.adapt.first_layers import FirstLayers
-from shiftproof.adapt.network import AdaptedNetwork
+from shiftproof.adapt.base.network import AdaptedNetwork
+from shiftproof.adapt.safeguards.first_layers import FirstLayers
 from support.small_networks import convolutional, noise
 
 

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from shiftproof.adapt import BatchNorm, export_onnx
-from shiftproof.adapt.graphs import files, statistics
+from shiftproof.adapt.graphs import batch_statistics, onnx_files
 from shiftproof.adapt.graphs.export import AdaptedLayer
-from shiftproof.adapt.statistics import SINGLE_IMAGE
+from shiftproof.adapt.normalization.statistics import SINGLE_IMAGE
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, ModelError
 from shiftproof.models import load_classifier
 from support.onnx_graphs import build, export, model_of, norm_node, run, stored
@@ -280,7 +280,7 @@ def test_weights_beside_the_file(tmp_path):
 
 
 def test_large_weights_are_written_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_BYTES", 100)
+    monkeypatch.setattr(onnx_files, "MAX_BYTES", 100)
     weights = stored()
     weights["9.weight"] = np.repeat(weights["9.weight"], 100, 0)
     weights["9.bias"] = np.repeat(weights["9.bias"], 100)
@@ -520,5 +520,5 @@ def test_without_onnx_the_extra_is_named(tmp_path, monkeypatch):
 
 
 def test_the_constant_of_single_images_is_torchs():
-    assert statistics.SINGLE_IMAGE == SINGLE_IMAGE
-    assert isinstance(statistics, types.ModuleType)
+    assert batch_statistics.SINGLE_IMAGE == SINGLE_IMAGE
+    assert isinstance(batch_statistics, types.ModuleType)

@@ -8,8 +8,14 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from shiftproof.adapt import BatchNorm, Guard, SelfLearning, guard, load
-from shiftproof.adapt.guard import Signals, compare_answers, find_objection, is_convincing
+from shiftproof.adapt import BatchNorm, Guard, SelfLearning, load
+from shiftproof.adapt.safeguards import guard
+from shiftproof.adapt.safeguards.guard import (
+    Signals,
+    compare_answers,
+    find_objection,
+    is_convincing,
+)
 from shiftproof.errors import InputError
 
 

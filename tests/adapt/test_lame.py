@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from shiftproof.adapt import LAME
-from shiftproof.adapt.few_classes import holds_few_classes
-from shiftproof.adapt.lame import laplacian_assignments
+from shiftproof.adapt.learning.few_classes import holds_few_classes
+from shiftproof.adapt.methods.lame import laplacian_assignments
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from support.small_networks import (
     classifier,

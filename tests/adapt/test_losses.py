@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from shiftproof.adapt import SelfLearning, entropy, generalized_cross_entropy
-from shiftproof.adapt.losses import (
+from shiftproof.adapt.learning.losses import (
     hard_pseudo_label_loss,
     is_confident,
     robust_pseudo_label_loss,

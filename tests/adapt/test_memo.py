@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from shiftproof.adapt import MEMO, memo
-from shiftproof.adapt.losses import marginal_entropy
+from shiftproof.adapt import MEMO
+from shiftproof.adapt.learning.losses import marginal_entropy
+from shiftproof.adapt.methods import memo
 from support.norm_networks import classifier_of, network
 from support.small_networks import pictures
 

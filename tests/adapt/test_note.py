@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from shiftproof.adapt import NOTE
-from shiftproof.adapt.instances import correct_by_instance
-from shiftproof.adapt.memory import ReservoirMemory
-from shiftproof.adapt.statistics import Statistics
+from shiftproof.adapt.learning.memory import ReservoirMemory
+from shiftproof.adapt.normalization.instances import correct_by_instance
+from shiftproof.adapt.normalization.statistics import Statistics
 from shiftproof.errors import InputError
 from support.norm_networks import classifier_of, network
 from support.small_networks import noise, pictures

@@ -4,12 +4,17 @@ import torch
 import torchvision
 from torch import nn
 
-from shiftproof.adapt.norms import choose_layers, find_batch_norm_layers, find_norm_layers, is_norm
-from shiftproof.adapt.parameters import (
+from shiftproof.adapt.learning.parameters import (
     affine_parameters,
     all_parameters,
     last_layer_name,
     last_layer_parameters,
+)
+from shiftproof.adapt.normalization.layer_choice import choose_layers
+from shiftproof.adapt.normalization.norm_layers import (
+    find_batch_norm_layers,
+    find_norm_layers,
+    is_norm,
 )
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from support.small_networks import convolutional, with_layer_norm

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from shiftproof.adapt import RoTTA, rotta
-from shiftproof.adapt.memory import TimelyMemory
+from shiftproof.adapt import RoTTA
+from shiftproof.adapt.learning.memory import TimelyMemory
+from shiftproof.adapt.methods import rotta
 from support.norm_networks import classifier_of, network
 from support.small_networks import pictures
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from shiftproof.adapt import BatchNorm, Router, load, make_adapter, save
-from shiftproof.adapt.cautions import list_cautions
+from shiftproof.adapt.safeguards.cautions import list_cautions
 from shiftproof.errors import InputError, LabelError, UnknownNameError
 from support.small_networks import classifier, convolutional, noise, pictures, with_layer_norm
 
@@ -228,7 +228,7 @@ class TestLabels:
         assert all(torch.equal(value, before[name]) for name, value in router.state().items())
 
     def test_before_any_image_after_one_too_many_and_twice(self, monkeypatch):
-        monkeypatch.setattr("shiftproof.adapt.ledger.LABEL_WINDOW", 8)
+        monkeypatch.setattr("shiftproof.adapt.safeguards.ledger.LABEL_WINDOW", 8)
         router = Router(classifier(), experts=["batchnorm"])
         with pytest.raises(InputError, match="No image 0 has been seen: there was none"):
             router.label(0, 0)
@@ -369,7 +369,7 @@ def test_a_copy_goes_on_alike_and_alone(copied):
 
 
 def test_a_long_stream_keeps_no_more_than_the_last_answers(monkeypatch):
-    monkeypatch.setattr("shiftproof.adapt.ledger.LABEL_WINDOW", 20)
+    monkeypatch.setattr("shiftproof.adapt.safeguards.ledger.LABEL_WINDOW", 20)
     router = Router(convolutional(), experts=["batchnorm"])
     for _ in range(30):
         router(noise(2))

@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from shiftproof import Classes, Classifier, Preprocess, bench
-from shiftproof.adapt import ROID, ActMAD, CoTTA, Router, make_adapter, source_check
-from shiftproof.adapt.cautions import describe_few_classes
-from shiftproof.adapt.few_classes import explain_by_classes, measure_agreement
-from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.source_check import SourceCheck
+from shiftproof.adapt import ROID, ActMAD, CoTTA, Router, make_adapter
+from shiftproof.adapt.base.network import AdaptedNetwork
+from shiftproof.adapt.learning import source_check
+from shiftproof.adapt.learning.few_classes import explain_by_classes, measure_agreement
+from shiftproof.adapt.learning.source_check import SourceCheck
+from shiftproof.adapt.safeguards.cautions import describe_few_classes
 from shiftproof.data import ImageArrays
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.report import write_report

@@ -11,7 +11,7 @@ import torch
 import torchvision
 
 from shiftproof.adapt import BatchNorm, RDumb, SelfLearning, load, make_adapter, save
-from shiftproof.adapt.state import read_state, save_state
+from shiftproof.adapt.base.state import read_state, save_state
 from shiftproof.errors import BrokenFileError, InputError, RunError
 from shiftproof.models import Classifier, Preprocess
 from support.small_networks import classifier, convolutional, noise, pictures, portrait

@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from shiftproof.adapt import BatchNorm, SelfLearning, gradient, moments
-from shiftproof.adapt.gradient import (
+from shiftproof.adapt import BatchNorm, SelfLearning
+from shiftproof.adapt.normalization import gradient, loops
+from shiftproof.adapt.normalization.gradient import (
     Mixture,
     attach_statistics_gradient,
     normalize,
     normalize_by_mixture,
 )
-from shiftproof.adapt.shares import Shares
-from shiftproof.adapt.statistics import (
+from shiftproof.adapt.normalization.shares import Shares
+from shiftproof.adapt.normalization.statistics import (
     ArrayStatistics,
     LayerInput,
     Statistics,
@@ -557,7 +558,7 @@ class TestGradient:
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
     def test_it_is_torch_s(self, monkeypatch, fused, layout):
         if not fused:
-            monkeypatch.setattr("shiftproof.adapt.gradient._FUSED_DEVICES", ())
+            monkeypatch.setattr("shiftproof.adapt.normalization.gradient._FUSED_DEVICES", ())
         x = noise(10, seed=2).contiguous(memory_format=layout)
         values = x.clone().requires_grad_()
         statistics = compute_statistics(values.detach())
@@ -711,7 +712,7 @@ class TestArrays:
         statistics, factors = self.pairs()
         expected = nn.functional.batch_norm(x, *statistics, *factors, eps=1e-3)
         looped = []
-        monkeypatch.setattr(moments, "normalize", spy(moments.normalize, looped))
+        monkeypatch.setattr(loops, "normalize", spy(loops.normalize, looped))
         found = normalize(x, share_arrays(statistics), *factors, 1e-3)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
         assert found.stride() == x.stride()
@@ -719,7 +720,7 @@ class TestArrays:
 
     def test_what_is_large_is_left_to_torch(self, monkeypatch):
         monkeypatch.setattr(gradient, "MAX_CACHED_VALUES", 59)
-        monkeypatch.setattr(moments, "normalize", None)
+        monkeypatch.setattr(loops, "normalize", None)
         x = noise(5).contiguous(memory_format=torch.channels_last)
         statistics, factors = self.pairs(x.shape[1])
         expected = nn.functional.batch_norm(x, *statistics, *factors)

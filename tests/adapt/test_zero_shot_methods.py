@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from shiftproof.adapt import TDA, TPT, ZERO, CLIPArTT, make_adapter
-from shiftproof.adapt.clipartt import transductive_loss
-from shiftproof.adapt.network import AdaptedNetwork
-from shiftproof.adapt.views import crop_views, make_views
-from shiftproof.adapt.zero import count_votes
-from shiftproof.adapt.zero_shot import SentenceEncoder, find_zero_shot_head
+from shiftproof.adapt.base.network import AdaptedNetwork
+from shiftproof.adapt.zero_shot.clipartt import transductive_loss
+from shiftproof.adapt.zero_shot.crops import crop_views, make_views
+from shiftproof.adapt.zero_shot.head import SentenceEncoder, find_zero_shot_head
+from shiftproof.adapt.zero_shot.zero import count_votes
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models import Classifier, Preprocess, load_classifier
 from shiftproof.rng import generator

@@ -22,7 +22,7 @@ def data(tmp_path):
 
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch):
-    monkeypatch.setattr("shiftproof.bench.pair_sampling.FIRST_BLOCK", 48)
+    monkeypatch.setattr("shiftproof.bench.other_runs.pair_sampling.FIRST_BLOCK", 48)
 
 
 def guess(batch):

@@ -66,7 +66,7 @@ def test_the_error_that_follows_is_that_of_the_grid(model, tmp_path):
 
 
 def test_answers_that_come_back_are_counted(model, reds, tmp_path, monkeypatch):
-    monkeypatch.setattr("shiftproof.bench.breaking.CHECK_SHARE", 1.0)
+    monkeypatch.setattr("shiftproof.bench.other_runs.breaking.CHECK_SHARE", 1.0)
     run = bench.find_breaking(model, reds, corruptions=[come_back], out=tmp_path / "run", **OPTIONS)
     records = run.records()
     # The first question, at the middle, is answered rightly, and so are those above it.

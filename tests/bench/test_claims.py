@@ -5,10 +5,10 @@ import json
 import pytest
 
 from shiftproof import bench, corruptions
-from shiftproof.bench.classification import Classification
-from shiftproof.bench.published import why_other_corruptions
-from shiftproof.bench.summary import summarize
-from shiftproof.bench.task import Grid
+from shiftproof.bench.tasks.classification.task import Classification
+from shiftproof.bench.tasks.interface import Grid
+from shiftproof.bench.tasks.published import why_other_corruptions
+from shiftproof.bench.tasks.summary import summarize
 from shiftproof.corruptions import scale
 from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.corruptions.table import COMMON

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from shiftproof import Segmenter, bench
-from shiftproof.bench.conditions import subtract_independent
-from shiftproof.bench.gathering import list_images
+from shiftproof.bench.reanalysis.conditions import subtract_independent
+from shiftproof.bench.reanalysis.gathering import list_images
 from shiftproof.data import open_detection_data, open_segmentation_data
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.runs import load_run

@@ -7,7 +7,7 @@ import pytest
 
 from shiftproof import Detections, Detector, Segmenter
 from shiftproof.bench import estimate_unlabeled
-from shiftproof.bench.dense_estimates import write_estimate
+from shiftproof.bench.estimates.dense_estimates import write_estimate
 from shiftproof.data import open_detection_data, open_segmentation_data
 from shiftproof.errors import InputError
 from shiftproof.metrics import mirror_boxes

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from shiftproof.bench import estimate_stream
-from shiftproof.bench.estimates import _draw_half, estimate_grid, measure_quality
+from shiftproof.bench.estimates.error_estimates import _draw_half, estimate_grid, measure_quality
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.metrics import agreement, average_thresholded_confidence, difference_of_confidences
 from shiftproof.runs import Run

@@ -7,8 +7,9 @@ from typing import ClassVar
 import pytest
 
 from shiftproof import Segmenter, bench, load_run
-from shiftproof.bench import extending, filling
-from shiftproof.bench.recorders import ClassifierRecording
+from shiftproof.bench.cells import filling
+from shiftproof.bench.grid import extending
+from shiftproof.bench.tasks.classification.recorder import ClassifierRecording
 from shiftproof.data import open_data, open_segmentation_data
 from shiftproof.errors import InputError, RunMismatchError, UnfinishedError
 from shiftproof.io import folder_locks
@@ -508,7 +509,7 @@ def test_an_anytime_run_is_refused(photos, tmp_path):
 
 
 def test_a_forecast_is_of_what_is_missing(start, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("shiftproof.bench.forecast.TRIED_SECONDS", 0.0)
+    monkeypatch.setattr("shiftproof.bench.grid.forecast.TRIED_SECONDS", 0.0)
     model = tiny.make_model()
     data = open_data(photos, classes=model.classes)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from shiftproof import bench
-from shiftproof.bench import image_cache
-from shiftproof.bench.image_cache import ImageCache
+from shiftproof.bench.cells import image_cache
+from shiftproof.bench.cells.image_cache import ImageCache
 from shiftproof.data import open_data
 from support import tiny
 from support.sent import Sent

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shiftproof.bench.metadata import read_conditions
+from shiftproof.bench.reanalysis.metadata import read_conditions
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 
 IMAGES = ["fog/GOPR/0.png", "fog/GOPR/1.png", "night/GP/2.png"]

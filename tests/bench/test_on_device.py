@@ -9,9 +9,9 @@ from torch import nn
 
 from shiftproof import bench
 from shiftproof.adapt import make_adapter
-from shiftproof.bench.batching import Batch
-from shiftproof.bench.on_device import OnDevice, PendingLogits, prefetch, send_images
-from shiftproof.bench.views import OnTheFly
+from shiftproof.bench.cells.batching import Batch
+from shiftproof.bench.cells.on_device import OnDevice, PendingLogits, prefetch, send_images
+from shiftproof.bench.cells.views import OnTheFly
 from shiftproof.corruptions.torch import corrupt_tensor
 from shiftproof.data import open_data
 from shiftproof.errors import InputError, ModelError, RunMismatchError, UnknownNameError

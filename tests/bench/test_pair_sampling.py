@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shiftproof.bench.pair_sampling import Block, Estimand, PairSampler, draw_pairs
+from shiftproof.bench.other_runs.pair_sampling import Block, Estimand, PairSampler, draw_pairs
 from shiftproof.types import Cell
 
 CELLS = [Cell("fog", 1), Cell("fog", 5), Cell("snow", 1), Cell("snow", 5)]

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from shiftproof import bench
-from shiftproof.bench.precision import MARGIN, plan_images
+from shiftproof.bench.grid.precision import MARGIN, plan_images
 from shiftproof.errors import InputError
 from support import tiny
 
@@ -41,7 +41,7 @@ def test_the_plan_scales_with_the_square_of_the_precision(model, data, tmp_path)
 
 
 def test_a_precision_is_reached_from_a_pilot(model, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("shiftproof.bench.precision.PILOT_IMAGES", 15)
+    monkeypatch.setattr("shiftproof.bench.grid.precision.PILOT_IMAGES", 15)
     pilot = bench.run(model, data, images=15, out=tmp_path / "alone", **GRID)
     wanted = 0.7 * half_width(pilot)
     run = bench.run(model, data, precision=wanted, out=tmp_path / "run", **GRID)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from shiftproof.bench import Protocol, parse_protocol
-from shiftproof.bench.batching import list_cells
-from shiftproof.bench.stream import list_episodes, order_in_bursts
+from shiftproof.bench.cells.batching import list_cells
+from shiftproof.bench.cells.stream import list_episodes, order_in_bursts
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.rng import generator
 from shiftproof.types import CLEAN, Cell, Sample

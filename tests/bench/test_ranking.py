@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shiftproof.bench.ranking import rank
+from shiftproof.bench.tasks.ranking import rank
 from shiftproof.runs.scores.grid import Headline
 
 ERROR = Headline("mean", "Error", "", lower_is_better=True, unit="share")

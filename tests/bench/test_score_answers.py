@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shiftproof import Classes, bench, cli
-from shiftproof.bench.views import OnTheFly
+from shiftproof.bench.cells.views import OnTheFly
 from shiftproof.data import open_data
 from shiftproof.errors import BrokenFileError, InputError, LabelError, RunMismatchError
 from shiftproof.types import CLEAN, Cell

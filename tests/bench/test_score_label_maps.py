@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from shiftproof import Segmenter, bench, cli
-from shiftproof.bench.views import OnTheFly, as_loaded
+from shiftproof.bench.cells.views import OnTheFly, as_loaded
 from shiftproof.data import open_segmentation_data
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.types import CLEAN, Cell

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from shiftproof import bench, cli
-from shiftproof.bench import detection, detection_scoring, scored_cells
+from shiftproof.bench.scoring import cell_parts, detectors
+from shiftproof.bench.tasks.detection import task as detection
 from shiftproof.errors import BrokenFileError, InputError, RunError, UnfinishedError
 from shiftproof.shards import Scheduled
 from support import scored_results
@@ -35,13 +36,13 @@ def test_the_last_worker_matches_only_what_no_other_did(results, tmp_path, monke
     with pytest.raises(UnfinishedError, match=r"Score: 3 of 6 parts .*\(of worker 1, --of 2\)"):
         score(results, tmp_path / "run", Scheduled(0, 2))
     measured = []
-    measure = detection_scoring.measure_cell
+    measure = detectors.measure_cell
 
     def note(by, path):
         measured.append(path.stem)
         return measure(by, path)
 
-    for module in (detection, detection_scoring):
+    for module in (detection, detectors):
         monkeypatch.setattr(module, "measure_cell", note)
     score(results, tmp_path / "run", Scheduled(1, 2))
     assert len(measured) == 3
@@ -66,17 +67,17 @@ def test_a_worker_that_ends_while_another_looks_at_the_faults_leaves_them_whole(
     one = score(results, tmp_path / "one")
     with pytest.raises(UnfinishedError):
         score(results, tmp_path / "run", Scheduled(0, 2))
-    read = detection_scoring.read_form
+    read = detectors.read_form
     left = [read_before]
 
     def read_late(path, form):
         left[0] -= 1
         if left[0] < 0:
-            monkeypatch.setattr(detection_scoring, "read_form", read)
+            monkeypatch.setattr(detectors, "read_form", read)
             score(results, tmp_path / "run", Scheduled(0, 2))
         return read(path, form)
 
-    monkeypatch.setattr(detection_scoring, "read_form", read_late)
+    monkeypatch.setattr(detectors, "read_form", read_late)
     score(results, tmp_path / "run", Scheduled(1, 2))
     assert everything(tmp_path / "run") == everything(one.path)
     assert faults_of(tmp_path / "run") == faults_of(one.path)
@@ -93,7 +94,7 @@ def test_a_reading_that_is_damaged_is_told(results, tmp_path):
 
 def test_a_score_that_was_cut_goes_on(results, tmp_path, monkeypatch):
     score(results, tmp_path / "one")
-    read = detection_scoring._read_results
+    read = detectors._read_results
     left = [4]
 
     def stop(path):
@@ -103,7 +104,7 @@ def test_a_score_that_was_cut_goes_on(results, tmp_path, monkeypatch):
         return read(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(detection_scoring, "_read_results", stop)
+        patch.setattr(detectors, "_read_results", stop)
         with pytest.raises(KeyboardInterrupt):
             score(results, tmp_path / "cut")
     assert len(list((tmp_path / "cut").rglob("*.parquet"))) == 4
@@ -153,13 +154,13 @@ def test_a_worker_that_meets_a_broken_file_leaves_the_parts_of_others(results, t
 
 
 def test_a_machine_that_does_not_see_the_results_says_so(results, tmp_path, monkeypatch):
-    made = scored_cells.make_part
+    made = cell_parts.make_part
 
     def elsewhere(scoring, part):
         away = dict.fromkeys(scoring.sources, tmp_path / "elsewhere")
         return made(dataclasses.replace(scoring, sources=away), part)
 
-    monkeypatch.setattr(scored_cells, "make_part", elsewhere)
+    monkeypatch.setattr(cell_parts, "make_part", elsewhere)
     with pytest.raises(
         RunError, match=r"of the cluster, cannot access .*elsewhere: there is no such"
     ):
@@ -167,14 +168,14 @@ def test_a_machine_that_does_not_see_the_results_says_so(results, tmp_path, monk
 
 
 def test_a_machine_that_works_in_another_folder_finds_the_results(results, tmp_path, monkeypatch):
-    made = scored_cells.make_part
+    made = cell_parts.make_part
 
     def elsewhere(scoring, part):
         with monkeypatch.context() as patch:
             patch.chdir("/")
             return made(scoring, part)
 
-    monkeypatch.setattr(scored_cells, "make_part", elsewhere)
+    monkeypatch.setattr(cell_parts, "make_part", elsewhere)
     monkeypatch.chdir(tmp_path)
     data, models = results
     relative = {name: path.relative_to(tmp_path) for name, path in models.items()}

@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from shiftproof import bench, load_run
-from shiftproof.bench import score_request
-from shiftproof.bench.naming import NameIndex, find_aliases
-from shiftproof.bench.result_files import find_predictions, parse_cell
-from shiftproof.bench.result_tables import read_table
+from shiftproof.bench.scoring import score_request
+from shiftproof.bench.scoring.name_matching import NameIndex, find_aliases
+from shiftproof.bench.scoring.result_files import find_predictions, parse_cell
+from shiftproof.bench.scoring.result_tables import read_table
 from shiftproof.cli import app
 from shiftproof.corruptions import COMMON
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError

@@ -160,7 +160,7 @@ def test_an_interrupted_run_ends_with_the_same_files(run, data, tmp_path):
 
 
 def test_batches_and_sums_of_another_size_give_the_same_figures(run, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("shiftproof.bench.segmentation.SUMS_BYTES", 1)
+    monkeypatch.setattr("shiftproof.bench.tasks.segmentation.task.SUMS_BYTES", 1)
     again = start(data, tmp_path / "run", batch_size=1)
     assert again.scores.models == run.scores.models
 

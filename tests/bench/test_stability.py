@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shiftproof.bench import measure_stability
-from shiftproof.bench.stability import DISTANCE, FLIP, FLIP_RATE, MEAN
+from shiftproof.bench.other_runs.stability import DISTANCE, FLIP, FLIP_RATE, MEAN
 from shiftproof.errors import InputError, RunMismatchError, UnknownNameError
 from shiftproof.models import Classifier, Preprocess
 from support.tiny import write_photos

@@ -12,8 +12,8 @@ from scipy.special import softmax
 from shiftproof import bench, cli
 from shiftproof.adapt import make_adapter
 from shiftproof.bench import Classification, parse_protocol
-from shiftproof.bench.calibrators import draw_uniforms
-from shiftproof.bench.stream import list_episodes
+from shiftproof.bench.cells.stream import list_episodes
+from shiftproof.bench.tasks.classification.calibrators import draw_uniforms
 from shiftproof.data import ImageArrays
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import brier_scores, expected_calibration_error

@@ -5,7 +5,7 @@ import functools
 import pytest
 
 from shiftproof import bench
-from shiftproof.bench import within
+from shiftproof.bench.other_runs import within
 from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.runs.budget import NOTE
 from support import blobs

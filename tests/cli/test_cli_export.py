@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from shiftproof import cli
-from shiftproof.adapt.graphs.calibration import prepare_batches, split_path
+from shiftproof.adapt.graphs.calibration_images import prepare_batches, split_path
 from shiftproof.errors import InputError
 from support.onnx_graphs import build, export, run
 from support.small_networks import convolutional, noise

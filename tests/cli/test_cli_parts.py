@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shiftproof import cli
-from shiftproof.bench.forecast import _spread
+from shiftproof.bench.grid.forecast import _spread
 from shiftproof.cli import verbs
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.verbs import load_verb
@@ -154,7 +154,7 @@ def test_a_plan_takes_as_many_images_as_there_is_time_for(tmp_path, capsys, monk
     words = ["bench", "--model", "demo", "--data", str(photos), "--unlabeled", "-c", "contrast",
              "-s", "3", "--out", str(tmp_path / "out"), "--dry-run", "--json"]  # fmt: skip
     for seconds, tried in ((60, 3), (0, 1)):
-        monkeypatch.setattr("shiftproof.bench.forecast.TRIED_SECONDS", seconds)
+        monkeypatch.setattr("shiftproof.bench.grid.forecast.TRIED_SECONDS", seconds)
         assert cli.run(words) == 0
         told = json.loads(capsys.readouterr().out)
         assert told["tried"] == tried

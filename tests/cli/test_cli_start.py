@@ -13,7 +13,7 @@ from support.verb_commands import COMMANDS
 HEAVY = {"torch", "cv2", "numba", "pyarrow", "loky", "psutil", "jinja2", "scipy", "onnxruntime"}
 
 STARTS = {
-    ("data", "nowhere"): HEAVY | {"shiftproof.bench", "shiftproof.data.copies.export"},
+    ("data", "nowhere"): HEAVY | {"shiftproof.bench", "shiftproof.data.copies.changed_copy"},
     ("corrupt", "nowhere", "out"): HEAVY | {"shiftproof.bench", "numpy"},
     ("bench", "--model", "timm:one", "--data", "nowhere", "--out", "out"): HEAVY | {"numpy"},
     ("detect", "--model", "torchvision:one", "--data", "nowhere.json", "--out", "out"): HEAVY

@@ -15,7 +15,7 @@ from typer.main import get_command
 from shiftproof import cli
 from shiftproof.cli import url_arguments
 from shiftproof.cli.option_groups import expand_groups
-from shiftproof.cli.verbs import VERBS, load_verb
+from shiftproof.cli.verbs import PANELS, VERBS, load_verb
 
 FRAME = re.compile(r"[│╭╮╰╯─]")
 
@@ -46,11 +46,26 @@ def test_no_word_of_a_verbs_help_is_cut(verb, width, monkeypatch, capsys):
 
 def test_the_verbs_stand_in_one_screen_each_in_one_line(monkeypatch, capsys):
     shown = show_help([], 80, monkeypatch, capsys)
-    assert len(shown.splitlines()) < 54, (
+    assert len(shown.splitlines()) < 60, (
         "the verbs no longer fit one screen: make yours an option of another verb, or let this limit grow"
     )
     for verb, sentence in VERBS.items():
         assert re.search(rf"│ {verb} +{re.escape(sentence)} +│", shown), verb
+
+
+def test_the_everyday_verbs_stand_on_the_first_screen_of_24_lines(monkeypatch, capsys):
+    first = show_help([], 80, monkeypatch, capsys).splitlines()[:24]
+    everyday = next(iter(PANELS.values()))
+    assert len(everyday) == 5
+    for verb in everyday:
+        assert any(line.startswith(f"│ {verb} ") for line in first), verb
+
+
+def test_the_verbs_stand_in_few_panels_by_what_one_wants_to_do(monkeypatch, capsys):
+    shown = show_help([], 80, monkeypatch, capsys)
+    assert len(PANELS) <= 7
+    titles = re.findall(r"^╭─ (.+?) ─+╮$", shown, re.MULTILINE)
+    assert titles == ["Options", *PANELS]
 
 
 def test_every_verb_is_one_file_of_the_folder():
@@ -114,9 +129,9 @@ def list_choices():
 
 
 def test_choices_are_those_of_the_tables():
-    from shiftproof.bench.detection_measures import MEASURES
-    from shiftproof.bench.on_device import CorruptOn
-    from shiftproof.bench.views import Encode
+    from shiftproof.bench.cells.on_device import CorruptOn
+    from shiftproof.bench.cells.views import Encode
+    from shiftproof.bench.tasks.detection.measures import MEASURES
     from shiftproof.classes import LABEL_SETS
     from shiftproof.corruptions import scale
     from shiftproof.data.copies.writing import ImageFormat
@@ -166,7 +181,7 @@ TABLES = [
     ("segment", "model", "shiftproof.models.SEGMENTER_LOADERS"),
     ("embed", "model", "shiftproof.models.ENCODER_LOADERS"),
     ("probe", "model", "shiftproof.models.ENCODER_LOADERS"),
-    ("detect", "adapt", "shiftproof.adapt.dense_methods.METHODS"),
+    ("detect", "adapt", "shiftproof.adapt.dense.methods.METHODS"),
     ("log", "to", "shiftproof.integrations.TRACKERS"),
     ("reproduce", "recipe", "shiftproof_reproduce.RECIPES"),
 ]

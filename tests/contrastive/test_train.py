@@ -188,7 +188,7 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_with(tmp_path):
 def test_a_file_that_something_else_wrote_is_called_so(tmp_path):
     from safetensors.torch import save_file
 
-    from shiftproof.adapt.state import save_state
+    from shiftproof.adapt.base.state import save_state
 
     path = tmp_path / "a.safetensors"
     save_file({"weight": torch.ones(2)}, path)

@@ -179,7 +179,7 @@ def test_depth_files_that_cannot_be_used(tmp_path):
 def test_depth_by_a_model(tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    from shiftproof.models.depth import OnnxDepth
+    from shiftproof.models.depth_models import OnnxDepth
 
     shape = [1, 3, 16, 16]
     make = onnx.helper

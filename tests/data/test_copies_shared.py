@@ -19,7 +19,7 @@ def contents(folder):
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    monkeypatch.setattr("shiftproof.data.copies.export.PART_IMAGES", 2)
+    monkeypatch.setattr("shiftproof.data.copies.changed_copy.PART_IMAGES", 2)
     tiny.write_photos(tmp_path / "photos", per_class=2)
     (tmp_path / "photos/red/note.txt").write_text("kept as it is")
     (tmp_path / "photos/red/torn.png").write_bytes(b"\x89PNG nothing")

@@ -8,7 +8,7 @@ import pytest
 from shiftproof.classes import label_set, name_classes, number_classes
 from shiftproof.data import CorruptedArrays, CorruptedData, CorruptedTree, open_data
 from shiftproof.data.images import cells
-from shiftproof.data.images.dataset import find_copies
+from shiftproof.data.images.opening import find_copies
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.types import CLEAN, Cell, Sample
 

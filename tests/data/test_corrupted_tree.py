@@ -9,7 +9,7 @@ import pytest
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.data import CorruptedTree, ImageFolder, export_corrupted, open_data
 from shiftproof.data.images import cells, corrupted
-from shiftproof.data.images.dataset import find_copies
+from shiftproof.data.images.opening import find_copies
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.types import CLEAN, Cell
 

@@ -23,8 +23,8 @@ from shiftproof.data import (
 )
 from shiftproof.data.detection import boxes
 from shiftproof.data.detection.cityscapes import find_visible_objects
-from shiftproof.data.detection.voc import parse_xml
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
+from shiftproof.io.xml import parse_xml
 from shiftproof.metrics.coco import read_objects
 from support.detection_trees import (
     CITYSCAPES_JSON,

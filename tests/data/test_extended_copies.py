@@ -18,7 +18,7 @@ MORE = {"corruptions": ["brightness", "contrast"], "severities": [2, 3, 4]}
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    monkeypatch.setattr("shiftproof.data.copies.export.PART_IMAGES", 2)
+    monkeypatch.setattr("shiftproof.data.copies.changed_copy.PART_IMAGES", 2)
     tiny.write_photos(tmp_path / "photos", per_class=1)
     (tmp_path / "photos/red/torn.png").write_bytes(b"\x89PNG nothing")
     return tmp_path / "photos"

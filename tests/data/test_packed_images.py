@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shiftproof import Classifier, Preprocess, bench, cli
-from shiftproof.bench.views import OnTheFly
+from shiftproof.bench.cells.views import OnTheFly
 from shiftproof.classes import imagenet, name_classes, number_classes
 from shiftproof.data import (
     ParquetImages,

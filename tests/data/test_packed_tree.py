@@ -21,7 +21,7 @@ from shiftproof.data import (
     open_data,
 )
 from shiftproof.data.images import cells
-from shiftproof.data.images.dataset import find_copies
+from shiftproof.data.images.opening import find_copies
 from shiftproof.embed import TarPictures, open_pictures
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.types import CLEAN, Cell

@@ -10,9 +10,9 @@ torch = pytest.importorskip("torch")
 
 from shiftproof import bench  # noqa: E402
 from shiftproof.adapt import make_adapter  # noqa: E402
-from shiftproof.bench.batching import Batch  # noqa: E402
-from shiftproof.bench.on_device import OnDevice  # noqa: E402
-from shiftproof.bench.views import OnTheFly  # noqa: E402
+from shiftproof.bench.cells.batching import Batch  # noqa: E402
+from shiftproof.bench.cells.on_device import OnDevice  # noqa: E402
+from shiftproof.bench.cells.views import OnTheFly  # noqa: E402
 from shiftproof.data import ImageArrays  # noqa: E402
 from shiftproof.models import Classifier, Preprocess  # noqa: E402
 from shiftproof.types import Cell, Sample  # noqa: E402

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from shiftproof.bench.estimates import CellEstimate, Miss, ModelEstimate, Quality, StreamEstimate
+from shiftproof.bench.estimates.error_estimates import (
+    CellEstimate,
+    Miss,
+    ModelEstimate,
+    Quality,
+    StreamEstimate,
+)
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import Interval
 from shiftproof.report import write_report

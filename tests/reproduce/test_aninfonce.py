@@ -9,7 +9,7 @@ from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.rng import generator
 from shiftproof_reproduce import aninfonce, latents, read_result, reproduce, simclr
 from shiftproof_reproduce.latents import Recovery, Setting
-from shiftproof_reproduce.views import Augment, apply
+from shiftproof_reproduce.simclr_views import Augment, apply
 
 TRAINING = Training(steps=8, rate=3e-3, check_every=4, watch="least")
 TINY = Setting(precision=(20.0, 10.0, 5.0), training=TRAINING, batch=32, width=16, depth=1)

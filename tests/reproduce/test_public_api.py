@@ -47,8 +47,8 @@ def test_experiments_import_public_names_alone(path):
         ("from shiftproof import bench\nbench.run", []),
         ("from shiftproof.io.manifest import check_same", ["shiftproof.io.manifest.check_same"]),
         ("from shiftproof.similarity import _prune", ["shiftproof.similarity._prune"]),
-        ("from shiftproof import bench\nbench.views", ["shiftproof.bench.views"]),
-        ("import shiftproof.bench.grid_run", ["shiftproof.bench.grid_run"]),
+        ("from shiftproof import bench\nbench.cells", ["shiftproof.bench.cells"]),
+        ("import shiftproof.bench.grid.grid_run", ["shiftproof.bench.grid.grid_run"]),
         ("def later():\n    from shiftproof.cli import main", ["shiftproof.cli.main"]),
     ],
 )

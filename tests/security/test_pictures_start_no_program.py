@@ -18,7 +18,7 @@ from PIL import EpsImagePlugin, Image
 
 import shiftproof
 from shiftproof import Encoder, Preprocess
-from shiftproof.bench.views import round_trip_jpeg
+from shiftproof.bench.cells.views import round_trip_jpeg
 from shiftproof.corruptions.textures import read_photographs
 from shiftproof.data import ImageFolder, ImageTable, export_corrupted, open_detection_data
 from shiftproof.embed import embed

@@ -124,7 +124,7 @@ SEARCHES = {
 def test_a_part_does_not_hang_on_those_before_it(tmp_path, name, precision, monkeypatch):
     """Not even its certificate: the test rows are made ready once in a process, always alike."""
     # Several blocks in a part: the first fills the lists, and the others are compared in 8 bits.
-    monkeypatch.setattr("shiftproof.similarity.search.passes.ROWS", 50)
+    monkeypatch.setattr("shiftproof.similarity.search.in_memory.ROWS", 50)
     SEARCHES[name](Sharding(tmp_path / "one", Local(0), precision, part_rows=400))
     for worker in (2, 1, 3, 0):
         sharding = Sharding(tmp_path / "several", Scheduled(worker, 4), precision, part_rows=400)

@@ -18,8 +18,8 @@ from shiftproof.similarity import (
 )
 from shiftproof.similarity.questions.top_k import _TopKState as TopKState
 from shiftproof.similarity.search.engine import Reduction, scan
+from shiftproof.similarity.search.in_memory import search
 from shiftproof.similarity.search.options import SearchOptions
-from shiftproof.similarity.search.passes import search
 from shiftproof.similarity.search.tiles import ALL_TESTS, Candidates
 from shiftproof.similarity.sharded import search_in_parts
 from support.similar_rows import clustered, products

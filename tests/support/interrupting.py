@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import shiftproof.provenance
 from shiftproof import Classifier, Encoder, Preprocess, Segmenter, bench, cli
-from shiftproof.bench import pair_sampling
+from shiftproof.bench.other_runs import pair_sampling
 from shiftproof.cli.outcome import write_page
 from shiftproof.data import open_segmentation_data
 from shiftproof.evaluate import evaluate

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from shiftproof.adapt import Adapter
-from shiftproof.adapt.adapter import Event
+from shiftproof.adapt.base.adapter import Event
 
 
 class Learner(Adapter):

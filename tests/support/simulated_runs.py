@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from shiftproof.bench import Classification, Grid, summary
+from shiftproof.bench import Classification, Grid
+from shiftproof.bench.tasks import summary
 from shiftproof.classes import Classes
 from shiftproof.io import files
 from shiftproof.runs import RunFolder

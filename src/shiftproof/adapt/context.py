@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from shiftproof.adapt.adapter import Adapter
+from shiftproof.adapt.base.adapter import Adapter
 from shiftproof.adapt.table import make_adapter
 from shiftproof.models.classifiers.classifier import Classifier
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from shiftproof.adapt.adapter import Adapter
-from shiftproof.adapt.clean_images import check_clean_option
+from shiftproof.adapt.base.adapter import Adapter
+from shiftproof.adapt.base.clean_images import check_clean_option
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.classifiers.classifier import ClassifierLike
 from shiftproof.models.structure import require_torch
@@ -108,33 +108,33 @@ _LEARNING: dict[str, Callable[[str], object]] = {
 
 ADAPTERS: dict[str, AdapterEntry] = {
     "batchnorm": AdapterEntry(
-        _defer("batchnorm", "BatchNorm"),
+        _defer("methods.batchnorm", "BatchNorm"),
         "Mix each batch's statistics into the batch-norm layers (Schneider et al. 2020), by the "
         "batch's measured distance from the source; prior=N gives the source the weight of N images.",
         _BATCHNORM,
     ),
     "rpl": AdapterEntry(
-        _defer("selflearning", "SelfLearning", loss="rpl"),
+        _defer("methods.selflearning", "SelfLearning", loss="rpl"),
         "Learn from robust pseudo-labels, one step per batch (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "ent": AdapterEntry(
-        _defer("selflearning", "SelfLearning", loss="ent"),
+        _defer("methods.selflearning", "SelfLearning", loss="ent"),
         "Minimize the entropy of the predictions, one step per batch (TENT; Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "hard": AdapterEntry(
-        _defer("selflearning", "SelfLearning", loss="hard"),
+        _defer("methods.selflearning", "SelfLearning", loss="hard"),
         "Learn from the classes that a teacher predicts (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "soft": AdapterEntry(
-        _defer("selflearning", "SelfLearning", loss="soft"),
+        _defer("methods.selflearning", "SelfLearning", loss="soft"),
         "Learn from a teacher's whole distribution (Rusak et al. 2021).",
         _SELF_LEARNING,
     ),
     "actmad": AdapterEntry(
-        _defer("actmad", "ActMAD"),
+        _defer("methods.actmad", "ActMAD"),
         "Match mean and variance of the features with those of clean images (Mirza et al. 2023): "
         "clean=FOLDER, else batch norm's running statistics.",
         {
@@ -148,7 +148,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "cotta": AdapterEntry(
-        _defer("cotta", "CoTTA"),
+        _defer("methods.cotta", "CoTTA"),
         "Learn all weights from a slow teacher that sees each batch augmented, and restore some at "
         "random (Wang et al. 2022).",
         {
@@ -164,7 +164,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "rotta": AdapterEntry(
-        _defer("rotta", "RoTTA"),
+        _defer("methods.rotta", "RoTTA"),
         "Learn from a balanced memory of recent images with a slow teacher and moving statistics "
         "(Yuan et al. 2023).",
         {
@@ -180,7 +180,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "note": AdapterEntry(
-        _defer("note", "NOTE"),
+        _defer("methods.note", "NOTE"),
         "Correct batch norm image by image, and learn from a memory that is balanced over classes "
         "(Gong et al. 2022).",
         {
@@ -193,7 +193,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "memo": AdapterEntry(
-        _defer("memo", "MEMO"),
+        _defer("methods.memo", "MEMO"),
         "For each image alone, minimize the entropy of the mean prediction over its augmentations "
         "(Zhang et al. 2022).",
         {
@@ -207,30 +207,30 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "lame": AdapterEntry(
-        _defer("lame", "LAME"),
+        _defer("methods.lame", "LAME"),
         "Assign classes to batches of few classes jointly (Boudiaf et al. 2022); preset=paper: to "
         "all. Changes no parameter.",
         {"neighbors": int, "links": str, "preset": str},
     ),
     "eata": AdapterEntry(
-        _defer("eata", "EATA"),
+        _defer("methods.eata", "EATA"),
         "Minimize the entropy of reliable, non-redundant predictions (ETA; Niu et al. 2022). In Python, "
         "with images like the source's, EATA: with a Fisher regularizer.",
         {"margin": float, "similarity": read_number_or_auto, **_LEARNING},
     ),
     "sar": AdapterEntry(
-        _defer("sar", "SAR"),
+        _defer("methods.sar", "SAR"),
         "Minimize the entropy of reliable predictions and its sharpness (Niu et al. 2023); for small "
         "batches and networks with layer or group norm.",
         {"margin": float, "rho": float, "recovery": float, **_LEARNING},
     ),
     "deyo": AdapterEntry(
-        _defer("deyo", "DeYO"),
+        _defer("methods.deyo", "DeYO"),
         "Minimize the entropy of predictions that change with shuffled patches (Lee et al. 2024).",
         {"margin": float, "drop": float, "patches": int, **_LEARNING},
     ),
     "roid": AdapterEntry(
-        _defer("roid", "ROID"),
+        _defer("methods.roid", "ROID"),
         "Weighted likelihood ratios, averaged with the source at each step (Marsden et al. 2024).",
         {
             "keep": float,
@@ -240,13 +240,13 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "t3a": AdapterEntry(
-        _defer("t3a", "T3A"),
+        _defer("methods.t3a", "T3A"),
         "Prototypes for the last layer, updated by each batch, for images of low confidence "
         "(Iwasawa & Matsuo 2021); preset=paper: for all. No gradients.",
         {"per_class": int, "preset": str},
     ),
     "tda": AdapterEntry(
-        _defer("tda", "TDA"),
+        _defer("zero_shot.tda", "TDA"),
         "CLIP: also compare images with confident earlier ones; no gradients (Karmanov et al. 2024).",
         {
             "shots": int,
@@ -258,12 +258,12 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "zero": AdapterEntry(
-        _defer("zero", "ZERO"),
+        _defer("zero_shot.zero", "ZERO"),
         "CLIP: for each image alone, a vote of its confident views (Farina et al. 2024).",
         {"views": int, "share": read_number, "seed": int},
     ),
     "tpt": AdapterEntry(
-        _defer("tpt", "TPT"),
+        _defer("zero_shot.tpt", "TPT"),
         "CLIP: for each image alone, tune the prompt so that its confident views agree (Shu et al. 2022).",
         {
             "lr": read_number,
@@ -275,7 +275,7 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "clipartt": AdapterEntry(
-        _defer("clipartt", "CLIPArTT"),
+        _defer("zero_shot.clipartt", "CLIPArTT"),
         "CLIP: for each batch alone, learn from prompts with its likely classes (Hakim et al. 2024).",
         {
             "lr": read_number,
@@ -287,19 +287,19 @@ ADAPTERS: dict[str, AdapterEntry] = {
         },
     ),
     "rdumb": AdapterEntry(
-        _defer("rdumb", "RDumb"),
+        _defer("methods.rdumb", "RDumb"),
         "Wraps an adapter: resets it every so many batches (Press et al. 2023).",
         {"every": int},
         wraps=True,
     ),
     "guard": AdapterEntry(
-        _defer("guard", "Guard"),
+        _defer("safeguards.guard", "Guard"),
         "Wraps an adapter: checks it without labels and rolls it back if it fails.",
         {"window": int, "probation": int, "margin": float},
         wraps=True,
     ),
     "router": AdapterEntry(
-        _defer("router", "Router"),
+        _defer("safeguards.router", "Router"),
         "Runs the source, batchnorm and rpl side by side (or experts=A+B+C, as the last option), and "
         "returns the predictions of the best one, chosen without labels or with a few.",
         {"experts": read_experts},

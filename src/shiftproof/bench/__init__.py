@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 from shiftproof.lazy import load_name
 
 if TYPE_CHECKING:
-    from shiftproof.bench.anytime import run_anytime
-    from shiftproof.bench.breaking import find_breaking
-    from shiftproof.bench.classification import Classification
-    from shiftproof.bench.conditions import score_conditions
-    from shiftproof.bench.dense_estimates import DenseEstimate, estimate_unlabeled
-    from shiftproof.bench.detection import Detection
-    from shiftproof.bench.estimates import StreamEstimate, estimate_stream
-    from shiftproof.bench.forecast import Forecast, forecast_run
-    from shiftproof.bench.grid_run import run
-    from shiftproof.bench.pairing import rank_runs
-    from shiftproof.bench.protocol import Protocol, parse_protocol
-    from shiftproof.bench.recording import Recorder, Recording
-    from shiftproof.bench.scoring import score
-    from shiftproof.bench.segmentation import Segmentation
-    from shiftproof.bench.stability import Stability, measure_stability
-    from shiftproof.bench.task import SOURCE, Grid, Measured, Prepared, Task
-    from shiftproof.bench.views import OnTheFly, View, as_loaded
-    from shiftproof.bench.within import run_within
+    from shiftproof.bench.cells.protocol import Protocol, parse_protocol
+    from shiftproof.bench.cells.recording import Recorder, Recording
+    from shiftproof.bench.cells.views import OnTheFly, View, as_loaded
+    from shiftproof.bench.estimates.dense_estimates import DenseEstimate, estimate_unlabeled
+    from shiftproof.bench.estimates.error_estimates import StreamEstimate, estimate_stream
+    from shiftproof.bench.grid.forecast import Forecast, forecast_run
+    from shiftproof.bench.grid.grid_run import run
+    from shiftproof.bench.other_runs.anytime import run_anytime
+    from shiftproof.bench.other_runs.breaking import find_breaking
+    from shiftproof.bench.other_runs.stability import Stability, measure_stability
+    from shiftproof.bench.other_runs.within import run_within
+    from shiftproof.bench.reanalysis.conditions import score_conditions
+    from shiftproof.bench.reanalysis.pairing import rank_runs
+    from shiftproof.bench.scoring.score import score
+    from shiftproof.bench.tasks.classification.task import Classification
+    from shiftproof.bench.tasks.detection.task import Detection
+    from shiftproof.bench.tasks.interface import SOURCE, Grid, Measured, Prepared, Task
+    from shiftproof.bench.tasks.segmentation.task import Segmentation
 
 __all__ = [
     "SOURCE",
@@ -60,36 +60,36 @@ __all__ = [
 ]
 
 _NAMES = {
-    "Classification": "shiftproof.bench.classification",
-    "DenseEstimate": "shiftproof.bench.dense_estimates",
-    "Detection": "shiftproof.bench.detection",
-    "Forecast": "shiftproof.bench.forecast",
-    "Grid": "shiftproof.bench.task",
-    "Measured": "shiftproof.bench.task",
-    "OnTheFly": "shiftproof.bench.views",
-    "Prepared": "shiftproof.bench.task",
-    "Protocol": "shiftproof.bench.protocol",
-    "Recorder": "shiftproof.bench.recording",
-    "Recording": "shiftproof.bench.recording",
-    "SOURCE": "shiftproof.bench.task",
-    "Segmentation": "shiftproof.bench.segmentation",
-    "Stability": "shiftproof.bench.stability",
-    "StreamEstimate": "shiftproof.bench.estimates",
-    "Task": "shiftproof.bench.task",
-    "View": "shiftproof.bench.views",
-    "as_loaded": "shiftproof.bench.views",
-    "estimate_stream": "shiftproof.bench.estimates",
-    "estimate_unlabeled": "shiftproof.bench.dense_estimates",
-    "find_breaking": "shiftproof.bench.breaking",
-    "forecast_run": "shiftproof.bench.forecast",
-    "measure_stability": "shiftproof.bench.stability",
-    "parse_protocol": "shiftproof.bench.protocol",
-    "rank_runs": "shiftproof.bench.pairing",
-    "run": "shiftproof.bench.grid_run",
-    "run_anytime": "shiftproof.bench.anytime",
-    "run_within": "shiftproof.bench.within",
-    "score": "shiftproof.bench.scoring",
-    "score_conditions": "shiftproof.bench.conditions",
+    "Classification": "shiftproof.bench.tasks.classification.task",
+    "DenseEstimate": "shiftproof.bench.estimates.dense_estimates",
+    "Detection": "shiftproof.bench.tasks.detection.task",
+    "Forecast": "shiftproof.bench.grid.forecast",
+    "Grid": "shiftproof.bench.tasks.interface",
+    "Measured": "shiftproof.bench.tasks.interface",
+    "OnTheFly": "shiftproof.bench.cells.views",
+    "Prepared": "shiftproof.bench.tasks.interface",
+    "Protocol": "shiftproof.bench.cells.protocol",
+    "Recorder": "shiftproof.bench.cells.recording",
+    "Recording": "shiftproof.bench.cells.recording",
+    "SOURCE": "shiftproof.bench.tasks.interface",
+    "Segmentation": "shiftproof.bench.tasks.segmentation.task",
+    "Stability": "shiftproof.bench.other_runs.stability",
+    "StreamEstimate": "shiftproof.bench.estimates.error_estimates",
+    "Task": "shiftproof.bench.tasks.interface",
+    "View": "shiftproof.bench.cells.views",
+    "as_loaded": "shiftproof.bench.cells.views",
+    "estimate_stream": "shiftproof.bench.estimates.error_estimates",
+    "estimate_unlabeled": "shiftproof.bench.estimates.dense_estimates",
+    "find_breaking": "shiftproof.bench.other_runs.breaking",
+    "forecast_run": "shiftproof.bench.grid.forecast",
+    "measure_stability": "shiftproof.bench.other_runs.stability",
+    "parse_protocol": "shiftproof.bench.cells.protocol",
+    "rank_runs": "shiftproof.bench.reanalysis.pairing",
+    "run": "shiftproof.bench.grid.grid_run",
+    "run_anytime": "shiftproof.bench.other_runs.anytime",
+    "run_within": "shiftproof.bench.other_runs.within",
+    "score": "shiftproof.bench.scoring.score",
+    "score_conditions": "shiftproof.bench.reanalysis.conditions",
 }
 
 

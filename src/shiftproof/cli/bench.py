@@ -100,7 +100,7 @@ class DataOptions:
         self, data: str, folder: str | None, class_map: Mapping[str, str] | None
     ) -> None:
         """Refuse data that cannot be opened, before a model is loaded; arguments as for :meth:`open`."""
-        from shiftproof.data.images.dataset import check_data
+        from shiftproof.data.images.opening import check_data
 
         check_data(
             data,
@@ -293,8 +293,8 @@ def _check(
 
 def _check_calibration(asked: str | None) -> None:
     """Refuse an invalid share, and missing images."""
-    from shiftproof.bench.calibrating import read_share
-    from shiftproof.data.images.dataset import check_data
+    from shiftproof.bench.tasks.classification.calibrating import read_share
+    from shiftproof.data.images.opening import check_data
 
     if asked is not None and read_share(asked) is None:
         check_presence(asked, "images")

@@ -94,9 +94,9 @@ def breaking(
     check_presence(data, "images")
     announce(f"Searching where {', '.join(model)} breaks on {data}, {shifts.describe()}", out)
     from shiftproof.bench import find_breaking
-    from shiftproof.bench.breaking import make_copies_error
+    from shiftproof.bench.other_runs.breaking import make_copies_error
     from shiftproof.data import open_data, read_class_map
-    from shiftproof.data.images.dataset import check_data, find_copies
+    from shiftproof.data.images.opening import check_data, find_copies
 
     # Before a model is loaded, which may take a download.
     count, folder = split_images(images)

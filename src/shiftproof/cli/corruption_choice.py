@@ -60,7 +60,7 @@ def open_depth(text: str | None) -> DepthSource | None:
         return None
     kind, colon, rest = text.partition(":")
     if colon and kind == "onnx":
-        from shiftproof.models.depth import OnnxDepth
+        from shiftproof.models.depth_models import OnnxDepth
 
         return OnnxDepth(rest)
     if not Path(text).is_dir():

@@ -15,7 +15,7 @@ from shiftproof.counts import plural
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
-    from shiftproof.bench.dense_estimates import DenseEstimate
+    from shiftproof.bench.estimates.dense_estimates import DenseEstimate
     from shiftproof.data import DetectionData, SegmentationData
 
 
@@ -74,7 +74,7 @@ class DenseOptions:
         Raises:
             InputError: no images.
         """
-        from shiftproof.data.images.dataset import check_data
+        from shiftproof.data.images.opening import check_data
 
         if self.unlabeled is not None:
             check_data(self.unlabeled, labeled=False)
@@ -93,7 +93,7 @@ class DenseOptions:
         """Estimate all models on the images without labels, if given, and print the results."""
         if self.unlabeled is None:
             return
-        from shiftproof.bench.dense_estimates import estimate_unlabeled, write_estimate
+        from shiftproof.bench.estimates.dense_estimates import estimate_unlabeled, write_estimate
         from shiftproof.corruptions import CORRUPTIONS
         from shiftproof.runs.scores.unlabeled import FILE
 

@@ -150,7 +150,7 @@ def detect(
     )
     from shiftproof.adapt import AdaptedDetector
     from shiftproof.bench import Detection
-    from shiftproof.bench.views import open_tree
+    from shiftproof.bench.cells.views import open_tree
     from shiftproof.data import read_class_map
     from shiftproof.models import load_detector
     from shiftproof.models.detectors.load import check_detector

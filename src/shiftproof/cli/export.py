@@ -70,7 +70,7 @@ def export(
     """
     announce(f"Making {source} adapt by {adapt}", target)
     from shiftproof.adapt import export_onnx
-    from shiftproof.adapt.graphs.calibration import prepare_batches, split_path
+    from shiftproof.adapt.graphs.calibration_images import prepare_batches, split_path
 
     if calibrate is None:
         done = export_onnx(split_path(source), target, adapt)

@@ -172,7 +172,7 @@ class CalibrateOptions:
         Raises:
             InputError: a coverage is given without calibration.
         """
-        from shiftproof.bench.calibrators import COVERAGE
+        from shiftproof.bench.tasks.classification.calibrators import COVERAGE
 
         if self.coverage is None:
             return COVERAGE
@@ -297,7 +297,7 @@ class GridOptions:
 
     def __post_init__(self) -> None:
         """Refuse invalid options before a model is loaded."""
-        from shiftproof.bench.protocol import parse_protocol
+        from shiftproof.bench.cells.protocol import parse_protocol
 
         parse_protocol(self.protocol)
         if self.log:

@@ -24,9 +24,9 @@ from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
-    from shiftproof.adapt.dense_methods import ModelKind
+    from shiftproof.adapt.dense.methods import ModelKind
     from shiftproof.bench import Detection, Segmentation, Task
-    from shiftproof.bench.on_device import CorruptOn
+    from shiftproof.bench.cells.on_device import CorruptOn
     from shiftproof.corruptions import CorruptionFunction
     from shiftproof.data import DetectionData, ImageData, SegmentationData
     from shiftproof.runs import Run
@@ -119,7 +119,7 @@ class Copies:
         Raises:
             InputError: a severity outside 1 to 5, or a cell that occurs twice.
         """
-        from shiftproof.data.images.dataset import find_copies
+        from shiftproof.data.images.opening import find_copies
 
         cells = find_copies(source, clean)
         return None if cells is None else cls(Path(source).resolve().name, cells)
@@ -214,7 +214,7 @@ def plan_dense_job(
     adapters = more.complete(parse_adapters(asked.adapt))
     check_presence(asked.data, "boxes" if kind == "detector" else "label maps")
     asked.announce()
-    from shiftproof.adapt.dense_methods import check_method_spec
+    from shiftproof.adapt.dense.methods import check_method_spec
     from shiftproof.data.images.cell_folders import list_tree_cells
 
     for spec in adapters:

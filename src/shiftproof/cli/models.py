@@ -157,7 +157,7 @@ TITLES = {
 def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ...]]]:
     """Return the title and rows of each table, and the options common to its rows."""
     from shiftproof.adapt import ADAPTERS
-    from shiftproof.adapt.dense_methods import METHODS
+    from shiftproof.adapt.dense.methods import METHODS
     from shiftproof.models import CLASSIFIER_LOADERS
     from shiftproof.models.classifiers.load import APPLIED
     from shiftproof.models.detectors.load import DETECTOR_LOADERS

@@ -20,7 +20,7 @@ from shiftproof.counts import plural
 from shiftproof.data.presence import check_presence
 
 if TYPE_CHECKING:
-    from shiftproof.bench.stability import Stability
+    from shiftproof.bench.other_runs.stability import Stability
 
 DataPath: TypeAlias = Annotated[
     str,
@@ -89,7 +89,7 @@ def perturb(
         f"perturbations {perturbations}",
         out,
     )
-    from shiftproof.bench.stability import (
+    from shiftproof.bench.other_runs.stability import (
         RUN_FILE,
         SCORES_FILE,
         check_arguments,
@@ -137,7 +137,7 @@ def perturb(
 
 
 def _print(scores: Stability, model: str, title: str) -> None:
-    from shiftproof.bench.stability import DISTANCE, DISTANCE_RATE, FLIP, FLIP_RATE
+    from shiftproof.bench.other_runs.stability import DISTANCE, DISTANCE_RATE, FLIP, FLIP_RATE
 
     frames = {FLIP: 100.0, DISTANCE: 1.0, FLIP_RATE: 100.0, DISTANCE_RATE: 100.0}
     heads = {FLIP: "FP, %", DISTANCE: "uT5D", FLIP_RATE: "FR, %", DISTANCE_RATE: "T5D, %"}

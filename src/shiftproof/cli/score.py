@@ -148,8 +148,8 @@ def _open(
     classes: str | None,
 ) -> ImageData | str | None:
     """Open the truth where options say how; else leave it as it was given."""
-    from shiftproof.bench.scoring import guess_task
-    from shiftproof.bench.segmentation_scoring import ANSWER_NUMBERS
+    from shiftproof.bench.scoring.score import guess_task
+    from shiftproof.bench.scoring.segmenters import ANSWER_NUMBERS
     from shiftproof.data import open_detection_data, open_segmentation_data
 
     if data is None:

@@ -150,7 +150,7 @@ def segment(
     job = plan_dense_job(asked, "segmenter", more, corrupted=about.corrupted, budget=budget)
     from shiftproof.adapt import AdaptedSegmenter
     from shiftproof.bench import Segmentation
-    from shiftproof.bench.views import open_tree
+    from shiftproof.bench.cells.views import open_tree
     from shiftproof.data import read_class_map
     from shiftproof.models import load_segmenter
     from shiftproof.models.segmenters.load import check_segmenter

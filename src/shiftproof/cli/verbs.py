@@ -13,38 +13,57 @@ from typer.main import get_command
 from shiftproof.cli.config import attribute_to_file, describe_defaults, read_defaults
 from shiftproof.cli.url_arguments import accept_urls, expand_home
 
-VERBS: dict[str, str] = {
-    "demo": "A whole run on 20 photographs with a model, both included.",
-    "init": "Write shiftproof.toml for your model and data.",
-    "bench": "Classifiers under corruption, and what adaptation brings back.",
-    "breaking": "The severity at which each answer of a classifier breaks.",
-    "detect": "Object detectors under corruption: mPC and rPC.",
-    "segment": "Semantic segmentation under corruption: mIoU, mPC, rPC.",
-    "export": "An ONNX file that adapts to its images by itself.",
-    "perturb": "How often predictions flip while images change (ImageNet-P).",
-    "score": "Results of other frameworks under corruption; no model.",
-    "evaluate": "The accuracy of classifiers on several test sets.",
-    "probe": "What an encoder keeps of an image, and what it has lost.",
-    "conditions": "A finished run by weather, time of day or other metadata.",
-    "report": "Make the page of a run again, or compare runs.",
-    "compare": "Two runs, paired by image; a gate for a pipeline.",
-    "log": "Finished runs in MLflow, Weights & Biases, TensorBoard.",
-    "data": "Say how a folder or file is recognized.",
-    "corrupt": "Write corrupted copies of images or of a dataset.",
-    "stylize": "Write copies of training data in the style of paintings.",
-    "embed": "Write images or texts as vectors.",
-    "audit": "How close a training set comes to test sets.",
-    "plan": "Estimate what an audit of so many rows takes.",
-    "prune": "Leave out training rows that come close to test sets.",
-    "dedup": "Leave out training rows that are nearly copies.",
-    "coreset": "Choose the training rows that lie closest to test sets.",
-    "subset": "Apply a keep-list to embeddings and tars.",
-    "reproduce": "Repeat a paper's experiment.",
-    "models": "How models and adapters are named.",
-    "doctor": "What is installed here, and what is missing.",
-    "corruptions": "List the corruptions and their sets, or show them.",
+PANELS: dict[str, dict[str, str]] = {
+    "Every day": {
+        "bench": "Classifiers under corruption, and what adaptation brings back.",
+        "detect": "Object detectors under corruption: mPC and rPC.",
+        "segment": "Semantic segmentation under corruption: mIoU, mPC, rPC.",
+        "report": "Make the page of a run again, or compare runs.",
+        "compare": "Two runs, paired by image; a gate for a pipeline.",
+    },
+    "Start, and look things up": {
+        "demo": "A whole run on 20 photographs with a model, both included.",
+        "init": "Write shiftproof.toml for your model and data.",
+        "data": "Say how a folder or file is recognized.",
+        "models": "How models and adapters are named.",
+        "corruptions": "List the corruptions and their sets, or show them.",
+        "doctor": "What is installed here, and what is missing.",
+    },
+    "Measure something else": {
+        "breaking": "The severity at which each answer of a classifier breaks.",
+        "perturb": "How often predictions flip while images change (ImageNet-P).",
+        "score": "Results of other frameworks under corruption; no model.",
+        "evaluate": "The accuracy of classifiers on several test sets.",
+        "probe": "What an encoder keeps of an image, and what it has lost.",
+        "conditions": "A finished run by weather, time of day or other metadata.",
+        "reproduce": "Repeat a paper's experiment.",
+    },
+    "Write images, models or logs": {
+        "corrupt": "Write corrupted copies of images or of a dataset.",
+        "stylize": "Write copies of training data in the style of paintings.",
+        "export": "An ONNX file that adapts to its images by itself.",
+        "log": "Finished runs in MLflow, Weights & Biases, TensorBoard.",
+    },
+    "Compare training data with test data": {
+        "embed": "Write images or texts as vectors.",
+        "audit": "How close a training set comes to test sets.",
+        "plan": "Estimate what an audit of so many rows takes.",
+        "prune": "Leave out training rows that come close to test sets.",
+        "dedup": "Leave out training rows that are nearly copies.",
+        "coreset": "Choose the training rows that lie closest to test sets.",
+        "subset": "Apply a keep-list to embeddings and tars.",
+    },
 }
-"""Each verb is a file of this folder that has ``register``; order and sentences are those of ``--help``."""
+"""The verbs by what one wants to do; order and sentences are those of ``--help``."""
+
+VERBS: dict[str, str] = {name: told for verbs in PANELS.values() for name, told in verbs.items()}
+"""Each verb is a file of this folder that has ``register``."""
+
+_COMPLETION = {
+    "install_completion": "Set up completion for this shell.",
+    "show_completion": "Print that set-up.",
+}
+"""Sentences of one line in place of typer's, so that the everyday verbs are seen at once."""
 
 
 class Verb(TyperCommand):
@@ -104,9 +123,18 @@ class Verbs(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = {
-            name: Verb(name, help=sentence, rich_markup_mode="rich")
-            for name, sentence in VERBS.items()
+            name: Verb(name, help=told, rich_markup_mode="rich", rich_help_panel=panel)
+            for panel, verbs in PANELS.items()
+            for name, told in verbs.items()
         }
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options of all verbs."""
+        found = super().get_params(ctx)
+        for option in found:
+            if option.name in _COMPLETION:
+                vars(option)["help"] = _COMPLETION[option.name]
+        return found
 
 
 def load_verb(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Comparing two runs, paired by image: differences, and conditions for a quality gate."""
 
 from shiftproof.comparison.compare import compare
-from shiftproof.comparison.conditions import Condition, parse_condition
+from shiftproof.comparison.gates import Condition, parse_condition
 from shiftproof.comparison.result import Check, Comparison, Difference, Side
 from shiftproof.comparison.writing import comparison_junit, comparison_markdown
 

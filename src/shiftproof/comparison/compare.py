@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shiftproof.bench.task import Task
-from shiftproof.comparison.conditions import Condition, parse_condition
+from shiftproof.bench.tasks.interface import Task
 from shiftproof.comparison.evaluations import pair_evaluations
 from shiftproof.comparison.figures import Figure, Pair, narrow, scale_of
+from shiftproof.comparison.gates import Condition, parse_condition
 from shiftproof.comparison.grids import pair_grids
 from shiftproof.comparison.result import Check, Comparison, Side
 from shiftproof.errors import InputError, RunMismatchError, UnknownNameError

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from shiftproof.bench.gathering import find_task, gather_shared, list_images, read_grid
-from shiftproof.bench.summary import collect_replicates
-from shiftproof.bench.task import Grid, Measured, Task
+from shiftproof.bench.reanalysis.gathering import find_task, gather_shared, list_images, read_grid
+from shiftproof.bench.tasks.interface import Grid, Measured, Task
+from shiftproof.bench.tasks.summary import collect_replicates
 from shiftproof.comparison.figures import Figure, Pair, find_worst, fold
 from shiftproof.errors import RunMismatchError
 from shiftproof.report import corruption_title

@@ -13,7 +13,7 @@ from shiftproof.lazy import load_name
 if TYPE_CHECKING:
     from shiftproof.contrastive import mixing, process, train
     from shiftproof.contrastive.losses import AnInfoNCE, LossEnsemble, info_nce
-    from shiftproof.contrastive.memory import Queue
+    from shiftproof.contrastive.negatives import Queue
     from shiftproof.contrastive.start import SlowStart, slow_start
 
 __all__ = [
@@ -32,7 +32,7 @@ _MODULES = {"mixing", "process", "train"}
 _NAMES = {
     "AnInfoNCE": "shiftproof.contrastive.losses",
     "LossEnsemble": "shiftproof.contrastive.losses",
-    "Queue": "shiftproof.contrastive.memory",
+    "Queue": "shiftproof.contrastive.negatives",
     "SlowStart": "shiftproof.contrastive.start",
     "info_nce": "shiftproof.contrastive.losses",
     "slow_start": "shiftproof.contrastive.start",

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from shiftproof.adapt.state import read_state, save_state
+from shiftproof.adapt.base.state import read_state, save_state
 from shiftproof.compute.progress import progress
 from shiftproof.errors import BrokenFileError, InputError, RunError, RunMismatchError
 from shiftproof.io import files

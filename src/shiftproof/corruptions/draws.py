@@ -55,7 +55,7 @@ def uniform(rng: Random, shape: tuple[int, int]) -> F32:
 
 
 def _from_table(rng: np.random.Generator, shape: tuple[int, int], table: F32) -> F32:
-    from shiftproof.corruptions.kernels import words as kernels
+    from shiftproof.corruptions.kernels import random_words as kernels
 
     out = np.empty(shape, np.float32)
     kernels.draw_from_table(*keys(rng), *kernels.share_words(), table, out.reshape(-1))
@@ -69,7 +69,7 @@ def offsets(rng: Random, delta: int, width: int, count: int) -> I32:
     if isinstance(rng, np.random.RandomState):
         pairs = rng.randint(-delta, delta, size=(count, 2))
         return (pairs[:, 1] * width + pairs[:, 0]).astype(np.int32)
-    from shiftproof.corruptions.kernels import words as kernels
+    from shiftproof.corruptions.kernels import random_words as kernels
 
     out = np.empty(count, np.int32)
     kernels.draw_offsets(*keys(rng), *kernels.share_words(), delta, width, out)

@@ -56,7 +56,7 @@ def gaussian_noise(
     if isinstance(rng, np.random.RandomState):
         return to_uint8(image / 255.0 + rng.normal(scale=sigma, size=image.shape))
     from shiftproof.corruptions.kernels import noise as kernels
-    from shiftproof.corruptions.kernels.words import BLOCK, share_words
+    from shiftproof.corruptions.kernels.random_words import BLOCK, share_words
 
     out = np.empty_like(image)
     kernels.add_noise(
@@ -129,7 +129,7 @@ def shot_noise(
     if isinstance(rng, np.random.RandomState):
         return to_uint8(rng.poisson(image / 255.0 * photons) / float(photons))
     from shiftproof.corruptions.kernels import noise as kernels
-    from shiftproof.corruptions.kernels.words import BLOCK
+    from shiftproof.corruptions.kernels.random_words import BLOCK
 
     out = np.empty_like(image)
     kernels.draw_from_alias_tables(
@@ -179,7 +179,7 @@ def speckle_noise(
         values = image / 255.0
         return to_uint8(values + values * rng.normal(scale=sigma, size=image.shape))
     from shiftproof.corruptions.kernels import noise as kernels
-    from shiftproof.corruptions.kernels.words import BLOCK, share_words
+    from shiftproof.corruptions.kernels.random_words import BLOCK, share_words
 
     out = np.empty_like(image)
     kernels.scale_by_noise(

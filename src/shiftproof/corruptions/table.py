@@ -34,8 +34,8 @@ from shiftproof.corruptions.checks import (
     check_same_form,
     check_severity,
 )
+from shiftproof.corruptions.conversion import to_array
 from shiftproof.corruptions.names import FAMILIES, CorruptionName
-from shiftproof.corruptions.pictures import to_array
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.rng import generator
 from shiftproof.types import Image

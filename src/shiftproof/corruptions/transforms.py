@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, cast
 
 from shiftproof.corruptions.checks import CorruptionFunction, check_severity
-from shiftproof.corruptions.pictures import convert_like, to_array
+from shiftproof.corruptions.conversion import convert_like, to_array
 from shiftproof.corruptions.table import COMMON, corrupt, find_function
 from shiftproof.counts import plural
 from shiftproof.errors import InputError

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shiftproof.data.detection.boxes import DetectionData, Fault, ImageObjects
     from shiftproof.data.detection.cityscapes import CITYSCAPES_CLASSES, CityscapesData
     from shiftproof.data.detection.coco import CocoData
-    from shiftproof.data.detection.dataset import open_detection_data
+    from shiftproof.data.detection.opening import open_detection_data
     from shiftproof.data.detection.packed import PackedDetectionData
     from shiftproof.data.detection.voc import VOC_CLASSES, VocData
     from shiftproof.data.detection.yolo import YoloData
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from shiftproof.data.images.corrupted import CorruptedTree
     from shiftproof.data.images.corrupted_arrays import CorruptedArrays
     from shiftproof.data.images.csv_table import ImageTable
-    from shiftproof.data.images.dataset import check_labels, open_data
     from shiftproof.data.images.demo import DemoPhotographs
     from shiftproof.data.images.folder import ImageFolder, read_class_map
+    from shiftproof.data.images.opening import check_labels, open_data
     from shiftproof.data.images.packed_tree import PackedTree
     from shiftproof.data.images.parquet import ParquetImages
     from shiftproof.data.images.saved import SavedDataset
@@ -120,14 +120,14 @@ _NAMES = {
     "VOC_CLASSES": "shiftproof.data.detection.voc",
     "VocData": "shiftproof.data.detection.voc",
     "YoloData": "shiftproof.data.detection.yolo",
-    "check_labels": "shiftproof.data.images.dataset",
+    "check_labels": "shiftproof.data.images.opening",
     "check_masks": "shiftproof.data.segmentation.dataset",
     "choose_images": "shiftproof.data.subset",
     "estimate_export": "shiftproof.data.copies.corrupted_copy",
     "export_corrupted": "shiftproof.data.copies.corrupted_copy",
     "find_dataset": "shiftproof.data.find",
-    "open_data": "shiftproof.data.images.dataset",
-    "open_detection_data": "shiftproof.data.detection.dataset",
+    "open_data": "shiftproof.data.images.opening",
+    "open_detection_data": "shiftproof.data.detection.opening",
     "open_segmentation_data": "shiftproof.data.segmentation.dataset",
     "read_class_map": "shiftproof.data.images.folder",
 }

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shiftproof.data.found import FoundDataset, Request
-from shiftproof.data.images.layouts import describe_tars, find_image_files
+from shiftproof.data.images.image_layouts import describe_tars, find_image_files
 from shiftproof.data.images.tars import TarFiles
 from shiftproof.data.layouts import LAYOUTS, describe_other_layouts, name_takers, recognize_layout
 from shiftproof.data.presence import is_address

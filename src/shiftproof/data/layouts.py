@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.detection.boxes import DetectionData
-from shiftproof.data.detection.cityscapes import is_cityscapes
-from shiftproof.data.detection.coco_files import list_coco_candidates
-from shiftproof.data.detection.layouts import (
+from shiftproof.data.detection.box_layouts import (
     BoxReading,
     find_cityscapes,
     find_coco_data,
@@ -25,13 +22,16 @@ from shiftproof.data.detection.layouts import (
     open_voc,
     open_yolo,
 )
+from shiftproof.data.detection.boxes import DetectionData
+from shiftproof.data.detection.cityscapes import is_cityscapes
+from shiftproof.data.detection.coco_files import list_coco_candidates
 from shiftproof.data.detection.voc import list_voc_folders
 from shiftproof.data.detection.voc_files import find_voc
 from shiftproof.data.detection.yolo import has_labels, is_yolo
 from shiftproof.data.found import FoundDataset, Request
 from shiftproof.data.images.cell_folders import is_corrupted_tree
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
-from shiftproof.data.images.layouts import (
+from shiftproof.data.images.image_layouts import (
     ImageReading,
     find_arrays,
     find_image,
@@ -54,7 +54,7 @@ from shiftproof.data.images.layouts import (
 from shiftproof.data.images.packed_tree import is_packed_tree
 from shiftproof.data.images.parquet import is_parquet
 from shiftproof.data.images.saved import is_saved_dataset
-from shiftproof.data.segmentation.layouts import LABEL_MAP_LAYOUTS, find_label_maps
+from shiftproof.data.segmentation.label_map_layouts import LABEL_MAP_LAYOUTS, find_label_maps
 from shiftproof.io.tars import is_tar
 
 

@@ -10,7 +10,7 @@ from shiftproof.embed.forecast import (
     forecast_embedding,
     forecast_texts,
 )
-from shiftproof.embed.pictures import Part, Picture, Pictures, SplitPictures
+from shiftproof.embed.image_source import Part, Picture, Pictures, SplitPictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.embed.tars import TarPictures
 from shiftproof.embed.text_source import Texts, open_texts

@@ -18,7 +18,7 @@ from shiftproof.compute.tuning import count_usable_cores
 from shiftproof.data import ImageData
 from shiftproof.data.readable import none_readable
 from shiftproof.embed.folder import MANIFEST, EmbeddingFolder, MetadataRow, is_same_probe
-from shiftproof.embed.pictures import Part, Picture, Pictures
+from shiftproof.embed.image_source import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.errors import InputError, RunMismatchError, ShiftproofError
 from shiftproof.io.border import show_name

@@ -13,7 +13,7 @@ from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.compute.tuning import count_usable_cores
 from shiftproof.data import ImageData
 from shiftproof.embed.extract import read_pictures
-from shiftproof.embed.pictures import Pictures
+from shiftproof.embed.image_source import Pictures
 from shiftproof.embed.sources import open_pictures
 from shiftproof.embed.text_source import Texts, open_texts
 from shiftproof.embed.texts import choose_shard_size

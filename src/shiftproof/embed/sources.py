@@ -10,7 +10,7 @@ from shiftproof.data.images.cells import check_clean
 from shiftproof.data.images.packed_tree import find_packing
 from shiftproof.data.layouts import recognize_layout
 from shiftproof.data.presence import is_address
-from shiftproof.embed.pictures import Pictures, SplitPictures
+from shiftproof.embed.image_source import Pictures, SplitPictures
 from shiftproof.embed.tars import TarPictures
 from shiftproof.errors import InputError
 from shiftproof.io.tars import is_tar

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from shiftproof.data.images.tars import TarFiles
-from shiftproof.embed.pictures import (
+from shiftproof.embed.image_source import (
     MAX_CAPTION_BYTES,
     Part,
     Picture,

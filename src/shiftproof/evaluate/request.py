@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shiftproof.classes import label_set
-from shiftproof.data.images.dataset import check_data, find_copies
+from shiftproof.data.images.opening import check_data, find_copies
 from shiftproof.errors import UnknownNameError
 from shiftproof.evaluate.audited import read_audit
 from shiftproof.evaluate.sets import ALL, check_name, make_copies_error

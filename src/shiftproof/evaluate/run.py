@@ -9,23 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from shiftproof.bench.arguments import check_at_least_one, check_readable, choose_workers
-from shiftproof.bench.filling import Workload
-from shiftproof.bench.named_models import load_models
-from shiftproof.bench.recorders import ClassifierRecording
-from shiftproof.bench.sharing import FillJob, fill_shared
-from shiftproof.bench.stream import Episode, Visit
-from shiftproof.bench.views import OnTheFly
+from shiftproof.bench.cells.filling import Workload
+from shiftproof.bench.cells.sharing import FillJob, fill_shared
+from shiftproof.bench.cells.stream import Episode, Visit
+from shiftproof.bench.cells.views import OnTheFly
+from shiftproof.bench.tasks.classification.recorder import ClassifierRecording
+from shiftproof.bench.tasks.named_models import load_models
 from shiftproof.counts import plural
 from shiftproof.data import ImageData
-from shiftproof.data.images.dataset import check_data
+from shiftproof.data.images.opening import check_data
 from shiftproof.errors import LabelError
 from shiftproof.evaluate.audited import read_audit
 from shiftproof.evaluate.sets import OpenSet, open_sets, restrict
 from shiftproof.evaluate.summary import summarize
 from shiftproof.io.folder_locks import releases_locks
 from shiftproof.models import ClassifierLike, load_classifier
-from shiftproof.models.assumed import collect_assumed
 from shiftproof.models.classifiers.load import check_classifier
+from shiftproof.models.loading import collect_assumed
 from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder

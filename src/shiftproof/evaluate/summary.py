@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from shiftproof.bench.summary import average, list_broken
+from shiftproof.bench.tasks.summary import average, list_broken
 from shiftproof.compute.progress import progress
 from shiftproof.errors import InputError
 from shiftproof.evaluate.audited import MatchedAudit, read_audit

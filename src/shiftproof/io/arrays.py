@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
-from shiftproof.io.border import convert_errors, reason_of
-from shiftproof.io.border import open_regular as open_regular
+from shiftproof.io.border import convert_errors, open_regular, reason_of
 
 _MAX_HEADER = 1 << 16
 _DEFLATE_RATIO = 1032

@@ -133,3 +133,9 @@ class SpecReader(Generic[Options, Parts]):
         source, target, written = parse_spec(spec, self.loaders, own, wrapped=self.wrapped)
         options = merge_options(spec, keywords, written, source, self.loaders, common=self.common)
         return source, target, options
+
+
+def collect_assumed(models: Mapping[str, object]) -> dict[str, list[str]]:
+    """Return the assumptions made when each model was loaded, for the models that have some."""
+    assumed = {name: list(getattr(model, "assumed", ())) for name, model in models.items()}
+    return {name: phrases for name, phrases in assumed.items() if phrases}

@@ -18,15 +18,15 @@ from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError
 from shiftproof.io.folder_locks import releases_locks
 from shiftproof.models import EncoderLike, load_encoder
-from shiftproof.models.assumed import collect_assumed
 from shiftproof.models.encoders.load import check_encoder
+from shiftproof.models.loading import collect_assumed
 from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.probe import embedding, mlp
 from shiftproof.probe.controls import Pixels, randomize_weights
 from shiftproof.probe.factors import Family, choose_factors, draw_values, find_families
-from shiftproof.probe.pictures import save_strips
 from shiftproof.probe.readout import FOLDS, assign_folds, read_out
 from shiftproof.probe.records import Readings, write_readings
+from shiftproof.probe.strips import save_strips
 from shiftproof.probe.summary import Column, summarize
 from shiftproof.probe.versions import UNCHANGED, Versions
 from shiftproof.provenance import provenance

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shiftproof.bench.views import resize
+from shiftproof.bench.cells.views import resize
 from shiftproof.data import ImageData
 from shiftproof.errors import BrokenFileError, ShiftproofError
 from shiftproof.probe.factors import FAMILIES, Values, draw_values

@@ -22,7 +22,7 @@ from shiftproof.runs.scores.ranking import Ranking
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from shiftproof.bench.estimates import StreamEstimate
+    from shiftproof.bench.estimates.error_estimates import StreamEstimate
 
 
 @dataclass(frozen=True)

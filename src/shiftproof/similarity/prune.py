@@ -20,8 +20,8 @@ from shiftproof.similarity.questions.above import Above, AboveQuestion
 from shiftproof.similarity.questions.nearest import Nearest, search_nearest
 from shiftproof.similarity.questions.top_k import TopK, search_top_k
 from shiftproof.similarity.search.certificate import Certificate
+from shiftproof.similarity.search.in_memory import search
 from shiftproof.similarity.search.options import Precision, SearchOptions
-from shiftproof.similarity.search.passes import search
 from shiftproof.similarity.sources import Embeddings, Source, open_sources
 from shiftproof.types import F32, F64, Flags
 

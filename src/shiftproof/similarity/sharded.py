@@ -34,13 +34,13 @@ from shiftproof.similarity.questions.nearest import Nearest, NearestQuestion
 from shiftproof.similarity.questions.top_k import TopK, TopKQuestion
 from shiftproof.similarity.search.engines import Chunk, prepare_passes
 from shiftproof.similarity.search.fp16 import choose_half
+from shiftproof.similarity.search.in_memory import sample_rows, search_passes
 from shiftproof.similarity.search.options import (
     Precision,
     SearchOptions,
     count_rows_in_memory,
     parse_memory,
 )
-from shiftproof.similarity.search.passes import sample_rows, search_passes
 from shiftproof.similarity.search.question import Found, Question, pack_found, unpack_found
 from shiftproof.similarity.sources import Embeddings, Source, open_sources
 from shiftproof.types import F64, Flags, Settings

@@ -8,9 +8,9 @@ Geometry is preserved, so boxes, masks and key points stay valid.
 from shiftproof.stylize.adain import AdaIN
 from shiftproof.stylize.apply import ChosenStyle, choose_style, stylize, stylize_keyed
 from shiftproof.stylize.contract import Engine
-from shiftproof.stylize.export import estimate_stylized, export_stylized
 from shiftproof.stylize.free import free
 from shiftproof.stylize.styles import DrawnStyles, Paintings, Styles, open_styles
+from shiftproof.stylize.stylized_copy import estimate_stylized, export_stylized
 from shiftproof.stylize.transform import Stylize
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from shiftproof.adapt.any_size import AdaptedModel
+from shiftproof.adapt.dense.adapted_model import AdaptedModel
 from shiftproof.errors import InputError
 from shiftproof.models.any_size import AnySizeModel
 from shiftproof.testing.detectors import DETECTIONS, check_detector

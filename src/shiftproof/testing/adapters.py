@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from shiftproof.adapt.adapter import Adapter
+from shiftproof.adapt.base.adapter import Adapter
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.preprocess import Preprocess

@@ -90,19 +90,19 @@ def export_onnx(
     """
     settings = read_settings(adapt)
     import_extra("onnx", "export")
-    from shiftproof.adapt.graphs import files, making
+    from shiftproof.adapt.graphs import making, onnx_files
 
     source, target = Path(source), Path(target)
-    model = files.read_model(source)
-    files.check_target(target)
-    full_check = files.passes_full_check(source, model)
+    model = onnx_files.read_model(source)
+    onnx_files.check_target(target)
+    full_check = onnx_files.passes_full_check(source, model)
     made = making.adapt_model(model, settings, calibration, source=str(source))
     adapter_settings = settings.to_settings()
     if made.images:
         adapter_settings = {**adapter_settings, "calibration_images": made.images}
-    files.write_metadata(model, adapter_settings)
-    files.write_model(model, target, full_check=full_check)
+    onnx_files.write_metadata(model, adapter_settings)
+    onnx_files.write_model(model, target, full_check=full_check)
     layers = tuple(AdaptedLayer(*layer) for layer in made.layers)
     return AdaptedGraph(
-        target, layers, adapter_settings, files.get_opset(model), made.batch, made.images
+        target, layers, adapter_settings, onnx_files.get_opset(model), made.batch, made.images
     )

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from shiftproof.adapt.graphs.files import get_opset
+from shiftproof.adapt.graphs.batch_statistics import describe_batch
 from shiftproof.adapt.graphs.folded import find_folded, make_norms
 from shiftproof.adapt.graphs.moments import measure_values
 from shiftproof.adapt.graphs.norms import FLOATING, Norm, find_norms, get_node_name
+from shiftproof.adapt.graphs.onnx_files import get_opset
 from shiftproof.adapt.graphs.operators import Names, Operators
 from shiftproof.adapt.graphs.rewriting import remove_unread, rename_results, rewrite_norm
 from shiftproof.adapt.graphs.scopes import (
@@ -24,8 +25,7 @@ from shiftproof.adapt.graphs.scopes import (
     walk_scopes,
 )
 from shiftproof.adapt.graphs.settings import GraphSettings
-from shiftproof.adapt.graphs.statistics import describe_batch
-from shiftproof.adapt.layer_choice import choose_layers
+from shiftproof.adapt.normalization.layer_choice import choose_layers
 from shiftproof.errors import InputError, ModelError
 
 

@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from shiftproof.adapt.graphs.norms import FLOATING, Norm
-from shiftproof.adapt.graphs.operators import Names, Operators, Value
-from shiftproof.adapt.graphs.scopes import list_subgraphs
-from shiftproof.adapt.graphs.settings import GraphSettings
-from shiftproof.adapt.graphs.statistics import (
+from shiftproof.adapt.graphs.batch_statistics import (
     Batch,
     measure_moments,
     measure_pooled_moments,
     measure_share,
 )
-from shiftproof.adapt.priors import Prior
+from shiftproof.adapt.graphs.norms import FLOATING, Norm
+from shiftproof.adapt.graphs.operators import Names, Operators, Value
+from shiftproof.adapt.graphs.scopes import list_subgraphs
+from shiftproof.adapt.graphs.settings import GraphSettings
+from shiftproof.adapt.normalization.priors import Prior
 
 
 def rewrite_norm(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from shiftproof.adapt.priors import Prior, check_prior
+from shiftproof.adapt.normalization.priors import Prior, check_prior
 from shiftproof.adapt.table import ADAPTERS
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.specs import read_options, split_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shiftproof.compute.compiled import compiled
-from shiftproof.corruptions.kernels.words import BLOCK, mix_word
+from shiftproof.corruptions.kernels.random_words import BLOCK, mix_word
 from shiftproof.types import I16, U8, U16, U32, U64
 
 

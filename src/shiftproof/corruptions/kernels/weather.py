@@ -9,7 +9,7 @@ from shiftproof.corruptions.kernels.colors import compute_hue, convert_hsv
 from shiftproof.corruptions.kernels.filters import sum_exactly, truncate_block
 from shiftproof.corruptions.kernels.indices import clamp_index
 from shiftproof.corruptions.kernels.lanes import FLOATS, sum_eights
-from shiftproof.corruptions.kernels.words import mix_word
+from shiftproof.corruptions.kernels.random_words import mix_word
 from shiftproof.types import F32, F64, I64, U8, U16
 
 

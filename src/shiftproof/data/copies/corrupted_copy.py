@@ -9,8 +9,8 @@ from pathlib import Path
 
 from shiftproof.corruptions import CorruptionFunction, corrupt
 from shiftproof.corruptions.depth_sources import bind_image
+from shiftproof.data.copies.changed_copy import CopyPlan, export_copy, plan_copy
 from shiftproof.data.copies.estimate import Estimate, estimate_copy
-from shiftproof.data.copies.export import CopyPlan, export_copy, plan_copy
 from shiftproof.data.copies.extending import find_extent
 from shiftproof.data.copies.writing import Exported, ImageFormat, Version
 from shiftproof.errors import InputError
@@ -69,7 +69,7 @@ def export_corrupted(
         root: YOLO: the folder of the data, in place of what the YAML file says.
         workers: processes; all cores by default.
         backend: who writes which images or tars, where several share the work; see
-            :func:`~shiftproof.data.copies.export.export_copy`.
+            :func:`~shiftproof.data.copies.changed_copy.export_copy`.
         show_progress: None shows it on a terminal only.
 
     Raises:

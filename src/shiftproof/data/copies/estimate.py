@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.compute.tuning import default_processes
-from shiftproof.data.copies.export import (
+from shiftproof.data.copies.changed_copy import (
     COPIED_BYTES,
     CopyParts,
     CopyPlan,

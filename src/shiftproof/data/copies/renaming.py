@@ -12,7 +12,6 @@ from typing import Any
 
 from shiftproof.data.copies.trees import Tree
 from shiftproof.data.detection.coco_files import read_names, rename, starts_like_coco
-from shiftproof.data.detection.voc import parse_xml
 from shiftproof.data.detection.voc_files import find_stem
 from shiftproof.data.detection.yolo import SPLITS, is_yolo, make_relative, read_config
 from shiftproof.data.layouts import LAYOUTS
@@ -20,6 +19,7 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image
 from shiftproof.io.text import read_json, read_text
+from shiftproof.io.xml import parse_xml
 
 
 @dataclass(frozen=True)

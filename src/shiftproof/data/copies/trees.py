@@ -22,7 +22,7 @@ from shiftproof.data.images.rows import RowImages, RowTable, list_image_columns
 from shiftproof.data.images.saved import SavedDataset, list_splits
 from shiftproof.data.layouts import LAYOUTS
 from shiftproof.data.presence import check_presence
-from shiftproof.data.segmentation.layouts import LABEL_MAP_LAYOUTS
+from shiftproof.data.segmentation.label_map_layouts import LABEL_MAP_LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image

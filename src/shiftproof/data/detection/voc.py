@@ -31,7 +31,7 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import convert_errors
 from shiftproof.io.images import is_image
 from shiftproof.io.text import read_text
-from shiftproof.io.xml import parse_xml as parse_xml
+from shiftproof.io.xml import parse_xml
 from shiftproof.metrics.faults import read_flag, read_number, show_value
 
 VOC_CLASSES = (

@@ -18,7 +18,7 @@ from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import check_inside
 from shiftproof.data.disk import find_images, fingerprints_below, read_below
 from shiftproof.data.images.folder import name_folder
-from shiftproof.data.segmentation.layouts import (
+from shiftproof.data.segmentation.label_map_layouts import (
     CLEAR,
     LABEL_MAP_LAYOUTS,
     MaskPairs,

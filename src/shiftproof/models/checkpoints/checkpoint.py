@@ -15,7 +15,7 @@ from shiftproof.io.border import show_name
 from shiftproof.models.architecture import Architecture, Shape, Skeleton, build_skeleton
 from shiftproof.models.checkpoints.class_names import find_class_names
 from shiftproof.models.checkpoints.file import check_dense, read_content
-from shiftproof.models.checkpoints.names import (
+from shiftproof.models.checkpoints.weights import (
     Content,
     Match,
     find_weights,

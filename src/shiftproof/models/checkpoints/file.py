@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from shiftproof.errors import BrokenFileError, ModelError
-from shiftproof.io.arrays import open_archive, open_regular
-from shiftproof.io.border import convert_errors, reason_of
+from shiftproof.io.arrays import open_archive
+from shiftproof.io.border import convert_errors, open_regular, reason_of
 from shiftproof.lazy import import_extra
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from shiftproof.counts import plural
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.models.checkpoints.filling import fill_network, match_weights
-from shiftproof.models.checkpoints.names import Match, is_unrelated
+from shiftproof.models.checkpoints.torchvision_networks import fill_network, match_weights
+from shiftproof.models.checkpoints.weights import Match, is_unrelated
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
 from shiftproof.models.detectors.torchvision import (
     TorchvisionConvention,

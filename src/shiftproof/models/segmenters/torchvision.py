@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.locations import is_url
-from shiftproof.models.checkpoints.filling import fill_network, match_weights
+from shiftproof.models.checkpoints.torchvision_networks import fill_network, match_weights
 from shiftproof.models.classifiers.torchvision import (
     download,
     import_torchvision_models,

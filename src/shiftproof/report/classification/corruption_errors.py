@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftproof.bench.published import PUBLISHED_MCE
+from shiftproof.bench.tasks.published import PUBLISHED_MCE
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry, PageContent

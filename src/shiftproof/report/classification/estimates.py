@@ -17,7 +17,11 @@ from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import CLEAN, Cell
 
 if TYPE_CHECKING:
-    from shiftproof.bench.estimates import CellEstimate, ModelEstimate, StreamEstimate
+    from shiftproof.bench.estimates.error_estimates import (
+        CellEstimate,
+        ModelEstimate,
+        StreamEstimate,
+    )
 
 TITLE = "How accurate is it on your images?"
 """Title of the section on a stream, to which other sections refer."""
@@ -286,7 +290,7 @@ def _cell_title(cell: Cell) -> str:
 
 
 def _make_title(name: str) -> str:
-    from shiftproof.bench.estimates import ESTIMATORS
+    from shiftproof.bench.estimates.error_estimates import ESTIMATORS
 
     return ESTIMATORS[name]
 

@@ -18,7 +18,7 @@ from shiftproof.report.sections import Section, build_reading_section, name_runs
 from shiftproof.runs.scores.classification import Gallery
 
 if TYPE_CHECKING:
-    from shiftproof.bench.estimates import StreamEstimate
+    from shiftproof.bench.estimates.error_estimates import StreamEstimate
 
 
 def _make_sections(shown: PageContent, pictures: Pictures) -> list[Section | None]:

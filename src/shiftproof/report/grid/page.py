@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-from shiftproof.adapt.cautions import describe_few_classes, list_cautions
+from shiftproof.adapt.safeguards.cautions import describe_few_classes, list_cautions
 from shiftproof.report import gallery, wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid import tables, words

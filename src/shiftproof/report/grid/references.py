@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftproof.bench.published import PUBLISHED_MPC, Reference
+from shiftproof.bench.tasks.published import PUBLISHED_MPC, Reference
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.listing import Item, Listing, build_section, write_figure

@@ -14,8 +14,8 @@ import numpy as np
 from shiftproof.similarity.search.certificate import Tally
 from shiftproof.similarity.search.engine import Engine, Reduction, scan
 from shiftproof.similarity.search.engines import prepare_passes
+from shiftproof.similarity.search.in_memory import run_pass, sample_rows
 from shiftproof.similarity.search.options import SearchOptions, count_threads, parse_memory
-from shiftproof.similarity.search.passes import run_pass, sample_rows
 from shiftproof.similarity.search.question import Partial
 from shiftproof.similarity.sources import Block, Embeddings, open_embeddings
 from shiftproof.types import F32, F64, I64, Flags

@@ -12,8 +12,8 @@ import numpy as np
 from shiftproof.errors import InputError
 from shiftproof.similarity.search.certificate import Certificate, Tally
 from shiftproof.similarity.search.engine import Engine, Reduction, scan
+from shiftproof.similarity.search.in_memory import search
 from shiftproof.similarity.search.options import Precision, SearchOptions
-from shiftproof.similarity.search.passes import search
 from shiftproof.similarity.search.question import Partial
 from shiftproof.similarity.search.tiles import ALL_TESTS
 from shiftproof.similarity.sources import Block, Source, check_flags, open_sources

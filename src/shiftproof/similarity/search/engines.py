@@ -160,7 +160,7 @@ def prepare_passes(
     All chunks of one list are compared in one pass over the training rows.
 
     ``threads`` replaces that of the options, ``sample`` are some training rows
-    (:func:`~shiftproof.similarity.search.passes.sample_rows`), each test row keeps ``k`` training
+    (:func:`~shiftproof.similarity.search.in_memory.sample_rows`), each test row keeps ``k`` training
     rows, and ``compared`` training rows are compared, all by default. ``skip_unusable`` accepts
     unusable test rows, which are 0 and match nothing.
     """

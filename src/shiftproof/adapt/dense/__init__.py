@@ -1,0 +1,1 @@
+"""Adaptation of detectors and segmenters."""

@@ -1,0 +1,1 @@
+"""What methods that learn share: losses, steps, memories, augmentations, checks of a batch."""

@@ -1,0 +1,1 @@
+"""Norm layers of a network, and statistics of a batch and of the source to normalize by."""

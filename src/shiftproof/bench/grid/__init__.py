@@ -1,0 +1,1 @@
+"""A run over the grid: its request, its folder, its extension and its forecast."""

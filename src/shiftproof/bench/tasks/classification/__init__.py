@@ -1,0 +1,1 @@
+"""Classification: its records, measures, calibration and gallery."""

@@ -1,0 +1,1 @@
+"""Detection: its records, measures and gallery."""
