@@ -57,7 +57,7 @@ SURFACE = {
     "shiftproof.data": {
         "CITYSCAPES_CLASSES", "VOC_CLASSES", "CityscapesData", "CocoData", "CorruptedArrays",
         "CorruptedData", "CorruptedTree", "DemoPhotographs", "DetectionData", "Estimate",
-        "Exported", "Fault", "FoundDataset", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
+        "ExportResult", "Fault", "FoundDataset", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
         "ImageTable", "MaskCounts", "PackedDetectionData", "PackedTree", "ParquetImages", "Part",
         "SavedDataset", "SegmentationData", "TarData", "VocData", "YoloData", "check_labels", "check_masks",
         "choose_images", "estimate_export", "export_corrupted", "find_dataset",

@@ -1,5 +1,8 @@
 """Corrupted copies of saved datasets and Parquet, read back by Hugging Face's own library."""
 
+import json
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -192,3 +195,15 @@ def test_several_versions_of_an_image_need_folders_of_their_own(sources, tmp_pat
     with pytest.raises(InputError, match=r"whose copies hold every image once: leave out"):
         export_stylized(sources / "hub", tmp_path / "out", combined=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_state_file_of_another_program_is_carried_over_unchanged(sources, tmp_path):
+    shutil.copytree(sources / "saved", tmp_path / "saved")
+    contents = {"logs": "[1, 2]", "training": '{"epoch": 3}'}
+    for folder, text in contents.items():
+        (tmp_path / "saved" / folder).mkdir()
+        (tmp_path / "saved" / folder / "state.json").write_text(text)
+    copy(tmp_path / "saved", tmp_path / "out", corruptions=["contrast"])
+    written = tmp_path / "out" / "contrast" / "3"
+    assert {name: (written / name / "state.json").read_text() for name in contents} == contents
+    assert json.loads((written / "test" / "state.json").read_text())["_fingerprint"] is None

@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 from torchvision.datasets import VOCDetection
 
 from shiftproof import corrupt
+from shiftproof.corruptions import DepthFolder, with_depth
 from shiftproof.data import (
     CityscapesData,
     CocoData,
@@ -494,6 +495,15 @@ def test_tars_whose_members_could_not_be_told_apart_or_leave(tmp_path):
         copy(tmp_path / "b.tar", tmp_path / "out")
 
 
+def test_a_split_of_yolo_data_whose_path_leads_elsewhere_is_copied_with_its_root(tmp_path):
+    (tmp_path / "other").mkdir()
+    config = yolo_tree(tmp_path / "yolo", extra=f"path: {tmp_path / 'other'}\n")
+    result = copy(config, tmp_path / "out", split="test", root=config.parent)
+    names = found_in(tmp_path / "out" / "contrast" / "1" / "images")
+    assert names == ["val/a.png", "val/c.png"]
+    assert "1 image of other splits: left out" in result.omissions
+
+
 # ---------------------------------------------------------------- the estimate
 
 
@@ -527,6 +537,16 @@ def test_the_estimate_of_tars_and_of_what_is_linked(tmp_path):
     text = next(root.rglob("*.json")).stat().st_size
     tree = export.open_tree(root)
     assert estimate._count_carried_bytes(tree, 4) == label + 4 * text
+
+
+def test_the_estimate_finds_the_depth_maps_of_the_images(tmp_path):
+    image = pixels(photograph(tmp_path / "photos" / "a.jpg"))
+    (tmp_path / "depth").mkdir()
+    np.save(tmp_path / "depth" / "a.npy", np.full(image.shape[:2], 3.0))
+    fog = with_depth("fog_3d", DepthFolder(tmp_path / "depth"))
+    settings = {"corruptions": {"fog_3d": fog}, "severities": [2], "workers": 0}
+    estimated = estimate_export(tmp_path / "photos", tmp_path / "out", **settings)
+    assert (estimated.images, estimated.sampled) == (1, ("a.jpg",))
 
 
 def test_an_estimate_without_any_readable_image(tmp_path):

@@ -85,12 +85,13 @@ def test_a_copy_of_nothing_that_can_be_read_is_not_begun(photos, tmp_path):
 @pytest.mark.parametrize("name", ["one.png", "one.JPG", "one.tar"])
 def test_a_target_that_is_named_like_a_file_is_refused(photos, tmp_path, name):
     image = next(path for path in sorted(photos.rglob("*.png")) if path.name != "torn.png")
-    says = (
-        rf"got the name of a file, .*{name}\. Give .*/one, .*: contrast/2/{image.name} will lie in"
+    message = (
+        rf"got the name of a file, .*{name}\. Give for example .*/one, in which "
+        rf"contrast/2/{image.name} will be written"
     )
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         corrupt(image, tmp_path / name)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         estimate_export(image, tmp_path / name, workers=0, **GRID)
     assert not (tmp_path / name).exists()
     assert corrupt(image, tmp_path / "one").written == 2

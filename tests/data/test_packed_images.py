@@ -169,7 +169,7 @@ class TestTars:
             assert data.samples == folder.samples, source
             assert shown_colours(data) == shown_colours(folder)
         assert open_data(pattern, classes=classes).fingerprint() == folder.fingerprint()
-        with pytest.raises(InputError, match=r"1 of 4 tars are not there: 03\.tar"):
+        with pytest.raises(InputError, match=r"1 of 4 tars do not exist: 03\.tar"):
             open_data(f"{tmp_path}/t/{{00..03}}.tar", classes=classes)
         with pytest.raises(InputError, match=r"not compressed, got a\.zip"):
             open_data("memory://t/a.zip", classes=classes)
@@ -394,7 +394,7 @@ class TestParquet:
         columns = {"image": cells(), "label": [-1] * 4}
         path = parquet_of(tmp_path / "a.parquet", columns, features=features)
         assert not open_data(path, classes=classes).is_labeled
-        with pytest.raises(LabelError, match="kept secret"):
+        with pytest.raises(LabelError, match="withheld"):
             open_data(path, classes=classes, labeled=True)
 
     def test_damaged_files(self, tmp_path, classes):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from shiftproof.corruptions.identity import identify_corruption
-from shiftproof.data import Estimate, Exported
+from shiftproof.data import Estimate, ExportResult
 from shiftproof.data.copies.estimate import estimate_copy
 from shiftproof.data.copies.export import export_copy, plan_copy
 from shiftproof.data.copies.writing import ImageFormat, Version
@@ -37,7 +37,7 @@ def export_stylized(
     workers: int | None = None,
     backend: Backend | None = None,
     show_progress: bool | None = None,
-) -> Exported:
+) -> ExportResult:
     """Write ``target/<path below source>`` for every image, in the style chosen by its path.
 
     The sources are those of :func:`~shiftproof.data.export_corrupted`, and so are the properties of

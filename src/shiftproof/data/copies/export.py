@@ -18,7 +18,7 @@ from typing import Any
 
 from shiftproof import shards
 from shiftproof._version import __version__
-from shiftproof.compute import processes as processes
+from shiftproof.compute import processes
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import default_processes
 from shiftproof.data.copies.renaming import Form, carry_over, name_carried
@@ -28,11 +28,10 @@ from shiftproof.data.copies.trees import TEXT_SUFFIXES, Tree, name_outputs, open
 from shiftproof.data.copies.writing import (
     ENCODER,
     Edit,
-    Exported,
+    ExportResult,
     ImageFormat,
     Job,
     Version,
-    encode,
     mark_name,
 )
 from shiftproof.data.disk import read_below
@@ -92,7 +91,9 @@ class CopyPlan:
         forms = [Form("", {name: name for name in self.outputs})] if self.with_originals else []
         for mark in marks:
             layout, outputs = self.tree.layout, self.outputs.items()
-            forms.append(Form(mark, {name: mark_name(layout, new, mark) for name, new in outputs}))
+            forms.append(
+                Form(mark, {name: mark_name(layout, new_name, mark) for name, new_name in outputs})
+            )
         return tuple(forms)
 
 
@@ -155,12 +156,12 @@ def export_copy(
     settings: Mapping[str, Any],
     before: Mapping[str, Any] | None = None,
     why: str = "",
-    begun: Callable[[], None] | None = None,
+    on_start: Callable[[], None] | None = None,
     title: str,
     workers: int | None = None,
     backend: Backend | None = None,
     show_progress: bool | None = None,
-) -> Exported:
+) -> ExportResult:
     """Write all versions of every image, and the other files into each folder of versions.
 
     Each source is decoded once; its key is the path below the source. Files are written atomically
@@ -180,9 +181,9 @@ def export_copy(
         edit: the change of an image.
         settings: the settings that determine the pixels, for the manifest; a copy with other
             settings is refused.
-        before: those of them that the target has, where the copy there gets more versions.
+        before: the settings that the target has, if the copy there gets more versions.
         why: a sentence for an error, such as why a copy cannot be extended.
-        begun: called once the target is known to be that of this copy, before anything long.
+        on_start: called when the target was found to fit this copy, before long work.
         title: label of the progress display.
         workers: processes; all cores by default.
         backend: distribution of the work: :class:`~shiftproof.shards.Scheduled` for one of several
@@ -202,42 +203,52 @@ def export_copy(
     tree, outputs = plan.tree, plan.outputs
     if not isinstance(backend, Ray) and not (target / MANIFEST).is_file():
         _check_readable(tree)
-    about: dict[str, Any] = {
+    all_settings: dict[str, Any] = {
         "shiftproof": __version__,
         "source": tree.root.name,
-        "images": len(tree.pictures),
+        "images": len(tree.images),
         **settings,
         "encoder": ENCODER[plan.image_format],
     }
     if tree.layout != "plain":
-        about |= {"layout": tree.layout, "fingerprints": _compute_fingerprints(tree)}
+        all_settings |= {"layout": tree.layout, "fingerprints": _compute_fingerprints(tree)}
     if tree.is_packed:
-        about["tables" if tree.tables else "tars"] = about.pop("images")
-    shared = isinstance(backend, Scheduled)
-    there = None if before is None else {**about, **before}
-    known, told = _claim(target, about, tree.omissions, shared=shared, before=there, why=why)
-    if begun is not None:
-        begun()
+        all_settings["tables" if tree.tables else "tars"] = all_settings.pop("images")
+    earlier_broken, earlier_omissions = _claim_target(
+        target,
+        all_settings,
+        tree.omissions,
+        shared=isinstance(backend, Scheduled),
+        before=None if before is None else {**all_settings, **before},
+        why=why,
+    )
+    if on_start is not None:
+        on_start()
     if backend is None:
-        done = _copy_all(plan, target, edit, title, workers, show_progress)
+        result = _copy_all(plan, target, edit, title, workers, show_progress)
     else:
-        done = _copy_in_parts(plan, target, edit, title, backend, about, show_progress)
+        result = _copy_in_parts(plan, target, edit, title, backend, all_settings, show_progress)
     # Include the broken and unused files of earlier calls, which this call skipped.
-    broken = {name: reason for name, reason in known.items() if name not in outputs} | done.broken
+    broken = {name: reason for name, reason in earlier_broken.items() if name not in outputs}
     files.write_json(
         target / MANIFEST,
-        {"format": manifest.FORMAT, **about, **told, "broken": broken},
+        {
+            "format": manifest.FORMAT,
+            **all_settings,
+            **earlier_omissions,
+            "broken": broken | result.broken,
+        },
     )
-    return done
+    return result
 
 
 def _check_readable(tree: Tree) -> None:
-    """Check that an image can be read, before a copy is begun; stops at the first readable one.
+    """Check that an image can be read, before a copy is started; stops at the first readable one.
 
     Images in tars and tables are not checked.
     """
     if not tree.is_packed:
-        check_any_readable(str(tree.root), tree.pictures, lambda name: read_below(tree.root, name))
+        check_any_readable(str(tree.root), tree.images, lambda name: read_below(tree.root, name))
 
 
 def _copy_all(
@@ -247,17 +258,19 @@ def _copy_all(
     title: str,
     workers: int | None,
     show_progress: bool | None,
-) -> Exported:
+) -> ExportResult:
     outputs = plan.outputs
     workers = default_processes() if workers is None else workers
-    done = _carry_all(plan, target, workers, show_progress)
+    result = _carry_all(plan, target, workers, show_progress)
     job = make_job(plan, target, edit)
     with progress(title, len(outputs) * len(plan.versions), show=show_progress) as advance:
-        results = processes.map_ordered(_export, outputs.items(), context=job, workers=workers)
-        for name, one in zip(outputs, results, strict=True):
-            done.add(one)
+        results = processes.map_ordered(
+            _export_source, outputs.items(), context=job, workers=workers
+        )
+        for name, image_result in zip(outputs, results, strict=True):
+            result.add(image_result)
             advance(len(plan.versions), note=name)
-    return done
+    return result
 
 
 def make_job(plan: CopyPlan, target: Path, edit: Edit) -> Job:
@@ -266,17 +279,17 @@ def make_job(plan: CopyPlan, target: Path, edit: Edit) -> Job:
     return Job(tree.root, target, tree.layout, plan.versions, edit, plan.image_format, tree.tables)
 
 
-_FILES = frozenset({".arrow", ".parquet", ".tar"})
+_PACKED_SUFFIXES = frozenset({".arrow", ".parquet", ".tar"})
 
 
 def _check_target(plan: CopyPlan, target: Path) -> None:
-    """Refuse a target that is named like a file: every copy is a folder, also that of one image."""
-    if target.is_dir() or not (is_image(target) or target.suffix.lower() in _FILES):
+    """Refuse a target that is named like a file: a copy is a folder, even of a single image."""
+    if target.is_dir() or not (is_image(target) or target.suffix.lower() in _PACKED_SUFFIXES):
         return
     first = PurePosixPath(plan.folders[0], next(iter(plan.forms[0].outputs.values())))
     raise InputError(
-        f"Expected a folder for the copy, got the name of a file, {target}. Give {target.with_suffix('')}, "
-        f"for one: {first} will lie in it."
+        f"Expected a folder for the copy, got the name of a file, {target}. Give for example "
+        f"{target.with_suffix('')}, in which {first} will be written."
     )
 
 
@@ -287,55 +300,50 @@ def exclude_target(plan: CopyPlan, target: Path) -> CopyPlan:
         InputError: nothing is left, or the target is named like a file.
     """
     _check_target(plan, target)
-    root, inner = plan.tree.root.resolve(), target.resolve()
-    if inner == root or not inner.is_relative_to(root):
+    root, target_path = plan.tree.root.resolve(), target.resolve()
+    if target_path == root or not target_path.is_relative_to(root):
         return plan
-    below = f"{inner.relative_to(root).as_posix()}/"
+    prefix = f"{target_path.relative_to(root).as_posix()}/"
 
-    def outside(names: Iterable[str]) -> tuple[str, ...]:
-        return tuple(name for name in names if not name.startswith(below))
+    def exclude(names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if not name.startswith(prefix))
 
     tree = dataclasses.replace(
-        plan.tree, pictures=outside(plan.tree.pictures), carried=outside(plan.tree.carried)
+        plan.tree, images=exclude(plan.tree.images), carried=exclude(plan.tree.carried)
     )
-    if not tree.pictures:
+    if not tree.images:
         raise InputError(f"{plan.tree.root} holds no images outside of the target folder.")
     return dataclasses.replace(
-        plan, tree=tree, outputs={name: plan.outputs[name] for name in outside(plan.outputs)}
+        plan, tree=tree, outputs={name: plan.outputs[name] for name in exclude(plan.outputs)}
     )
 
 
-def _export(job: Job, names: tuple[str, str]) -> Exported:
+def _export_source(job: Job, names: tuple[str, str]) -> ExportResult:
     """Write all versions of one image, tar or table, in a worker."""
     if names[0] in job.tables:
         return export_table(job, names[0])
-    return export_tar(job, names[0]) if job.layout == "webdataset" else _export_one(job, names)
+    return export_tar(job, names[0]) if job.layout == "webdataset" else _export_image(job, names)
 
 
-def _export_one(job: Job, names: tuple[str, str]) -> Exported:
+def _export_image(job: Job, names: tuple[str, str]) -> ExportResult:
     """Write all versions of one image, in a worker."""
     name, output = names
-    paths = {version: job.path(version, output) for version in job.versions}
-    missing = [version for version, path in paths.items() if not path.exists()]
-    done = Exported(kept=len(paths) - len(missing))
+    missing = job.list_missing(output)
+    result = ExportResult(kept=len(job.versions) - len(missing))
     if not missing:
-        return done
+        return result
     start = time.process_time()
     try:
         image = read_below(job.root, name)
     except BrokenFileError as error:
-        return Exported(broken={name: str(error)})
-    done.decode_seconds = time.process_time() - start
+        return ExportResult(broken={name: str(error)})
+    result.decode_seconds = time.process_time() - start
     for version in missing:
+        encoded = job.make_version(image, version, name, output, result)
         start = time.process_time()
-        changed, unusable = job.edit(image, version, name)
-        done.broken.update(unusable)
-        middle = time.process_time()
-        files.write_bytes(paths[version], encode(changed, output), durable=False)
-        done.corrupt_seconds += middle - start
-        done.write_seconds += time.process_time() - middle
-        done.written += 1
-    return done
+        files.write_bytes(job.locate(version, output), encoded, durable=False)
+        result.write_seconds += time.process_time() - start
+    return result
 
 
 # ---------------------------------------------------------------- in parts
@@ -369,22 +377,22 @@ def _copy_in_parts(
     backend: Backend,
     settings: dict[str, Any],
     show_progress: bool | None,
-) -> Exported:
+) -> ExportResult:
     """Write a share of the parts, or all on a cluster; return the total once all are done."""
     copy_parts = CopyParts(plan, make_job(plan, target, edit))
     job = shards.Job(title, _copy_part, copy_parts, copy_parts.parts, settings)
     parts = shards.run_shards(job, target / PARTS, backend, show=show_progress)
-    own = target / f"{PARTS}-{os.getpid()}"
+    claimed = target / f"{PARTS}-{os.getpid()}"
     try:
-        # If two workers finish at the same time, only one of them joins the parts.
-        parts.path.rename(own)
+        # If two workers finish at the same time, only one of them merges the parts.
+        parts.path.rename(claimed)
     except FileNotFoundError:
-        raise UnfinishedError(f"{title}: another worker joins the parts in {target}.") from None
-    done = Exported()
-    for part in shards.PartFolder(own, copy_parts.parts).each():
-        done.add(Exported.unpack(part))
-    shutil.rmtree(own, ignore_errors=True)
-    return done
+        raise UnfinishedError(f"{title}: another worker merges the parts in {target}.") from None
+    result = ExportResult()
+    for part in shards.PartFolder(claimed, copy_parts.parts).each():
+        result.add(ExportResult.unpack(part))
+    shutil.rmtree(claimed, ignore_errors=True)
+    return result
 
 
 def _copy_part(parts: CopyParts, number: int) -> shards.Arrays:
@@ -395,15 +403,15 @@ def _copy_part(parts: CopyParts, number: int) -> shards.Arrays:
     if number == 0:
         return _carry_all(plan, job.target, 0, False).pack()
     start = (number - 1) * parts.size
-    done = Exported()
+    result = ExportResult()
     for names in itertools.islice(plan.outputs.items(), start, start + parts.size):
         for version in plan.versions:
-            files.make_folder(job.path(version, names[1]).parent)
-        done.add(_export(job, names))
-    return done.pack()
+            files.make_folder(job.locate(version, names[1]).parent)
+        result.add(_export_source(job, names))
+    return result.pack()
 
 
-# ---------------------------------------------------------------- what is carried over
+# ---------------------------------------------------------------- files that are carried over
 
 
 @dataclass(frozen=True)
@@ -414,46 +422,53 @@ class _CarryJob:
     forms: tuple[Form, ...]
 
 
-def _carry_all(plan: CopyPlan, target: Path, workers: int, show_progress: bool | None) -> Exported:
+def _carry_all(
+    plan: CopyPlan, target: Path, workers: int, show_progress: bool | None
+) -> ExportResult:
     """Make all folders of the copy, and copy the unchanged files into them."""
     tree = plan.tree
     carried = [(name, False) for name in tree.carried]
     if plan.with_originals:
-        carried += [(name, True) for name in tree.pictures]
+        carried += [(name, True) for name in tree.images]
     names = (*plan.outputs.values(), *(name for name, _ in carried))
     for inner in {PurePosixPath(name).parent for name in names}:
         for folder in plan.folders:
             files.make_folder(target / folder / inner)
-    done = Exported(omissions=list(tree.omissions))
+    result = ExportResult(omissions=list(tree.omissions))
     with progress("Annotations", len(carried), show=show_progress) as advance:
-        carry = _CarryJob(tree, target, plan.folders, plan.forms)
-        results = processes.map_ordered(_carry_one, carried, context=carry, workers=workers)
-        for (name, _), one in zip(carried, results, strict=True):
-            done.add(one)
+        job = _CarryJob(tree, target, plan.folders, plan.forms)
+        results = processes.map_ordered(_carry_file, carried, context=job, workers=workers)
+        for (name, _), file_result in zip(carried, results, strict=True):
+            result.add(file_result)
             advance(note=name)
-    return done
+    return result
 
 
-def _carry_one(carry: _CarryJob, item: tuple[str, bool]) -> Exported:
-    """Copy or link a file into every folder, in a worker; True marks an unchanged image."""
-    name, is_picture = item
-    new_names = [name] if is_picture else name_carried(carry.tree, name, carry.forms)
-    paths = {new: [carry.target / folder / new for folder in carry.folders] for new in new_names}
-    missing = {path for every in paths.values() for path in every if not path.exists()}
-    done = Exported(carried=len(missing))
+def _carry_file(job: _CarryJob, item: tuple[str, bool]) -> ExportResult:
+    """Copy or link a file into every folder, in a worker; True stands for an unchanged image."""
+    name, is_original = item
+    new_names = [name] if is_original else name_carried(job.tree, name, job.forms)
+    paths = {
+        new_name: [job.target / folder / new_name for folder in job.folders]
+        for new_name in new_names
+    }
+    missing = {
+        path for target_paths in paths.values() for path in target_paths if not path.exists()
+    }
+    result = ExportResult(carried=len(missing))
     if not missing:
-        return done
-    if is_picture:
+        return result
+    if is_original:
         try:
-            _write_missing(carry.tree.root / name, None, paths[name], missing)
+            _write_missing(job.tree.root / name, None, paths[name], missing)
         except (BrokenFileError, FileNotFoundError):
-            return Exported()  # named when its versions are to be made
-        return done
-    becomes = carry_over(carry.tree, name, carry.forms)
-    for new, every in paths.items():
-        _write_missing(carry.tree.root / name, becomes.contents[new], every, missing)
-    done.omissions += becomes.unmatched
-    return done
+            return ExportResult()  # reported when its versions are made
+        return result
+    carried_file = carry_over(job.tree, name, job.forms)
+    for new_name, target_paths in paths.items():
+        _write_missing(job.tree.root / name, carried_file.contents[new_name], target_paths, missing)
+    result.omissions += carried_file.unmatched
+    return result
 
 
 def _write_missing(
@@ -464,22 +479,22 @@ def _write_missing(
     size = original.stat().st_size if changed is None else len(changed)
     is_copied = original.suffix.lower() in TEXT_SUFFIXES and size <= COPIED_BYTES
     # The others link to the copy of the first folder, or to one of an interrupted run.
-    held = next((path for path in paths if path not in missing), None)
+    first_copy = next((path for path in paths if path not in missing), None)
     for path in paths:
         if path not in missing:
             continue
-        if held is not None and not is_copied and _link(held, path):
+        if first_copy is not None and not is_copied and _link(first_copy, path):
             continue
         if changed is not None:
             files.write_bytes(path, changed, durable=False)
         else:
             _copy(original, path)
-        held = path if held is None else held
+        first_copy = path if first_copy is None else first_copy
 
 
-def _link(held: Path, path: Path) -> bool:
+def _link(first_copy: Path, path: Path) -> bool:
     try:
-        os.link(held, path)
+        os.link(first_copy, path)
     except OSError:  # another disk, or one without hard links
         return False
     return True
@@ -494,22 +509,22 @@ def _copy(original: Path, path: Path) -> None:
 
 
 def _compute_fingerprints(tree: Tree) -> dict[str, str]:
-    """Return fingerprints of the source's pictures and of its other files."""
-    found = {}
-    for what, names in (("images", tree.pictures), ("other files", tree.carried)):
+    """Return fingerprints of the source's images and of its other files."""
+    fingerprints = {}
+    for kind, names in (("images", tree.images), ("other files", tree.carried)):
         size = sum((tree.root / name).stat().st_size for name in names)
         if size <= FINGERPRINT_BYTES:
             contents: Iterable[str] = files.file_fingerprints(tree.root / name for name in names)
         else:
             contents = (f"size {(tree.root / name).stat().st_size}" for name in names)
-        # Sequentially, so that a million names are in memory only once.
+        # As a generator, so that a million names are in memory only once.
         pairs = zip(names, contents, strict=True)
-        found[what] = files.fingerprint(part.encode() for pair in pairs for part in pair)
-    found["of"] = "names and contents; of more than 2 GB names and sizes"
-    return found
+        fingerprints[kind] = files.fingerprint(part.encode() for pair in pairs for part in pair)
+    fingerprints["of"] = "names and contents; of more than 2 GB names and sizes"
+    return fingerprints
 
 
-def _claim(
+def _claim_target(
     target: Path,
     settings: dict[str, Any],
     omissions: Sequence[str],
@@ -518,29 +533,29 @@ def _claim(
     before: dict[str, Any] | None,
     why: str,
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Claim the target for this copy; return the broken images and the unused files that it lists.
+    """Claim the target for this copy; return the broken images and the omissions in its manifest.
 
-    A copy within its own source has more unused files the next time.
+    The omissions of the first call are kept: a copy within its own source has more the next time.
     """
     if before is None:
-        there = _begin(target, settings, omissions, shared=shared, why=why)
+        content = _begin(target, settings, omissions, shared=shared, why=why)
     else:
         with lock_for_setup(target):
-            there = _extend(target, settings, omissions, shared=shared, before=before)
-    broken = there.get("broken")
-    told = {key: there[key] for key in ("left aside",) if key in there}
-    return (broken if isinstance(broken, dict) else {}), told
+            content = _extend(target, settings, omissions, shared=shared, before=before)
+    broken = content.get("broken")
+    omitted = {"left aside": content["left aside"]} if "left aside" in content else {}
+    return (broken if isinstance(broken, dict) else {}), omitted
 
 
 def _begin(
     target: Path, settings: dict[str, Any], omissions: Sequence[str], *, shared: bool, why: str = ""
 ) -> dict[str, Any]:
     about = {"left aside": list(omissions)} if omissions else {}
-    there = manifest.begin(
+    content = manifest.begin(
         target, MANIFEST, settings, what="a copy", about=about, shared=shared, why=why
     )
-    manifest.check_same(target, _read_settings(there), settings, what="a copy", why=why)
-    return there
+    manifest.check_same(target, _read_settings(content), settings, what="a copy", why=why)
+    return content
 
 
 def _extend(
@@ -551,26 +566,30 @@ def _extend(
     shared: bool,
     before: dict[str, Any],
 ) -> dict[str, Any]:
-    """Claim a copy that gets more versions, and write into its manifest which it has then."""
-    there = read_object(target / MANIFEST)
-    if _read_settings(there) == settings:  # another worker was here first
+    """Claim a copy that gets more versions, and add them to its manifest."""
+    content = read_object(target / MANIFEST)
+    if _read_settings(content) == settings:  # another worker was first
         return _begin(target, settings, omissions, shared=shared)
-    manifest.check_same(target, _read_settings(there), before, what="a copy")
-    there = {key: settings.get(key, value) for key, value in there.items()}
+    manifest.check_same(target, _read_settings(content), before, what="a copy")
+    content = {key: settings.get(key, value) for key, value in content.items()}
     if shared:
         with lock_exclusively(target):
-            _write_extended(target, there)
+            _write_extended(target, content)
         return _begin(target, settings, omissions, shared=True)
     _begin(target, before, omissions, shared=False)
-    _write_extended(target, there)
-    return there
+    _write_extended(target, content)
+    return content
 
 
-def _write_extended(target: Path, told: dict[str, Any]) -> None:
-    # Reports of an unfinished copy are of its own parts.
+def _write_extended(target: Path, content: dict[str, Any]) -> None:
+    # The parts of an unfinished copy with fewer versions are not those of this one.
     shutil.rmtree(target / PARTS, ignore_errors=True)
-    files.write_json(target / MANIFEST, told)
+    files.write_json(target / MANIFEST, content)
 
 
-def _read_settings(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: told[key] for key in told if key not in ("format", "broken", "left aside")}
+def _read_settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in content.items()
+        if key not in ("format", "broken", "left aside")
+    }

@@ -36,7 +36,7 @@ class PackedImages(ImageData):
         super().__init__(name, samples, classes)
 
     @abstractmethod
-    def content(self, sample: Sample) -> bytes:
+    def read_content(self, sample: Sample) -> bytes:
         """Return the encoded bytes of an image.
 
         Raises:
@@ -54,7 +54,7 @@ class PackedImages(ImageData):
             BrokenFileError: it cannot be read; the message contains the sample's id.
         """
         try:
-            return read_image(self.content(sample))
+            return read_image(self.read_content(sample))
         except BrokenFileError as error:
             reason = str(error).removeprefix(f"{sample.id}: ").removeprefix("image: ")
             raise BrokenFileError(f"{sample.id}: {reason}") from error

@@ -114,7 +114,7 @@ class PackedTree(CellFolders):
     ) -> None:
         folder = Path(root)
         clean_path: str | Path = folder / "clean" if clean is None else clean
-        folders, ignored = find_cells(folder, Path(clean_path))
+        folders, ignored_folders = find_cells(folder, Path(clean_path))
         options = PackOptions(classes, class_map, labeled, split, column, label_key)
         self.packing = _determine_packing(folder, folders)
         _check_split(self.packing, folder, options)
@@ -132,16 +132,21 @@ class PackedTree(CellFolders):
         missing = {cell: self._list_missing(cell, ids) for cell in folders if not cell.is_clean}
         missing[CLEAN] = unpaired
         super().__init__(
-            folder, folders, ignored, {cell: lost for cell, lost in missing.items() if lost},
-            unused, samples, first.classes,
-        )  # fmt: skip
+            folder,
+            folders,
+            ignored_folders,
+            {cell: names for cell, names in missing.items() if names},
+            unused,
+            samples,
+            first.classes,
+        )
 
     def _locate_cells(self, folders: Mapping[Cell, Path], clean: str | Path) -> dict[Cell, Path]:
         """Return the path of each cell: its folder, or its one table if ``clean`` is a table."""
         is_table = self.packing == "parquet" and Path(clean).is_file()
-        name = Path(clean).name
+        table = Path(clean).name
         return {
-            cell: folder / name if is_table and (folder / name).is_file() else folder
+            cell: folder / table if is_table and (folder / table).is_file() else folder
             for cell, folder in folders.items()
         }
 
@@ -200,14 +205,14 @@ class PackedTree(CellFolders):
         """
         sizes = {cell: pack.count_bytes() for cell, pack in sorted(self._packs.items())}
         is_complete = sum(sizes.values()) <= cells.FINGERPRINT_BYTES
-        step = 1 if is_complete else -(-len(self) // cells.FINGERPRINT_FILES)
+        step = self._choose_step(sum(sizes.values()))
         parts: list[list[str]] = [[] for _ in self.samples]
         for cell, size in sizes.items():
             contents = self._compute_fingerprints(cell, step)
             for index, image_parts in enumerate(parts):
                 content = contents[index // step] if index % step == 0 else ""
                 image_parts.append(f"{cell} {'' if is_complete else size} {content}")
-        return [files.fingerprint(part.encode() for part in one) for one in parts]
+        return [files.fingerprint(map(str.encode, image_parts)) for image_parts in parts]
 
     def _compute_fingerprints(self, cell: Cell, step: int) -> list[str]:
         """Return the fingerprint of every ``step``-th image in a cell; "missing" for missing ones."""
@@ -217,7 +222,9 @@ class PackedTree(CellFolders):
         fingerprints: dict[str, str] = {}
         if existing:
             contents = pack.narrow(existing, "for a fingerprint").content_fingerprints()
-            fingerprints = {sample.id: one for sample, one in zip(existing, contents, strict=True)}
+            fingerprints = {
+                sample.id: content for sample, content in zip(existing, contents, strict=True)
+            }
         return [fingerprints.get(key, "missing") for key in keys]
 
     def settings(self) -> Settings:
