@@ -143,7 +143,7 @@ SURFACE = {
         "check_finished", "fill_parts", "merge_parts", "pack_files", "run_shards",
     },
     "shiftproof.storage": {
-        "fetch", "fetch_output", "find_output", "find_output_file", "holds_tars", "write_file_to",
+        "fetch", "fetch_output", "find_output", "find_output_file", "is_tar_url", "write_file_to",
         "write_to",
     },
     "shiftproof_reproduce": {

@@ -309,10 +309,29 @@ def test_commits_that_are_removed_while_they_are_read_stand_in_the_list(memory, 
     assert read_files() == {"a": "a", "b": "b"}
 
 
-def test_a_damaged_commit_is_still_told(memory):
-    memory.pipe_file("/out/.shiftproof/commit-000000.json", b"{")
-    with pytest.raises(BrokenFileError, match="says in no known way"):
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"[" * 100_000,
+        b"[]",
+        b'{"files": {"": [1, "x"]}}',
+        b'{"files": {"a/../../b": [1, "x"]}}',
+        b'{"files": {}, "removed": 3}',
+        b'{"files": {}, "removed": "run.json"}',
+        b'{"files": {}, "coming": []}',
+    ],
+    ids=["cut", "deep", "list", "no name", "outside", "number", "text", "coming"],
+)
+def test_a_damaged_commit_is_refused(memory, content):
+    memory.pipe_file("/out/.shiftproof/commit-000000.json", content)
+    with pytest.raises(BrokenFileError, match="is not a valid list of the output's files"):
         read_files()
+
+
+def test_a_claim_of_any_depth_is_no_claim(memory, tmp_path):
+    memory.pipe_file("/out/.shiftproof/claim-000001.json", b"[" * 100_000)
+    assert claims.check_claims(STORE, tmp_path, None) == [1]
 
 
 def test_two_that_finish_at_one_time_leave_all_files_counted(memory, on_machine, interrupt):
@@ -357,7 +376,7 @@ def test_one_worker_at_a_time_has_a_number(memory, on_machine):
 
 def test_the_claim_of_a_worker_that_was_killed_here_is_free_at_once(memory):
     store = Store("memory://out")
-    base = outgoing._copy_of(store, (0, 2)).base
+    base = outgoing._find_copy(store, (0, 2)).base
     base.mkdir(parents=True)
     claims.Claim.make(store, base, (0, 2))
     with storage.write_to("memory://out") as out:
