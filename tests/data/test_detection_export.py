@@ -27,7 +27,8 @@ from shiftproof.data import (
     export_corrupted,
     open_detection_data,
 )
-from shiftproof.data.copies import estimate, export
+from shiftproof.data.copies import estimate
+from shiftproof.data.copies.trees import open_tree
 from shiftproof.errors import InputError, RunError, RunMismatchError
 from shiftproof.io import files
 from support.detection_trees import (
@@ -535,7 +536,7 @@ def test_the_estimate_of_tars_and_of_what_is_linked(tmp_path):
     root = cityscapes_tree(tmp_path / "cs")
     label = next(root.rglob("*labelIds.png")).stat().st_size
     text = next(root.rglob("*.json")).stat().st_size
-    tree = export.open_tree(root)
+    tree = open_tree(root)
     assert estimate._count_carried_bytes(tree, 4) == label + 4 * text
 
 

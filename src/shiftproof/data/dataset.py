@@ -75,7 +75,7 @@ class ImageData(ABC):
         """Return the image as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            BrokenFileError: it cannot be read.
+            BrokenFileError: it cannot be read; the message contains the sample's id.
         """
 
     @abstractmethod

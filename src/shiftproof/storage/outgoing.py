@@ -113,9 +113,7 @@ def fetch_output(url: str, *, worker: tuple[int, int] | None = None) -> Path:
     store = Store(url.rstrip("/"))
     check_claims(store, _find_copy(store, worker).base, worker)
     listed = store.list()
-    contents = Contents.read(store, listed)
-    if not contents.commits and not contents.is_finished:
-        contents = _adopt(store, listed)
+    contents = _read_contents(store, listed)
     copy = LocalCopy.of(store, "out, as it is")
     with copy.lock(wait=True):
         copy.prepare()
@@ -137,7 +135,8 @@ def _fetch_valid(copy: LocalCopy, contents: Contents, listed: dict[str, ListedFi
 
 def find_output_file(url: str) -> Path:
     """Return the file that :func:`write_file_to` yields for a URL."""
-    return LocalCopy.of(Store(url), "out").base / "file" / Store(url).name
+    store = Store(url)
+    return LocalCopy.of(store, "out").base / "file" / store.name
 
 
 @contextlib.contextmanager
@@ -192,10 +191,7 @@ class _Output:
     def begin(cls, copy: LocalCopy, claim: Claim, show: bool | None) -> _Output:
         """Fetch the valid files of the output, so that work can be resumed."""
         listed = copy.store.list()
-        contents = Contents.read(copy.store, listed)
-        if not contents.commits and not contents.is_finished:
-            contents = _adopt(copy.store, listed)
-        output = cls(copy, claim, contents)
+        output = cls(copy, claim, _read_contents(copy.store, listed))
         output._synchronize(listed, show)
         return output
 
@@ -263,16 +259,16 @@ class _Output:
     @contextlib.contextmanager
     def upload_files(self) -> Iterator[None]:
         """Upload finished files while the block runs, and the rest at its end."""
-        thread = threading.Thread(target=self._send_periodically, name="sending", daemon=True)
+        thread = threading.Thread(target=self._upload_periodically, name="sending", daemon=True)
         thread.start()
         try:
             yield
         except BaseException:
             self._end(thread)
-            self._send_last()
+            self._upload_last()
             raise
         self._end(thread)
-        self._send(everything=True)
+        self._upload(everything=True)
         self._finish()
 
     def _end(self, thread: threading.Thread) -> None:
@@ -290,15 +286,14 @@ class _Output:
     def _fetch_if_complete(self, is_complete: Callable[[], bool]) -> None:
         """Upload finished files, and fetch those of others if, with these, nothing is missing."""
         with self._lock:
-            self._send(everything=True)
+            self._upload(everything=True)
             self._contents = self._contents.read_later_commits(self._copy.store)
             sizes = {
                 name: entry.size
                 for name, entry in self._contents.files.items()
                 if not (self._copy.root / name).exists()
             }
-            # First only the names: the content of all parts is large, and only the last command needs
-            # it.
+            # First only the names, since only the last command needs the content, which is large.
             self._copy.make_placeholders(sizes)
             try:
                 if is_complete():
@@ -319,20 +314,20 @@ class _Output:
             self._record_stamp(name)
         self._write_record(list(sizes))
 
-    def _send_periodically(self) -> None:
+    def _upload_periodically(self) -> None:
         pause = PAUSE
         while not self._ended.wait(pause):
             start = time.monotonic()
             # A store may fail now and answer later; the last upload must succeed.
             with contextlib.suppress(ShiftproofError, OSError), self._lock:
                 self._claim.renew()
-                self._send()
+                self._upload()
             pause = max(PAUSE, 10 * (time.monotonic() - start))
 
-    def _send_last(self) -> None:
+    def _upload_last(self) -> None:
         """Upload the finished files of failed work; an error of the upload is only printed."""
         try:
-            self._send()
+            self._upload()
         except (ShiftproofError, OSError) as error:
             console.print(
                 show_text(
@@ -342,7 +337,7 @@ class _Output:
                 style="yellow", markup=False, highlight=False, soft_wrap=True,
             )  # fmt: skip
 
-    def _send(self, *, everything: bool = False) -> None:
+    def _upload(self, *, everything: bool = False) -> None:
         """Upload and commit changed files.
 
         Unless ``everything`` is set, files that were written after the start of the scan wait for
@@ -359,9 +354,9 @@ class _Output:
             if stamp != self._stamps.get(name) and (cutoff is None or stamp.date < cutoff)
         }
         if changed or removed:
-            self._send_files(changed, removed)
+            self._upload_changes(changed, removed)
 
-    def _send_files(self, changed: dict[str, _FileStamp], removed: list[str]) -> None:
+    def _upload_changes(self, changed: dict[str, _FileStamp], removed: list[str]) -> None:
         snapshot = self._take_snapshot(changed)
         try:
             entries = {name: _make_entry(path) for name, path in snapshot.items()}
@@ -546,6 +541,11 @@ class _Output:
             "a" if append else "w", encoding="utf-8"
         ) as file:
             file.write(json.dumps(records) + "\n")
+
+
+def _read_contents(store: Store, listed: dict[str, ListedFile]) -> Contents:
+    contents = Contents.read(store, listed)
+    return contents if contents.commits or contents.is_finished else _adopt(store, listed)
 
 
 def _adopt(store: Store, listed: dict[str, ListedFile]) -> Contents:

@@ -9,7 +9,8 @@ from typing import Any, cast
 from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.data import Estimate, ExportResult
 from shiftproof.data.copies.estimate import estimate_copy
-from shiftproof.data.copies.export import export_copy, plan_copy
+from shiftproof.data.copies.export import export_copy
+from shiftproof.data.copies.plan import plan_copy
 from shiftproof.data.copies.writing import ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.shards import Backend

@@ -10,8 +10,9 @@ from pathlib import Path
 from shiftproof.corruptions import CorruptionFunction, corrupt
 from shiftproof.corruptions.depth_sources import bind_image
 from shiftproof.data.copies.estimate import Estimate, estimate_copy
-from shiftproof.data.copies.export import CopyPlan, export_copy, plan_copy
+from shiftproof.data.copies.export import export_copy
 from shiftproof.data.copies.extending import find_extent
+from shiftproof.data.copies.plan import CopyPlan, plan_copy
 from shiftproof.data.copies.writing import ExportResult, ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.io import files

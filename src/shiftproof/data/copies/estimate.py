@@ -11,13 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.compute.tuning import default_processes
-from shiftproof.data.copies.export import (
-    COPIED_BYTES,
-    CopyParts,
-    CopyPlan,
-    exclude_target,
-    make_job,
-)
+from shiftproof.data.copies.carried_files import COPIED_BYTES
+from shiftproof.data.copies.export import CopyParts, make_job
+from shiftproof.data.copies.plan import CopyPlan, exclude_target
 from shiftproof.data.copies.tables import count_other_bytes, read_first_rows
 from shiftproof.data.copies.tars import count_members, read_first_images
 from shiftproof.data.copies.trees import TEXT_SUFFIXES, Tree

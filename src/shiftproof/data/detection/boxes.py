@@ -147,11 +147,7 @@ class DetectionData(ImageData):
         )
 
     def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read.
-        """
+        """Return the image as ``(H, W, 3)`` uint8 RGB; see :class:`ImageData`."""
         return (
             read_below(self.root, sample.id) if self._images is None else self._images.read(sample)
         )

@@ -75,11 +75,7 @@ class CellFolders(CorruptedData):
         return CLEAN in self._folders
 
     def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
-        """Return the samples of a cell.
-
-        Raises:
-            InputError: the tree has no such cell.
-        """
+        """Return the samples of a cell; see :class:`CorruptedData`."""
         if cell not in self._folders:
             raise self._make_cell_error(cell)
         missing = set(self.missing.get(cell, ()))

@@ -14,7 +14,8 @@ from shiftproof.data.images.cell_folders import (
     pair_with_clean,
     restrict_missing,
 )
-from shiftproof.data.images.folder import FolderLabels, crop_border
+from shiftproof.data.images.folder import FolderLabels
+from shiftproof.data.images.image_files import crop_border
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
@@ -78,11 +79,7 @@ class CorruptedTree(CellFolders):
         super().__init__(folder, folders, ignored_folders, missing, unused, samples, labels.classes)
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it does not exist or cannot be read; the message contains cell and id.
-        """
+        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB; see :class:`CorruptedData`."""
         self._check_cell(sample, cell)
         try:
             image = read_below(self._folders[cell], self._find_file(sample.id, cell))

@@ -109,21 +109,13 @@ class CorruptedArrays(CorruptedData):
         return CLEAN in self._ranges
 
     def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
-        """Return all samples: every cell has them.
-
-        Raises:
-            InputError: there is no such cell.
-        """
+        """Return all samples, which every cell has; see :class:`CorruptedData`."""
         if cell not in self._ranges:
             raise self._make_cell_error(cell)
         return self.samples
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it does not exist or cannot be read; the message contains cell and id.
-        """
+        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB; see :class:`CorruptedData`."""
         if cell not in self._ranges:
             raise BrokenFileError(f"{sample.id}: {self.name} has no {cell}.")
         rows = self._ranges[cell]

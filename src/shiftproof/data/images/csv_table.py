@@ -9,17 +9,17 @@ from typing import final
 
 from shiftproof.classes import Classes, compose
 from shiftproof.counts import plural
-from shiftproof.data.dataset import ImageData
-from shiftproof.data.disk import fingerprint_below, read_below, read_csv
+from shiftproof.data.disk import read_csv
+from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import BrokenFileError, InputError, LabelError
-from shiftproof.types import Image, Sample
+from shiftproof.types import Sample
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "target")
 
 
 @final
-class ImageTable(ImageData):
+class ImageTable(ImageFiles):
     """The images of a CSV file with rows ``path,label``, or just ``path`` without labels.
 
     A first row that names a column ``path`` (or file, filename, image) is a header; the column
@@ -59,13 +59,13 @@ class ImageTable(ImageData):
             raise LabelError(f"{source}: labels need classes; none were given.")
         given_root = source.parent if root is None else Path(root)
         # With links resolved, ".." means the same in an id as on disk.
-        self.root = given_root.resolve()
+        resolved_root = given_root.resolve()
         normalized_map = {compose(key): name for key, name in (class_map or {}).items()}
         lines: dict[str, int] = {}
         labels: dict[str, int | None] = {}
         for line, written, label in _read_rows(source):
             where = f"{source}, line {line}"
-            name = _make_id(written, self.root, given_root, where)
+            name = _make_id(written, resolved_root, given_root, where)
             if name in lines:
                 raise InputError(f"{where}: {name} is already in line {lines[name]}.")
             lines[name] = line
@@ -81,19 +81,7 @@ class ImageTable(ImageData):
                 f"{plural(len(labels), 'row has', 'rows have')} no label, this one first."
             )
         samples = [Sample(name, label_index) for name, label_index in labels.items()]
-        super().__init__(source.name, samples, classes)
-
-    def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it is missing or cannot be read; the message has the sample's id.
-        """
-        return read_below(self.root, sample.id)
-
-    def content_fingerprints(self) -> list[str]:
-        """Return the fingerprint of each file's content."""
-        return fingerprint_below(self.root, (sample.id for sample in self.samples))
+        super().__init__(source.name, resolved_root, samples, classes)
 
 
 def _read_rows(source: Path) -> list[tuple[int, str, str]]:

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import final
 
 from shiftproof.classes import Classes, imagenet
-from shiftproof.data.dataset import ImageData
-from shiftproof.data.disk import fingerprint_below, read_below
+from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import LabelError, MissingExtraError
-from shiftproof.types import Image, Sample
+from shiftproof.types import Sample
 
 _NAME = re.compile(r"imagenet_\d\d_(\d{1,3})\.jpg")
 
 
 @final
-class DemoPhotographs(ImageData):
+class DemoPhotographs(ImageFiles):
     """Twenty ImageNet photographs, labeled by the class's index in their names.
 
     They are found without importing foolbox, which would import much more and fails with some
@@ -40,22 +39,10 @@ class DemoPhotographs(ImageData):
         paths = {path.name: path for path in package_files if _NAME.fullmatch(path.name)}
         if not paths:
             raise MissingExtraError.of("foolbox with its photographs", "demo")
-        self.root = Path(str(next(iter(paths.values())).locate())).parent
+        root = Path(str(next(iter(paths.values())).locate())).parent
         classes = imagenet() if classes is None else classes
         samples = [Sample(name, _find_label(name, classes)) for name in sorted(paths)]
-        super().__init__("20 ImageNet photographs", samples, classes)
-
-    def read(self, sample: Sample) -> Image:
-        """Return the photograph as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read.
-        """
-        return read_below(self.root, sample.id)
-
-    def content_fingerprints(self) -> list[str]:
-        """Return the fingerprint of each file's content."""
-        return fingerprint_below(self.root, (sample.id for sample in self.samples))
+        super().__init__("20 ImageNet photographs", root, samples, classes)
 
 
 def _find_label(file_name: str, classes: Classes) -> int:

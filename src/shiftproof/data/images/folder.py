@@ -9,22 +9,20 @@ from typing import final
 
 from shiftproof.classes import LABEL_SETS, Classes, LabelSet, compose, imagenet, label_set
 from shiftproof.counts import plural
-from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import (
     ImageListing,
     find_images,
-    fingerprint_below,
-    read_below,
     read_csv,
     shorten,
 )
+from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import BrokenFileError, LabelError
 from shiftproof.io.text import read_json
-from shiftproof.types import Image, Sample, Settings
+from shiftproof.types import Sample, Settings
 
 
 @final
-class ImageFolder(ImageData):
+class ImageFolder(ImageFiles):
     """Images below a folder; the first folder of an image's path is its class.
 
     A class folder is named by WordNet id, class name or index (see ``Classes.find``), or by a key
@@ -59,24 +57,15 @@ class ImageFolder(ImageData):
         labeled: bool | None = None,
         only: Sequence[str] | ImageListing | None = None,
     ) -> None:
-        self.root = Path(root)
-        listing = find_images(self.root) if only is None else only
+        root = Path(root)
+        listing = find_images(root) if only is None else only
         if not isinstance(listing, ImageListing):
             listing = ImageListing(tuple(listing))
         self.other_files, self.links = sum(listing.other_counts.values()), listing.links
         labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
         samples = labels.make_samples(listing.names)
         self.folders_left_out = labels.count_left_out(listing.names)
-        self.border = labels.border
-        super().__init__(name_folder(self.root), samples, labels.classes)
-
-    def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read; the message has the sample's id.
-        """
-        return crop_border(read_below(self.root, sample.id), self.border, sample.id)
+        super().__init__(name_folder(root), root, samples, labels.classes, border=labels.border)
 
     @property
     def hint(self) -> str | None:
@@ -97,10 +86,6 @@ class ImageFolder(ImageData):
                     f"its classes and measure model.restrict(label_set({title!r}))."
                 )
         return None
-
-    def content_fingerprints(self) -> list[str]:
-        """Return the fingerprint of each file's content."""
-        return fingerprint_below(self.root, (sample.id for sample in self.samples))
 
     def settings(self) -> Settings:
         """Return the settings for the records, including what was ignored."""
@@ -205,23 +190,6 @@ class FolderLabels:
             for folder, count in sorted(counts.items())
             if compose(folder) not in self._class_map and self._label_set.leaves_out(folder)
         }
-
-
-def crop_border(image: Image, border: int, name: str) -> Image:
-    """Return the image without a frame of ``border`` pixels.
-
-    Raises:
-        BrokenFileError: the image is not larger than the frame.
-    """
-    if border == 0:
-        return image
-    if min(image.shape[:2]) <= 2 * border:
-        raise BrokenFileError(
-            f"{name}: {image.shape[0]} x {image.shape[1]} pixels are not larger than the frame of "
-            f"{border} pixels that the images of its dataset have."
-        )
-    inner: Image = image[border:-border, border:-border].copy()
-    return inner
 
 
 def _find_label(

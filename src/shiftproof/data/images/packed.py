@@ -48,11 +48,7 @@ class PackedImages(ImageData):
         """Return the total size of all files."""
 
     def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read; the message contains the sample's id.
-        """
+        """Return the image as ``(H, W, 3)`` uint8 RGB; see :class:`ImageData`."""
         try:
             return read_image(self.read_content(sample))
         except BrokenFileError as error:

@@ -183,11 +183,7 @@ class PackedTree(CellFolders):
         return key if cell.is_clean else self._cell_ids.get(key, key)
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it does not exist or cannot be read; the message contains cell and id.
-        """
+        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB; see :class:`CorruptedData`."""
         self._check_cell(sample, cell)
         pack, key = self._packs[cell], self._find_cell_id(sample.id, cell)
         if not pack.has(key):

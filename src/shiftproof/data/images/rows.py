@@ -104,11 +104,7 @@ class RowImages(PackedImages):
         """
 
     def read_content(self, sample: Sample) -> bytes:
-        """Return the encoded bytes of an image.
-
-        Raises:
-            BrokenFileError: the row has none.
-        """
+        """Return the encoded bytes of an image; see :class:`PackedImages`."""
         data = self.read_image_bytes(self._rows[sample.id])
         if data is None:
             raise BrokenFileError(

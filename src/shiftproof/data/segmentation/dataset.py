@@ -90,11 +90,7 @@ class SegmentationData(ImageData):
         return f"SegmentationData({self.name!r}, {plural(len(self), 'image')}, {classes})"
 
     def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read.
-        """
+        """Return the image as ``(H, W, 3)`` uint8 RGB; see :class:`ImageData`."""
         return read_below(self.root, sample.id)
 
     def read_mask(self, sample: Sample) -> LabelMap:
