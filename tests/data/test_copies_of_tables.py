@@ -184,11 +184,15 @@ def test_a_cut_table_is_named_and_nothing_of_it_is_left(tmp_path):
 def test_an_estimate_counts_the_rows(sources, tmp_path):
     for name in ("saved", "hub"):
         settings = {"corruptions": ["contrast"], "severities": [1, 3], "workers": 0}
-        told = estimate_export(sources / name, tmp_path / "out", **settings)
-        assert (told.images, told.cells, told.parts) == (COUNT + 1, 2, {"saved": 4, "hub": 3}[name])
+        estimated = estimate_export(sources / name, tmp_path / "out", **settings)
+        assert (estimated.images, estimated.cells, estimated.parts) == (
+            COUNT + 1,
+            2,
+            {"saved": 4, "hub": 3}[name],
+        )
         export_corrupted(sources / name, tmp_path / name, **settings)
         size = sum(path.stat().st_size for path in (tmp_path / name).rglob("*") if path.is_file())
-        assert size / 3 < told.bytes < 3 * size
+        assert size / 3 < estimated.bytes < 3 * size
 
 
 def test_several_versions_of_an_image_need_folders_of_their_own(sources, tmp_path):

@@ -146,11 +146,11 @@ def test_it_is_small_to_pickle_and_reads_the_same_there(cifar):
     data = CorruptedArrays(cifar, CIFAR)
     sent = pickle.dumps(data)
     assert len(sent) < 4000
-    there = pickle.loads(sent)
-    assert there.samples == data.samples
-    assert there.fingerprint() == data.fingerprint()
+    loaded = pickle.loads(sent)
+    assert loaded.samples == data.samples
+    assert loaded.fingerprint() == data.fingerprint()
     cell = Cell("snow", 4)
-    image = there.read_cell(there.samples[2], cell)
+    image = loaded.read_cell(loaded.samples[2], cell)
     np.testing.assert_array_equal(image, data.read_cell(data.samples[2], cell))
 
 

@@ -166,8 +166,8 @@ def test_twins_may_differ_in_format(tree, photo, classes, tmp_path):
     data = CorruptedTree(tree, classes, clean=tmp_path / "pets")
     assert data.missing == {}
     assert [int(data.read(sample)[0, 0, 0]) for sample in data.samples] == [200, 201, 202]
-    there = pickle.loads(pickle.dumps(data))
-    assert (there.read(there.samples[2]) == 202).all()
+    loaded = pickle.loads(pickle.dumps(data))
+    assert (loaded.read(loaded.samples[2]) == 202).all()
 
 
 def test_a_twin_that_could_be_two_is_none(tree, photo, classes, tmp_path):
@@ -322,8 +322,8 @@ def test_of_a_large_tree_some_files_are_read_and_the_size_of_all(tmp_path, photo
 
 def test_it_is_sent_to_workers_without_pixels(tree, classes):
     data = CorruptedTree(tree, classes)
-    there = pickle.loads(pickle.dumps(data))
+    loaded = pickle.loads(pickle.dumps(data))
     cell = Cell("fog", 3)
     np.testing.assert_array_equal(
-        there.read_cell(there.samples[0], cell), data.read_cell(data.samples[0], cell)
+        loaded.read_cell(loaded.samples[0], cell), data.read_cell(data.samples[0], cell)
     )

@@ -789,8 +789,8 @@ def test_boxes_from_anywhere_else_make_a_data_set(tmp_path):
         {"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "area": 12.0, "iscrowd": 0,
          "difficult": 1}
     ]  # fmt: skip
-    there = pickle.loads(pickle.dumps(data))
-    assert there.fingerprint() == data.fingerprint()
+    loaded = pickle.loads(pickle.dumps(data))
+    assert loaded.fingerprint() == data.fingerprint()
     with pytest.raises(InputError, match="ascending category ids"):
         DetectionData("mine", tmp_path, {"a.png": found}, Classes(("a", "b")), category_ids=[2, 1])
     with pytest.raises(InputError, match="which leaves it"):

@@ -257,7 +257,7 @@ def test_images_that_share_their_annotations_are_refused(tmp_path):
     base = voc_tree(tmp_path / "voc")
     photograph(base / "JPEGImages" / "000005.png")
     with pytest.raises(
-        InputError, match="differ by their suffix alone, and share their annotations"
+        InputError, match="differ only by their suffix, and share their annotations"
     ):
         copy(base, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -513,26 +513,31 @@ def test_the_estimate_is_near_what_is_written_and_writes_nothing(tmp_path, monke
     monkeypatch.setattr(estimate, "SAMPLED_IMAGES", sampled)
     coco_tree(tmp_path / "coco")
     settings = {"corruptions": ["brightness", "contrast"], "severities": [1, 3], "workers": 2}
-    told = estimate_export(tmp_path / "coco", tmp_path / "out", **settings)
+    estimated = estimate_export(tmp_path / "coco", tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
-    assert (told.layout, told.images, told.cells, told.carried) == ("coco", 3, 4, 1)
-    assert told.sampled == ("val2017/30.png", "val2017/9.jpg", "val2017/sub/12.jpg")[:sampled]
-    assert told.seconds == told.cpu_seconds / 2 > 0
-    assert 0 < told.free_bytes <= shutil.disk_usage(tmp_path).total
+    assert (estimated.layout, estimated.images, estimated.cells, estimated.carried) == (
+        "coco",
+        3,
+        4,
+        1,
+    )
+    assert estimated.sampled == ("val2017/30.png", "val2017/9.jpg", "val2017/sub/12.jpg")[:sampled]
+    assert estimated.seconds == estimated.cpu_seconds / 2 > 0
+    assert 0 < estimated.free_bytes <= shutil.disk_usage(tmp_path).total
     copy(tmp_path / "coco", tmp_path / "out")
-    there = sum(p.stat().st_size for p in (tmp_path / "out").rglob("*.*") if p.is_file())
-    assert told.bytes == pytest.approx(there, rel=0.2)
+    written = sum(p.stat().st_size for p in (tmp_path / "out").rglob("*.*") if p.is_file())
+    assert estimated.bytes == pytest.approx(written, rel=0.2)
 
 
 def test_the_estimate_of_tars_and_of_what_is_linked(tmp_path):
     shard(tmp_path / "wds" / "0.tar", tmp_path)
     settings = {"corruptions": ["brightness", "contrast"], "severities": [1, 3]}
-    told = estimate_export(tmp_path / "wds", tmp_path / "out", **settings)
-    assert (told.layout, told.images, told.cells) == ("webdataset", 2, 4)
+    estimated = estimate_export(tmp_path / "wds", tmp_path / "out", **settings)
+    assert (estimated.layout, estimated.images, estimated.cells) == ("webdataset", 2, 4)
     copy(tmp_path / "wds", tmp_path / "out")
-    there = sum(p.stat().st_size for p in (tmp_path / "out").rglob("*.tar"))
+    written = sum(p.stat().st_size for p in (tmp_path / "out").rglob("*.tar"))
     # A tar ends with up to 10 kB of zeros.
-    assert there - 4 * 10240 - 4 * 2 * 1024 <= told.bytes <= there
+    assert written - 4 * 10240 - 4 * 2 * 1024 <= estimated.bytes <= written
     root = cityscapes_tree(tmp_path / "cs")
     label = next(root.rglob("*labelIds.png")).stat().st_size
     text = next(root.rglob("*.json")).stat().st_size

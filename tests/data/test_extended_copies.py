@@ -119,8 +119,8 @@ def test_severities_need_not_be_asked_for_in_the_order_of_before(photos, tmp_pat
 def test_a_copy_whose_severities_are_no_numbers_is_refused(photos, tmp_path, severities):
     corrupt(photos, tmp_path / "copy")
     manifest = tmp_path / "copy/manifest.json"
-    told = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**told, "severities": severities}))
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "severities": severities}))
     with pytest.raises(RunMismatchError, match=r"severities was .*, now 2, 4"):
         corrupt(photos, tmp_path / "copy")
 

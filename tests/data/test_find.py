@@ -489,8 +489,8 @@ def test_the_command_says_what_was_found(tmp_path, capsys):
     shown = capsys.readouterr()
     assert shown.out == "COCO, annotations/instances_val2017.json, 3 images in val2017/\n"
     assert cli.run(["data", str(tmp_path / "voc"), "--split", "dog_train", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["layout"], told["images"]) == ("voc", 1)
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["layout"], summary["images"]) == ("voc", 1)
     assert cli.run(["data", str(tmp_path / "yolo"), "--root", str(tmp_path / "yolo")]) == 0
     assert "1 image in valid/images/" in capsys.readouterr().out
     assert cli.run(["data", str(tmp_path / "nothing")]) == 2

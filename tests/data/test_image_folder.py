@@ -358,9 +358,9 @@ def test_it_is_sent_to_workers_without_pixels(tmp_path, photo, classes):
     data = ImageFolder(tmp_path, classes)
     sent = pickle.dumps(data)
     assert len(sent) < 2000
-    there = pickle.loads(sent)
-    assert there.samples == data.samples
-    np.testing.assert_array_equal(there.read(there.samples[0]), data.read(data.samples[0]))
+    loaded = pickle.loads(sent)
+    assert loaded.samples == data.samples
+    np.testing.assert_array_equal(loaded.read(loaded.samples[0]), data.read(data.samples[0]))
 
 
 def test_the_current_folder_has_a_name(tmp_path, photo, monkeypatch):

@@ -55,8 +55,8 @@ def labels_of(data):
 
 def parquet_of(path, columns, *, features=None, rows_per_group=2):
     path.parent.mkdir(parents=True, exist_ok=True)
-    told = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
-    table = pa.table(columns).replace_schema_metadata(told if features else None)
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    table = pa.table(columns).replace_schema_metadata(metadata if features else None)
     pq.write_table(table, path, row_group_size=rows_per_group)
     return path
 

@@ -185,6 +185,12 @@ def list_folders(root: Path) -> list[Path]:
     return [Path(entry.path) for entry in _list_entries(root) if _is_folder(entry)]
 
 
+def list_two_levels(root: Path) -> list[Path]:
+    """Return the folders in ``root`` that are not hidden, followed by those in them."""
+    folders = list_folders(root)
+    return [*folders, *(inner for folder in folders for inner in list_folders(folder))]
+
+
 def read_below(root: Path, name: str) -> Image:
     """Read the image ``name`` below ``root`` as ``(H, W, 3)`` uint8 RGB.
 

@@ -17,9 +17,9 @@ from shiftproof.data.disk import list_files, shorten
 from shiftproof.data.find import find_dataset
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.images.cell_folders import find_first_cell
-from shiftproof.data.images.parquet import ParquetImages
 from shiftproof.data.images.rows import RowImages, RowTable, list_image_columns
-from shiftproof.data.images.saved import SavedDataset, list_splits
+from shiftproof.data.images.saved import list_splits
+from shiftproof.data.images.tables import TABLE_READERS
 from shiftproof.data.layouts import LAYOUTS
 from shiftproof.data.presence import check_presence
 from shiftproof.data.segmentation.layouts import LABEL_MAP_LAYOUTS
@@ -31,12 +31,6 @@ from shiftproof.io.urls import redact_urls
 
 PAIRED = ("ade20k", "voc masks", "masks")
 """Layouts whose label maps are named like their images, except for an ending."""
-
-TABLES: Mapping[str, type[SavedDataset] | type[ParquetImages]] = {
-    "saved": SavedDataset,
-    "parquet": ParquetImages,
-}
-"""Layouts whose images are in the rows of tables, and the classes that open them."""
 
 TEXT_SUFFIXES = frozenset(
     {".csv", ".json", ".md", ".names", ".txt", ".xml", ".yaml", ".yml"}
@@ -148,7 +142,7 @@ def open_tree(
         # A split whose images do not exist is left out; any other problem would make the copy wrong.
         if part.problem is not None and (found.problem is not None or not part.is_absent):
             raise part.problem
-    if found.layout in TABLES:
+    if found.layout in TABLE_READERS:
         return _make_tables_tree(found, images)
     if found.layout in ("plain", "corrupted tree"):
         return _make_plain_tree(found)
@@ -226,10 +220,10 @@ def _make_tables_tree(found: FoundDataset, images: str | Path | None) -> Tree:
     splits: list[str] = [part.title for part in found.parts]
     if found.source.is_file() or (found.layout == "saved" and not list_splits(found.source)):
         splits = []
-    kind = TABLES[found.layout]
+    reader = TABLE_READERS[found.layout]
     column = None if images is None else str(images)
     datasets = [
-        kind(found.source, split, labeled=False, column=column) for split in splits or (None,)
+        reader(found.source, split, labeled=False, column=column) for split in splits or (None,)
     ]
     tables = {
         table.path.relative_to(found.root).as_posix(): table
@@ -299,7 +293,7 @@ def name_outputs(tree: Tree, image_format: ImageFormat) -> dict[str, str]:
     duplicates = [name for name, output in outputs.items() if shared[output] > 1]
     if duplicates and tree.layout in ("voc", "yolo"):
         raise InputError(
-            f"{tree.root}: {duplicates[0]} and another image differ by their suffix alone, and share "
+            f"{tree.root}: {duplicates[0]} and another image differ only by their suffix, and share "
             "their annotations; rename one."
         )
     return {

@@ -13,7 +13,7 @@ from typing import Any
 
 from shiftproof.data.detection.boxes import check_inside
 from shiftproof.data.detection.coco import describe_lacking, is_coco
-from shiftproof.data.disk import join_below, list_folders, shorten
+from shiftproof.data.disk import join_below, list_folders, list_two_levels, shorten
 from shiftproof.data.splits import matches_split, parse_path_splits, parse_splits
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io import files
@@ -257,9 +257,7 @@ def _find_search_root(path: Path) -> Path:
 
 def _list_folders(root: Path) -> list[str]:
     """Return the folder itself and its subfolders, up to two levels."""
-    first = list_folders(root)
-    folders = [*first, *(inner for outer in first for inner in list_folders(outer))]
-    return [".", *(folder.relative_to(root).as_posix() for folder in folders)]
+    return [".", *(folder.relative_to(root).as_posix() for folder in list_two_levels(root))]
 
 
 def _choose_mapping(

@@ -21,8 +21,7 @@ from shiftproof.data.detection.voc_files import VocFiles, find_voc
 from shiftproof.data.detection.yolo import YoloConfig, YoloData, is_yolo
 from shiftproof.data.disk import find_images, join_below, list_folders, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
-from shiftproof.data.images.parquet import ParquetImages
-from shiftproof.data.images.saved import SavedDataset
+from shiftproof.data.images.tables import TABLE_READERS
 from shiftproof.data.images.tars import TarFiles
 from shiftproof.errors import InputError
 from shiftproof.io import files
@@ -287,6 +286,6 @@ def open_tar_boxes(found: FoundDataset, options: BoxOptions) -> DetectionData:
 
 def open_row_boxes(found: FoundDataset, options: BoxOptions) -> DetectionData:
     """Open the boxes of a saved dataset, or of Parquet files."""
-    reader = SavedDataset if found.layout == "saved" else ParquetImages
+    reader = TABLE_READERS[found.layout]
     images = reader(found.source, options.split, labeled=False, column=options.column)
     return read_row_boxes(images, box_format=options.box_format)

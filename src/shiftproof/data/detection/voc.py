@@ -22,7 +22,13 @@ from shiftproof.data.detection.boxes import (
     find_size_faults,
     read_image_sizes,
 )
-from shiftproof.data.disk import drop_suffix, find_images, join_below, list_folders, shorten
+from shiftproof.data.disk import (
+    drop_suffix,
+    find_images,
+    join_below,
+    list_two_levels,
+    shorten,
+)
 from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import convert_errors
@@ -267,9 +273,8 @@ def list_voc_folders(root: Path) -> list[str]:
     """Return the folders of VOC data relative to ``root``: itself, or those one or two levels below."""
     if is_voc(root):
         return ["."]
-    first = list_folders(root)
-    candidates = [*first, *(inner for outer in first for inner in list_folders(outer))]
-    return [folder.relative_to(root).as_posix() for folder in candidates if is_voc(folder)]
+    folders = filter(is_voc, list_two_levels(root))
+    return [folder.relative_to(root).as_posix() for folder in folders]
 
 
 def _find_inner(root: Path, images: str, annotations: str) -> str:

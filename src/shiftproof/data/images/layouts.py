@@ -20,9 +20,10 @@ from shiftproof.data.images.corrupted_arrays import CorruptedArrays
 from shiftproof.data.images.csv_table import ImageTable
 from shiftproof.data.images.folder import ImageFolder
 from shiftproof.data.images.packed_tree import PackedTree, find_packing
-from shiftproof.data.images.parquet import ParquetImages, is_parquet, list_parquet_splits
+from shiftproof.data.images.parquet import is_parquet, list_parquet_splits
 from shiftproof.data.images.rows import RowImages, choose_label, read_class_names
-from shiftproof.data.images.saved import SavedDataset, list_splits
+from shiftproof.data.images.saved import list_splits
+from shiftproof.data.images.tables import TABLE_READERS
 from shiftproof.data.images.tars import TarData, TarFiles
 from shiftproof.errors import (
     BrokenFileError,
@@ -120,8 +121,7 @@ def find_rows(request: Request) -> FoundDataset:
     for name in splits if split is None else [split]:
         title = name or path.name
         try:
-            reader = SavedDataset if layout == "saved" else ParquetImages
-            data = reader(path, name, labeled=False, column=request.column)
+            data = TABLE_READERS[layout](path, name, labeled=False, column=request.column)
         except ShiftproofError as error:
             parts.append(Part(title, "", (), (), problem=error))
             continue
@@ -282,8 +282,7 @@ def open_tars(found: FoundDataset, options: ImageOptions) -> ImageData:
 
 def open_rows(found: FoundDataset, options: ImageOptions) -> ImageData:
     """Open a saved dataset, or Parquet files."""
-    reader = SavedDataset if found.layout == "saved" else ParquetImages
-    return reader(
+    return TABLE_READERS[found.layout](
         found.source,
         options.split,
         options.model_classes,

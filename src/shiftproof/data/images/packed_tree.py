@@ -19,8 +19,9 @@ from shiftproof.data.images.cell_folders import (
     pair_with_clean,
 )
 from shiftproof.data.images.packed import PackedImages
-from shiftproof.data.images.parquet import ParquetImages, is_parquet
-from shiftproof.data.images.saved import SavedDataset, is_saved_dataset
+from shiftproof.data.images.parquet import is_parquet
+from shiftproof.data.images.saved import is_saved_dataset
+from shiftproof.data.images.tables import TABLE_READERS
 from shiftproof.data.images.tars import TarData
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io import files
@@ -65,8 +66,7 @@ class PackOptions:
                 path, self.classes, class_map=self.class_map, labeled=label_option,
                 label_key=self.label_key,
             )  # fmt: skip
-        dataset_class = SavedDataset if packing == "saved" else ParquetImages
-        return dataset_class(
+        return TABLE_READERS[packing](
             path, self.split, self.classes, class_map=self.class_map, labeled=label_option,
             label_key=self.label_key, column=self.column,
         )  # fmt: skip

@@ -221,7 +221,7 @@ def _read_batches(path: Path, rows: int) -> Iterator[Any]:
             count += len(batch)
             yield batch
         if count != _open(path).metadata.num_rows:
-            raise BrokenFileError(f"{path} has not as many rows as its footer says.")
+            raise BrokenFileError(f"{path} has another number of rows than its footer says.")
 
 
 def count_other_bytes(path: Path, column: str) -> int:
@@ -266,6 +266,6 @@ def _read_group_images(path: Path, version: str, group: int, column: str) -> Any
         table.validate(full=True)
         if len(table) != file.metadata.row_group(group).num_rows:
             raise BrokenFileError(
-                f"{path}: row group {group} has not as many rows as the footer says."
+                f"{path}: row group {group} has another number of rows than the footer says."
             )
         return table[column]

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.counts import plural
 from shiftproof.data.detection.cityscapes import is_cityscapes
-from shiftproof.data.disk import find_images, join_below, list_folders, shorten
+from shiftproof.data.disk import find_images, join_below, list_folders, list_two_levels, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
 from shiftproof.data.segmentation.pairs import map_stems, pair_by_stem, pair_masks
 from shiftproof.data.splits import matches_split
@@ -227,9 +227,8 @@ def _find_ade20k(root: Path, split: str) -> MaskPairs:
 
 
 def _find_voc_root(root: Path) -> Path | None:
-    first = list_folders(root) if root.is_dir() else []
-    second = [folder for outer in first for folder in list_folders(outer)]
-    return next((folder for folder in (root, *first, *second) if _has_voc_folders(folder)), None)
+    folders = [root, *(list_two_levels(root) if root.is_dir() else [])]
+    return next(filter(_has_voc_folders, folders), None)
 
 
 def _has_voc_folders(folder: Path) -> bool:

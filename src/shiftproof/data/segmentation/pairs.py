@@ -74,7 +74,7 @@ def map_stems(names: Mapping[str, str]) -> dict[str, str]:
     for inner, name in names.items():
         stem = str(PurePosixPath(inner).with_suffix(""))
         if stem in found:
-            raise InputError(f"{found[stem]} and {name} differ by their suffix alone; rename one.")
+            raise InputError(f"{found[stem]} and {name} differ only by their suffix; rename one.")
         found[stem] = name
     return found
 
