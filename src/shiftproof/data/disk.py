@@ -207,6 +207,14 @@ def read_below(root: Path, name: str) -> Image:
         raise BrokenFileError(f"{name}: {reason}") from error
 
 
+def read_file_size(path: Path) -> int | None:
+    """Return the size of a file in bytes; None for a missing file or a broken link."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
 def fingerprint_below(root: Path, names: Iterable[str]) -> list[str]:
     """Return the fingerprint of the content of each file, in the order of ``names``."""
     # Making a million Paths would take longer than reading the files.

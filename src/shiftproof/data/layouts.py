@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,8 +29,9 @@ from shiftproof.data.detection.layouts import (
 from shiftproof.data.detection.voc import list_voc_folders
 from shiftproof.data.detection.voc_files import find_voc
 from shiftproof.data.detection.yolo import has_labels, is_yolo
+from shiftproof.data.disk import holds_packed
 from shiftproof.data.found import FoundDataset, Request
-from shiftproof.data.images.cell_folders import is_corrupted_tree
+from shiftproof.data.images.cell_folders import find_first_cell
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
 from shiftproof.data.images.layouts import (
     ImageOptions,
@@ -40,8 +42,6 @@ from shiftproof.data.images.layouts import (
     find_rows,
     find_table,
     find_tars,
-    holds_parquet,
-    holds_tars,
     open_corrupted_arrays,
     open_corrupted_tree,
     open_folder,
@@ -169,7 +169,7 @@ LAYOUTS: dict[str, Layout] = {
     "corrupted tree": Layout(
         "a -C tree",
         find_image_files,
-        may_be_folder=is_corrupted_tree,
+        may_be_folder=find_first_cell,
         open_images=open_corrupted_tree,
         options=frozenset({"clean", "label_set"}),
     ),
@@ -184,7 +184,7 @@ LAYOUTS: dict[str, Layout] = {
         "webdataset tars",
         find_tars,
         is_file=lambda path: is_tar(path.name),
-        may_be_folder=holds_tars,
+        may_be_folder=partial(holds_packed, is_packed=is_tar),
         open_images=open_tars,
         open_boxes=open_tar_boxes,
         options=frozenset({"label_key", "box_format"}),
@@ -193,7 +193,7 @@ LAYOUTS: dict[str, Layout] = {
         "Parquet files",
         find_rows,
         is_file=lambda path: is_parquet(path.name),
-        may_be_folder=holds_parquet,
+        may_be_folder=partial(holds_packed, is_packed=is_parquet),
         open_images=open_rows,
         open_boxes=open_row_boxes,
         options=_TABLE_OPTIONS,

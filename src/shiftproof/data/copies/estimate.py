@@ -18,7 +18,7 @@ from shiftproof.data.copies.tables import count_other_bytes, read_first_rows
 from shiftproof.data.copies.tars import count_members, read_first_images
 from shiftproof.data.copies.trees import TEXT_SUFFIXES, Tree
 from shiftproof.data.copies.writing import Edit, encode, name_output
-from shiftproof.data.disk import read_below
+from shiftproof.data.disk import read_below, read_file_size
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.types import Image
 
@@ -129,7 +129,7 @@ def _list_sources(plan: CopyPlan) -> _Sources:
     # Files of a single image are written once for each form, and so are the entries of a JSON.
     other_bytes = _count_carried_bytes(tree, versions + plan.with_originals)
     if plan.with_originals:
-        other_bytes += sum(_read_file_size(tree.root / name) for name in tree.images)
+        other_bytes += sum(read_file_size(tree.root / name) or 0 for name in tree.images)
     if tree.layout == "webdataset":
         counts = [count_members(tree.root / name) for name in tree.images]
         other_bytes += versions * sum(size for _, size in counts)
@@ -176,13 +176,6 @@ def _read_samples(plan: CopyPlan) -> Iterator[tuple[str, str, Image]]:
         name = names[index * len(names) // count]
         with contextlib.suppress(BrokenFileError):
             yield name, plan.outputs[name], read_below(plan.tree.root, name)
-
-
-def _read_file_size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # a broken link; reported when it is read
-        return 0
 
 
 def _count_carried_bytes(tree: Tree, cells: int) -> int:

@@ -99,11 +99,6 @@ class CellFolders(CorruptedData):
 # ---------------------------------------------------------------- the folders
 
 
-def is_corrupted_tree(root: Path) -> bool:
-    """Return whether a folder is a -C tree: it contains a known corruption with severities."""
-    return find_first_cell(root) is not None
-
-
 def find_first_cell(root: Path) -> Path | None:
     """Return the folder of one cell of a known corruption, or None if a folder is not a -C tree.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import final
 
 from shiftproof.classes import Classes, LabelSet
-from shiftproof.data.disk import find_images, fingerprint_below, read_below
+from shiftproof.data.disk import find_images, fingerprint_below, read_below, read_file_size
 from shiftproof.data.images.cell_folders import (
     CellFolders,
     find_cells,
@@ -102,7 +102,7 @@ class CorruptedTree(CellFolders):
             cell: [self._find_file(sample.id, cell) for sample in self.samples] for cell in ordered
         }
         sizes = {
-            cell: [_read_size(self._folders[cell] / name) for name in names[cell]]
+            cell: [read_file_size(self._folders[cell] / name) for name in names[cell]]
             for cell in ordered
         }
         total = sum(size or 0 for cell_sizes in sizes.values() for size in cell_sizes)
@@ -143,10 +143,3 @@ def _compare_cells(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, 
     return sorted(first | all_extra), {
         cell: tuple(sorted(names)) for cell, names in missing.items() if names
     }
-
-
-def _read_size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None

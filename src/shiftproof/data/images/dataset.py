@@ -16,7 +16,7 @@ from shiftproof.data.find import find_dataset, find_plain
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.images.cell_folders import (
     find_cells,
-    is_corrupted_tree,
+    find_first_cell,
     list_tree_cells,
 )
 from shiftproof.data.images.cells import CorruptedData
@@ -273,7 +273,7 @@ def _find(source: str | Path, options: ImageOptions) -> FoundDataset:
 
 def _are_class_folders(path: Path, options: ImageOptions) -> bool:
     """Return whether all folders are named after classes, so that other files do not matter."""
-    if options.classes is None or is_corrupted_tree(path) or is_corrupted_arrays(path):
+    if options.classes is None or find_first_cell(path) or is_corrupted_arrays(path):
         return False
     labels = FolderLabels(
         options.classes, class_map=options.class_map, labeled=options.labeled, where=str(path)

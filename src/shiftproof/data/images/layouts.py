@@ -12,7 +12,7 @@ from shiftproof.classes import Classes, LabelSet
 from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.coco_files import is_label_map
-from shiftproof.data.disk import find_images, holds_packed, list_files, shorten
+from shiftproof.data.disk import find_images, list_files, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
 from shiftproof.data.images.cell_folders import find_first_cell
 from shiftproof.data.images.corrupted import CorruptedTree
@@ -20,7 +20,7 @@ from shiftproof.data.images.corrupted_arrays import CorruptedArrays
 from shiftproof.data.images.csv_table import ImageTable
 from shiftproof.data.images.folder import ImageFolder
 from shiftproof.data.images.packed_tree import PackedTree, find_packing
-from shiftproof.data.images.parquet import is_parquet, list_parquet_splits
+from shiftproof.data.images.parquet import list_parquet_splits
 from shiftproof.data.images.rows import RowImages, choose_label, read_class_names
 from shiftproof.data.images.saved import list_splits
 from shiftproof.data.images.tables import TABLE_READERS
@@ -34,7 +34,7 @@ from shiftproof.errors import (
 )
 from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image, read_size
-from shiftproof.io.tars import is_tar, open_tar
+from shiftproof.io.tars import open_tar
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,6 @@ class ImageOptions:
 
 
 # ---------------------------------------------------------------- images in tars and tables
-
-
-def holds_tars(root: Path) -> bool:
-    """Return whether a folder has tars and no image files."""
-    return holds_packed(root, is_tar)
-
-
-def holds_parquet(root: Path) -> bool:
-    """Return whether a folder has Parquet files and no image files."""
-    return holds_packed(root, is_parquet)
 
 
 _DESCRIBED_MEMBERS = 100

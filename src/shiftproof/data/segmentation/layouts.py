@@ -56,7 +56,7 @@ class LabelMapLayout:
     """
 
     title: str
-    matches: Callable[[Path], bool]
+    matches: Callable[[Path], object]
     list_splits: Callable[[Path], list[str]]
     default_split: str
     find: Callable[[Path, str], MaskPairs]
@@ -206,10 +206,6 @@ def _find_acdc(root: Path, split: str) -> MaskPairs:
 # ---------------------------------------------------------------- ADE20K
 
 
-def _is_ade20k(root: Path) -> bool:
-    return bool(_list_ade20k_splits(root))
-
-
 def _list_ade20k_splits(root: Path) -> list[str]:
     names = ("training", "validation")
     return [
@@ -333,17 +329,19 @@ LABEL_MAP_LAYOUTS: dict[str, LabelMapLayout] = {
     "cityscapes weather": LabelMapLayout(
         "Foggy or Rainy Cityscapes", _is_weather, _list_city_splits, "val", _find_city
     ),
-    "ade20k": LabelMapLayout("ADE20K", _is_ade20k, _list_ade20k_splits, "validation", _find_ade20k),
+    "ade20k": LabelMapLayout(
+        "ADE20K", _list_ade20k_splits, _list_ade20k_splits, "validation", _find_ade20k
+    ),
     "voc masks": LabelMapLayout(
         "Pascal VOC, SegmentationClass",
-        lambda root: _find_voc_root(root) is not None,
+        _find_voc_root,
         _list_voc_splits,
         "val",
         _find_voc,
     ),
     "masks": LabelMapLayout(
         "images and label maps",
-        lambda root: find_mask_folders(root) is not None,
+        find_mask_folders,
         lambda root: ["all"],
         "all",
         _find_masks,
