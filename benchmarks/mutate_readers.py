@@ -419,7 +419,7 @@ def _read_saved(folder: Path) -> None:
     from shiftproof.data import SavedDataset
     from shiftproof.data.images import saved
 
-    saved._table_as.cache_clear()
+    saved._open_table_version.cache_clear()
     data = SavedDataset(folder / "saved")
     data.fingerprint()
     for sample in data.samples:
@@ -458,8 +458,8 @@ def _read_packed(folder: Path) -> None:
     from shiftproof.data.images import parquet
     from shiftproof.errors import ShiftproofError
 
-    parquet._open_state.cache_clear()
-    parquet._images.cache_clear()
+    parquet._open_version.cache_clear()
+    parquet._read_group_images.cache_clear()
     errors = []
     for open_it in (
         lambda path: open_data(path, classes=name_classes(["cat", "dog"])),

@@ -37,16 +37,16 @@ def test_one_of_anything_is_singular_in_the_sentences_of_lower_layers(tmp_path: 
     (tmp_path / "photos" / "notes.txt").write_text("x")
     found = find_dataset(tmp_path / "photos")
     assert found.sentences[0].endswith(", 1 image")
-    assert found.omissions == ("1 file that is no image (1 .txt)",)
+    assert found.omissions == ("1 file that is not an image (1 .txt)",)
     pets = Classes(("cat", "dog"))
     with pytest.raises(LabelError, match=r"none of the 1 class folder\. .* its 2 classes"):
         ImageFolder(tmp_path / "photos", pets)
-    with pytest.raises(LabelError, match="1 of 1 image lies in no class folder"):
+    with pytest.raises(LabelError, match="1 of 1 image is not in a class folder"):
         ImageFolder(tmp_path / "photos" / "cow", pets, labeled=True)
     (tmp_path / "list.csv").write_text("path,label\na.png,\n")
     with pytest.raises(LabelError, match="1 of 1 row has no label, this one first"):
         ImageTable(tmp_path / "list.csv", pets, labeled=True)
-    with pytest.raises(InputError, match="1 of 1 tar is not there"):
+    with pytest.raises(InputError, match="1 of 1 tar does not exist"):
         find_dataset(str(tmp_path / "{0..0}.tar"))
     assert "1 more row. " in write_table("a", ["b"], [["c"]] * 41)
     with pytest.raises(InputError, match=r"one label for each box \(1\), got"):

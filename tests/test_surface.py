@@ -57,7 +57,7 @@ SURFACE = {
     "shiftproof.data": {
         "CITYSCAPES_CLASSES", "VOC_CLASSES", "CityscapesData", "CocoData", "CorruptedArrays",
         "CorruptedData", "CorruptedTree", "DemoPhotographs", "DetectionData", "Estimate",
-        "Exported", "Fault", "FoundDataset", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
+        "ExportResult", "Fault", "FoundDataset", "ImageArrays", "ImageData", "ImageFolder", "ImageObjects",
         "ImageTable", "MaskCounts", "PackedDetectionData", "PackedTree", "ParquetImages", "Part",
         "SavedDataset", "SegmentationData", "TarData", "VocData", "YoloData", "check_labels", "check_masks",
         "choose_images", "estimate_export", "export_corrupted", "find_dataset",
@@ -143,7 +143,7 @@ SURFACE = {
         "check_finished", "fill_parts", "merge_parts", "pack_files", "run_shards",
     },
     "shiftproof.storage": {
-        "fetch", "fetch_output", "find_output", "find_output_file", "holds_tars", "write_file_to",
+        "fetch", "fetch_output", "find_output", "find_output_file", "is_tar_url", "write_file_to",
         "write_to",
     },
     "shiftproof_reproduce": {

@@ -411,7 +411,7 @@ def test_wrong_input_is_refused_before_anything_is_written(
 
 
 def test_data_without_boxes_are_refused(tmp_path, photos):
-    with pytest.raises(InputError, match="no dataset with boxes"):
+    with pytest.raises(InputError, match="not a dataset with boxes"):
         measure(blobs.make_detector(), photos, out=tmp_path / "run", **GRID)
 
 

@@ -397,7 +397,7 @@ def test_a_run_within_its_own_data_goes_on(photos, capsys):
     assert run("data", photos) == 0
     told = capsys.readouterr()
     assert "3 images" in told.out
-    assert "run/: what shiftproof has written there" in told.out + told.err
+    assert "run/: an output of shiftproof" in told.out + told.err
 
 
 def test_a_second_command_in_a_folder_at_work_is_refused(photos, tmp_path, capsys):

@@ -73,7 +73,7 @@ def test_scores_are_printed_as_json(place, capsys):
     ("change", "arguments", "message"),
     [
         (None, {"data": "nowhere"}, "nowhere does not exist"),
-        (None, {"data": "data/images"}, "no dataset with label maps"),
+        (None, {"data": "data/images"}, "not a dataset with label maps"),
         (None, {"models": ["python:own_nets:two"]}, "logits of 2 classes, but 3 are named"),
         (None, {"models": ["python:own_nets:segmemt"]}, "Did you mean 'segment'"),
         (lambda root: (root / "masks/1.png").unlink(), {}, "1 image has no label map"),

@@ -98,7 +98,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("shiftproof.data.copies.changed_copy.encode", interrupted)
+        patched.setattr("shiftproof.data.copies.writing.encode", interrupted)
         assert run(*words) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
     assert run(*words) == 0

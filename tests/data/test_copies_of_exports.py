@@ -124,10 +124,10 @@ def test_every_image_of_a_plain_folder_is_corrupted_and_the_rest_is_said(tmp_pat
     assert cli.run(["corrupt", str(tmp_path / "a"), str(tmp_path / "out"), *words]) == 0
     shown = capsys.readouterr()
     assert "6 images written" in shown.out
-    assert "1 file that is no image (1 .txt): left out" in shown.err
+    assert "1 file that is not an image (1 .txt): left out" in shown.err
     assert sorted(path.name for path in (tmp_path / "out" / CELL).iterdir()) == NEW
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["left aside"] == ["1 file that is no image (1 .txt): left out"]
+    assert manifest["left aside"] == ["1 file that is not an image (1 .txt): left out"]
 
 
 @pytest.mark.parametrize("name", ["b.jfif", "b.mpo", "b.jp2", "b"])
@@ -270,7 +270,7 @@ def test_images_that_a_json_names_in_vain_are_said(tmp_path):
     picture(tmp_path / "coco" / "1.jpg", 90)
     coco_json(tmp_path / "coco" / "a.json", ["1.jpg", "2.jpg"])
     done = copy(tmp_path / "coco", tmp_path / "out")
-    assert "a.json: 1 of the images that it names are not there" in done.omissions
+    assert "a.json: 1 of its images are missing" in done.omissions
 
 
 # ---------------------------------------------------------------- lists

@@ -1,5 +1,8 @@
 """Corrupted copies of saved datasets and Parquet, read back by Hugging Face's own library."""
 
+import json
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -181,14 +184,30 @@ def test_a_cut_table_is_named_and_nothing_of_it_is_left(tmp_path):
 def test_an_estimate_counts_the_rows(sources, tmp_path):
     for name in ("saved", "hub"):
         settings = {"corruptions": ["contrast"], "severities": [1, 3], "workers": 0}
-        told = estimate_export(sources / name, tmp_path / "out", **settings)
-        assert (told.images, told.cells, told.parts) == (COUNT + 1, 2, {"saved": 4, "hub": 3}[name])
+        estimated = estimate_export(sources / name, tmp_path / "out", **settings)
+        assert (estimated.images, estimated.cells, estimated.parts) == (
+            COUNT + 1,
+            2,
+            {"saved": 4, "hub": 3}[name],
+        )
         export_corrupted(sources / name, tmp_path / name, **settings)
         size = sum(path.stat().st_size for path in (tmp_path / name).rglob("*") if path.is_file())
-        assert size / 3 < told.bytes < 3 * size
+        assert size / 3 < estimated.bytes < 3 * size
 
 
 def test_several_versions_of_an_image_need_folders_of_their_own(sources, tmp_path):
     with pytest.raises(InputError, match=r"whose copies hold every image once: leave out"):
         export_stylized(sources / "hub", tmp_path / "out", combined=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_state_file_of_another_program_is_carried_over_unchanged(sources, tmp_path):
+    shutil.copytree(sources / "saved", tmp_path / "saved")
+    contents = {"logs": "[1, 2]", "training": '{"epoch": 3}'}
+    for folder, text in contents.items():
+        (tmp_path / "saved" / folder).mkdir()
+        (tmp_path / "saved" / folder / "state.json").write_text(text)
+    copy(tmp_path / "saved", tmp_path / "out", corruptions=["contrast"])
+    written = tmp_path / "out" / "contrast" / "3"
+    assert {name: (written / name / "state.json").read_text() for name in contents} == contents
+    assert json.loads((written / "test" / "state.json").read_text())["_fingerprint"] is None

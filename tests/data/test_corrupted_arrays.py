@@ -146,11 +146,11 @@ def test_it_is_small_to_pickle_and_reads_the_same_there(cifar):
     data = CorruptedArrays(cifar, CIFAR)
     sent = pickle.dumps(data)
     assert len(sent) < 4000
-    there = pickle.loads(sent)
-    assert there.samples == data.samples
-    assert there.fingerprint() == data.fingerprint()
+    loaded = pickle.loads(sent)
+    assert loaded.samples == data.samples
+    assert loaded.fingerprint() == data.fingerprint()
     cell = Cell("snow", 4)
-    image = there.read_cell(there.samples[2], cell)
+    image = loaded.read_cell(loaded.samples[2], cell)
     np.testing.assert_array_equal(image, data.read_cell(data.samples[2], cell))
 
 
@@ -256,12 +256,12 @@ def test_labels_that_differ_from_folder_to_folder(mnist):
 
 def test_a_corruption_that_is_there_twice(cifar):
     np.save(cifar / "Fog.npy", pixels(15))
-    with pytest.raises(InputError, match=r"fog is there twice: \S+Fog\.npy and \S+fog\.npy"):
+    with pytest.raises(InputError, match=r"fog occurs twice: \S+Fog\.npy and \S+fog\.npy"):
         CorruptedArrays(cifar, CIFAR)
 
 
 def test_what_is_no_such_folder(tmp_path, cifar):
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         CorruptedArrays(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"expected labels\.npy and <corruption>\.npy, or"):
@@ -276,7 +276,7 @@ def test_what_is_no_such_folder(tmp_path, cifar):
 def test_open_data_refuses_what_has_no_effect(cifar):
     with pytest.raises(InputError, match="class map has no effect"):
         open_data(cifar, classes=CIFAR, class_map={"1": "cat"})
-    with pytest.raises(InputError, match="no class folders, and the label set imagenet-r"):
+    with pytest.raises(InputError, match="no class folders, which the label set imagenet-r needs"):
         open_data(cifar, classes=label_set("imagenet-r"))
 
 

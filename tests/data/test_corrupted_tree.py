@@ -166,8 +166,8 @@ def test_twins_may_differ_in_format(tree, photo, classes, tmp_path):
     data = CorruptedTree(tree, classes, clean=tmp_path / "pets")
     assert data.missing == {}
     assert [int(data.read(sample)[0, 0, 0]) for sample in data.samples] == [200, 201, 202]
-    there = pickle.loads(pickle.dumps(data))
-    assert (there.read(there.samples[2]) == 202).all()
+    loaded = pickle.loads(pickle.dumps(data))
+    assert (loaded.read(loaded.samples[2]) == 202).all()
 
 
 def test_a_twin_that_could_be_two_is_none(tree, photo, classes, tmp_path):
@@ -211,7 +211,9 @@ def test_a_clean_folder_of_other_images_is_refused(tree, photo, classes, tmp_pat
 
 
 def test_a_clean_folder_that_is_not_there_or_empty_is_refused(tree, classes, tmp_path):
-    with pytest.raises(InputError, match="is no folder; expected the folder of the clean images"):
+    with pytest.raises(
+        InputError, match="is not a folder; expected the folder of the clean images"
+    ):
         CorruptedTree(tree, classes, clean=tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no images"):
@@ -245,7 +247,7 @@ def test_a_severity_outside_one_to_five_is_refused(tree, photo, classes, severit
 
 def test_a_cell_that_is_there_twice_is_refused(tree, photo, classes):
     fill(photo, tree / "weather" / "fog" / "3")
-    with pytest.raises(InputError, match="fog-3 is there twice"):
+    with pytest.raises(InputError, match="fog-3 occurs twice"):
         CorruptedTree(tree, classes)
 
 
@@ -257,9 +259,11 @@ def test_a_cell_without_images_is_refused(tree, classes):
 
 def test_what_is_no_tree_is_refused(tmp_path, photo, classes):
     photo(tmp_path / "cat" / "a.png")
-    with pytest.raises(InputError, match=r"is no -C tree: expected <corruption>/<severity 1 to 5>"):
+    with pytest.raises(
+        InputError, match=r"is not a -C tree: expected <corruption>/<severity 1 to 5>"
+    ):
         CorruptedTree(tmp_path, classes)
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         CorruptedTree(tmp_path / "nothing", classes)
 
 
@@ -301,10 +305,10 @@ def test_of_a_large_tree_some_files_are_read_and_the_size_of_all(tmp_path, photo
     monkeypatch.setattr(cells, "FINGERPRINT_BYTES", 0)
     monkeypatch.setattr(cells, "FINGERPRINT_FILES", 3)
     read = []
-    whole = corrupted.fingerprints_below
+    whole = corrupted.fingerprint_below
     monkeypatch.setattr(
         corrupted,
-        "fingerprints_below",
+        "fingerprint_below",
         lambda root, names: read.extend(names) or whole(root, names),
     )
     first = CorruptedTree(tmp_path).fingerprint()
@@ -318,8 +322,8 @@ def test_of_a_large_tree_some_files_are_read_and_the_size_of_all(tmp_path, photo
 
 def test_it_is_sent_to_workers_without_pixels(tree, classes):
     data = CorruptedTree(tree, classes)
-    there = pickle.loads(pickle.dumps(data))
+    loaded = pickle.loads(pickle.dumps(data))
     cell = Cell("fog", 3)
     np.testing.assert_array_equal(
-        there.read_cell(there.samples[0], cell), data.read_cell(data.samples[0], cell)
+        loaded.read_cell(loaded.samples[0], cell), data.read_cell(data.samples[0], cell)
     )

@@ -25,6 +25,7 @@ from shiftproof.data.detection import boxes
 from shiftproof.data.detection.cityscapes import find_visible_objects
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.io.xml import parse_xml
+from shiftproof.metrics import faults as kinds
 from shiftproof.metrics.coco import read_objects
 from support.detection_trees import (
     CITYSCAPES_JSON,
@@ -102,17 +103,17 @@ def test_coco_ids_are_below_the_images_or_a_folder_above(tmp_path):
 
 
 BAD_BOXES = [
-    ([1, 1, math.nan, 4], boxes.NOT_FINITE, False),
-    ([1, 1, "x", 4], boxes.NOT_FINITE, False),
-    ([1, 1, 4], boxes.NOT_FINITE, False),
-    (None, boxes.NOT_FINITE, False),
-    ([1, 1, math.inf, 4], boxes.NOT_FINITE, False),
-    ([5, 5, -2, 4], boxes.NEGATIVE, True),  # a miss for pycocotools
-    ([5, 5, 0, 4], boxes.NO_AREA, True),
-    ([48, 5, 3, 4], boxes.OUTSIDE, True),
-    ([5, -9, 3, 4], boxes.OUTSIDE, True),
-    ([5, 5, 50, 4], boxes.BEYOND, True),
-    ([-1.5, 5, 5, 4], boxes.BEYOND, True),
+    ([1, 1, math.nan, 4], kinds.NOT_FINITE, False),
+    ([1, 1, "x", 4], kinds.NOT_FINITE, False),
+    ([1, 1, 4], kinds.NOT_FINITE, False),
+    (None, kinds.NOT_FINITE, False),
+    ([1, 1, math.inf, 4], kinds.NOT_FINITE, False),
+    ([5, 5, -2, 4], kinds.NEGATIVE, True),  # a miss for pycocotools
+    ([5, 5, 0, 4], kinds.NO_AREA, True),
+    ([48, 5, 3, 4], kinds.OUTSIDE, True),
+    ([5, -9, 3, 4], kinds.OUTSIDE, True),
+    ([5, 5, 50, 4], kinds.BEYOND, True),
+    ([-1.5, 5, 5, 4], kinds.BEYOND, True),
 ]
 
 
@@ -142,10 +143,10 @@ def test_a_pixel_over_the_edge_is_no_fault(tmp_path):
 @pytest.mark.parametrize(
     ("annotation", "reason"),
     [
-        ({"image_id": 31, "category_id": 3}, boxes.UNKNOWN_IMAGE),
-        ({"category_id": 3}, boxes.UNKNOWN_IMAGE),
-        ({"image_id": [1], "category_id": 3}, boxes.UNKNOWN_IMAGE),
-        ({"image_id": 30, "category_id": 4}, boxes.UNKNOWN_CLASS),
+        ({"image_id": 31, "category_id": 3}, kinds.UNKNOWN_IMAGE),
+        ({"category_id": 3}, kinds.UNKNOWN_IMAGE),
+        ({"image_id": [1], "category_id": 3}, kinds.UNKNOWN_IMAGE),
+        ({"image_id": 30, "category_id": 4}, kinds.UNKNOWN_CLASS),
         (7, "no object of a JSON"),
     ],
 )
@@ -196,12 +197,12 @@ def test_coco_without_area_crowd_or_size(tmp_path):
         ({"images": [{"id": 1, "file_name": "../9.jpg"}]}, r"got '\.\./9\.jpg', which leaves it"),
         ({"images": [{"id": 1, "file_name": "/etc/9.jpg"}]}, "which leaves it"),
         ({"images": [{"id": 1, "file_name": "C:\\9.jpg"}]}, "which leaves it"),
-        ({"images": [{"id": 1}]}, r"none that can be used \(first: .*with the id 1: no name"),
-        ({"images": [{"file_name": "9.jpg"}]}, r"none that can be used \(first: .*no id \(id None"),
-        ({"images": [{"id": i, "file_name": "9.jpg"} for i in (1, 2)]}, "stands for two images"),
-        ({"images": []}, "expected images, and there are none"),
-        ({"categories": []}, "expected categories, and there are none"),
-        ({"categories": [{"id": None}]}, r"none that can be used \(first: .*no id"),
+        ({"images": [{"id": 1}]}, r"none can be used \(first: .*with the id 1: no name"),
+        ({"images": [{"file_name": "9.jpg"}]}, r"none can be used \(first: .*no id \(id None"),
+        ({"images": [{"id": i, "file_name": "9.jpg"} for i in (1, 2)]}, "is listed for two images"),
+        ({"images": []}, "expected images, but none can be used"),
+        ({"categories": []}, "expected categories, but none can be used"),
+        ({"categories": [{"id": None}]}, r"none can be used \(first: .*no id"),
         ({"categories": [{"id": "cat"}]}, "whole numbers as category ids"),
     ],
 )
@@ -327,8 +328,8 @@ def test_voc_lists_what_is_wrong(tmp_path):
     data = VocData(base)
     assert [sample.id[-10:] for sample in data.samples] == ["000005.jpg", "000007.jpg"]
     assert reasons(data) == [
-        (boxes.NO_ANNOTATIONS, False), (boxes.UNREADABLE, False), (boxes.UNKNOWN_IMAGE, False),
-        (boxes.NOT_FINITE, False), (boxes.NEGATIVE, False), (boxes.NOT_FINITE, False),
+        (boxes.NO_ANNOTATIONS, False), (boxes.UNREADABLE, False), (kinds.UNKNOWN_IMAGE, False),
+        (kinds.NOT_FINITE, False), (kinds.NEGATIVE, False), (kinds.NOT_FINITE, False),
     ]  # fmt: skip
     assert "000008.JPG" in str(data.faults[0])
     assert "000010.xml" in str(data.faults[2])
@@ -344,7 +345,7 @@ def test_voc_without_a_size_and_with_classes_of_its_own(tmp_path):
         48, 40,
     )  # fmt: skip
     other = VocData(base, classes=["bird"])
-    assert reasons(other) == [(boxes.UNKNOWN_CLASS, False)]
+    assert reasons(other) == [(kinds.UNKNOWN_CLASS, False)]
 
 
 @pytest.mark.parametrize(
@@ -433,7 +434,7 @@ def test_what_marks_an_object_of_voc_as_difficult(tmp_path, text, difficult, lis
     (base / "Annotations" / "000005.xml").write_text(VOC_XML.format(name="", objects=box))
     data = VocData(base)
     assert data.objects["JPEGImages/000005.jpg"].difficult.tolist() == [difficult]
-    assert reasons(data) == [(boxes.ODD_FLAG, True)] * listed
+    assert reasons(data) == [(kinds.ODD_FLAG, True)] * listed
 
 
 def test_an_object_of_voc_without_a_name_is_no_class(tmp_path):
@@ -444,7 +445,7 @@ def test_an_object_of_voc_without_a_name_is_no_class(tmp_path):
     data = VocData(base)
     assert data.classes.names == VOC_CLASSES
     assert reasons(data) == [
-        (boxes.UNKNOWN_CLASS, False), (boxes.UNKNOWN_CLASS, False), (boxes.TWICE, True),
+        (kinds.UNKNOWN_CLASS, False), (kinds.UNKNOWN_CLASS, False), (kinds.TWICE, True),
     ]  # fmt: skip
     assert len(data.objects["JPEGImages/000005.jpg"]) == 2
 
@@ -616,15 +617,15 @@ def test_cityscapes_lists_what_is_wrong(tmp_path):
     data = CityscapesData(tmp_path)
     assert sorted(reasons(data)) == sorted(
         [
-            (boxes.NO_ANNOTATIONS, False), (boxes.UNKNOWN_CLASS, False), (boxes.NOT_FINITE, False),
-            (boxes.UNKNOWN_CLASS, False), (boxes.OTHER_SIZE, True),
+            (boxes.NO_ANNOTATIONS, False), (kinds.UNKNOWN_CLASS, False), (kinds.NOT_FINITE, False),
+            (kinds.UNKNOWN_CLASS, False), (boxes.OTHER_SIZE, True),
         ]
     )  # fmt: skip
     assert named(data, data.samples[0].id) == [("bus", 0, 0, 10, 10)]
     path.write_text("[]")
     with pytest.raises(InputError, match="no image with annotations that can be read"):
         CityscapesData(tmp_path)
-    with pytest.raises(InputError, match="no split 'test'; there are val"):
+    with pytest.raises(InputError, match="no split 'test'; it has val"):
         CityscapesData(tmp_path, "test")
 
 
@@ -652,7 +653,7 @@ def test_yolo_splits_are_folders_lists_or_several(tmp_path):
     config.write_text("val: [val.txt, images]\nnames: {7: car, 9: dog}\n")
     data = YoloData(config)
     assert len(data) == 3
-    assert {fault.reason for fault in data.faults} == {boxes.UNKNOWN_CLASS}
+    assert {fault.reason for fault in data.faults} == {kinds.UNKNOWN_CLASS}
     with pytest.raises(InputError, match=r"no split 'train'; it has val"):
         YoloData(config, "train")
 
@@ -667,8 +668,8 @@ def test_yolo_lists_what_is_wrong(tmp_path):
     (tmp_path / "images" / "val" / "c.jpg").write_bytes(b"no image")
     data = YoloData(config)
     assert reasons(data) == [
-        (boxes.UNKNOWN_CLASS, False), (boxes.UNKNOWN_CLASS, False), (boxes.NOT_FINITE, False),
-        (boxes.NOT_FINITE, False), (boxes.NEGATIVE, False), (boxes.UNREADABLE, False),
+        (kinds.UNKNOWN_CLASS, False), (kinds.UNKNOWN_CLASS, False), (kinds.NOT_FINITE, False),
+        (kinds.NOT_FINITE, False), (kinds.NEGATIVE, False), (boxes.UNREADABLE, False),
         (boxes.NO_FILE, False),
     ]  # fmt: skip
     assert "line 2 of labels/val/a.txt" in str(data.faults[0])
@@ -725,7 +726,7 @@ def test_without_pyyaml_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_no_marks_or_several_sets_are_errors(tmp_path):
     photograph(tmp_path / "plain" / "a.jpg")
-    with pytest.raises(InputError, match="is no dataset with boxes: expected leftImg8bit"):
+    with pytest.raises(InputError, match="is not a dataset with boxes: expected leftImg8bit"):
         open_detection_data(tmp_path / "plain")
     with pytest.raises(InputError, match="does not exist"):
         open_detection_data(tmp_path / "none")
@@ -738,7 +739,7 @@ def test_no_marks_or_several_sets_are_errors(tmp_path):
         open_detection_data(tmp_path)
     assert open_detection_data(tmp_path, split="val").name.endswith("(instances_val2017)")
     yolo = yolo_tree(tmp_path / "yolo")
-    with pytest.raises(InputError, match="is no COCO data"):
+    with pytest.raises(InputError, match="is not COCO data"):
         open_detection_data(yolo, images=tmp_path)
     data = open_detection_data(yolo)
     assert open_detection_data(data) is data
@@ -788,9 +789,9 @@ def test_boxes_from_anywhere_else_make_a_data_set(tmp_path):
         {"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "area": 12.0, "iscrowd": 0,
          "difficult": 1}
     ]  # fmt: skip
-    there = pickle.loads(pickle.dumps(data))
-    assert there.fingerprint() == data.fingerprint()
-    with pytest.raises(InputError, match="rising category ids"):
+    loaded = pickle.loads(pickle.dumps(data))
+    assert loaded.fingerprint() == data.fingerprint()
+    with pytest.raises(InputError, match="ascending category ids"):
         DetectionData("mine", tmp_path, {"a.png": found}, Classes(("a", "b")), category_ids=[2, 1])
     with pytest.raises(InputError, match="which leaves it"):
         DetectionData("mine", tmp_path, {"../a.png": found}, Classes(("a", "b")))

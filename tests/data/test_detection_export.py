@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 from torchvision.datasets import VOCDetection
 
 from shiftproof import corrupt
+from shiftproof.corruptions import DepthFolder, with_depth
 from shiftproof.data import (
     CityscapesData,
     CocoData,
@@ -26,7 +27,8 @@ from shiftproof.data import (
     export_corrupted,
     open_detection_data,
 )
-from shiftproof.data.copies import changed_copy, estimate
+from shiftproof.data.copies import estimate
+from shiftproof.data.copies.trees import open_tree
 from shiftproof.errors import InputError, RunError, RunMismatchError
 from shiftproof.io import files
 from support.detection_trees import (
@@ -255,7 +257,7 @@ def test_images_that_share_their_annotations_are_refused(tmp_path):
     base = voc_tree(tmp_path / "voc")
     photograph(base / "JPEGImages" / "000005.png")
     with pytest.raises(
-        InputError, match="differ by their suffix alone, and share their annotations"
+        InputError, match="differ only by their suffix, and share their annotations"
     ):
         copy(base, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -494,6 +496,15 @@ def test_tars_whose_members_could_not_be_told_apart_or_leave(tmp_path):
         copy(tmp_path / "b.tar", tmp_path / "out")
 
 
+def test_a_split_of_yolo_data_whose_path_leads_elsewhere_is_copied_with_its_root(tmp_path):
+    (tmp_path / "other").mkdir()
+    config = yolo_tree(tmp_path / "yolo", extra=f"path: {tmp_path / 'other'}\n")
+    result = copy(config, tmp_path / "out", split="test", root=config.parent)
+    names = found_in(tmp_path / "out" / "contrast" / "1" / "images")
+    assert names == ["val/a.png", "val/c.png"]
+    assert "1 image of other splits: left out" in result.omissions
+
+
 # ---------------------------------------------------------------- the estimate
 
 
@@ -502,31 +513,46 @@ def test_the_estimate_is_near_what_is_written_and_writes_nothing(tmp_path, monke
     monkeypatch.setattr(estimate, "SAMPLED_IMAGES", sampled)
     coco_tree(tmp_path / "coco")
     settings = {"corruptions": ["brightness", "contrast"], "severities": [1, 3], "workers": 2}
-    told = estimate_export(tmp_path / "coco", tmp_path / "out", **settings)
+    estimated = estimate_export(tmp_path / "coco", tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
-    assert (told.layout, told.images, told.cells, told.carried) == ("coco", 3, 4, 1)
-    assert told.sampled == ("val2017/30.png", "val2017/9.jpg", "val2017/sub/12.jpg")[:sampled]
-    assert told.seconds == told.cpu_seconds / 2 > 0
-    assert 0 < told.free_bytes <= shutil.disk_usage(tmp_path).total
+    assert (estimated.layout, estimated.images, estimated.cells, estimated.carried) == (
+        "coco",
+        3,
+        4,
+        1,
+    )
+    assert estimated.sampled == ("val2017/30.png", "val2017/9.jpg", "val2017/sub/12.jpg")[:sampled]
+    assert estimated.seconds == estimated.cpu_seconds / 2 > 0
+    assert 0 < estimated.free_bytes <= shutil.disk_usage(tmp_path).total
     copy(tmp_path / "coco", tmp_path / "out")
-    there = sum(p.stat().st_size for p in (tmp_path / "out").rglob("*.*") if p.is_file())
-    assert told.bytes == pytest.approx(there, rel=0.2)
+    written = sum(p.stat().st_size for p in (tmp_path / "out").rglob("*.*") if p.is_file())
+    assert estimated.bytes == pytest.approx(written, rel=0.2)
 
 
 def test_the_estimate_of_tars_and_of_what_is_linked(tmp_path):
     shard(tmp_path / "wds" / "0.tar", tmp_path)
     settings = {"corruptions": ["brightness", "contrast"], "severities": [1, 3]}
-    told = estimate_export(tmp_path / "wds", tmp_path / "out", **settings)
-    assert (told.layout, told.images, told.cells) == ("webdataset", 2, 4)
+    estimated = estimate_export(tmp_path / "wds", tmp_path / "out", **settings)
+    assert (estimated.layout, estimated.images, estimated.cells) == ("webdataset", 2, 4)
     copy(tmp_path / "wds", tmp_path / "out")
-    there = sum(p.stat().st_size for p in (tmp_path / "out").rglob("*.tar"))
+    written = sum(p.stat().st_size for p in (tmp_path / "out").rglob("*.tar"))
     # A tar ends with up to 10 kB of zeros.
-    assert there - 4 * 10240 - 4 * 2 * 1024 <= told.bytes <= there
+    assert written - 4 * 10240 - 4 * 2 * 1024 <= estimated.bytes <= written
     root = cityscapes_tree(tmp_path / "cs")
     label = next(root.rglob("*labelIds.png")).stat().st_size
     text = next(root.rglob("*.json")).stat().st_size
-    tree = changed_copy.open_tree(root)
+    tree = open_tree(root)
     assert estimate._count_carried_bytes(tree, 4) == label + 4 * text
+
+
+def test_the_estimate_finds_the_depth_maps_of_the_images(tmp_path):
+    image = pixels(photograph(tmp_path / "photos" / "a.jpg"))
+    (tmp_path / "depth").mkdir()
+    np.save(tmp_path / "depth" / "a.npy", np.full(image.shape[:2], 3.0))
+    fog = with_depth("fog_3d", DepthFolder(tmp_path / "depth"))
+    settings = {"corruptions": {"fog_3d": fog}, "severities": [2], "workers": 0}
+    estimated = estimate_export(tmp_path / "photos", tmp_path / "out", **settings)
+    assert (estimated.images, estimated.sampled) == (1, ("a.jpg",))
 
 
 def test_an_estimate_without_any_readable_image(tmp_path):

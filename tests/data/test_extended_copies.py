@@ -85,12 +85,13 @@ def test_a_copy_of_nothing_that_can_be_read_is_not_begun(photos, tmp_path):
 @pytest.mark.parametrize("name", ["one.png", "one.JPG", "one.tar"])
 def test_a_target_that_is_named_like_a_file_is_refused(photos, tmp_path, name):
     image = next(path for path in sorted(photos.rglob("*.png")) if path.name != "torn.png")
-    says = (
-        rf"got the name of a file, .*{name}\. Give .*/one, .*: contrast/2/{image.name} will lie in"
+    message = (
+        rf"got the name of a file, .*{name}\. Give for example .*/one, in which "
+        rf"contrast/2/{image.name} will be written"
     )
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         corrupt(image, tmp_path / name)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         estimate_export(image, tmp_path / name, workers=0, **GRID)
     assert not (tmp_path / name).exists()
     assert corrupt(image, tmp_path / "one").written == 2
@@ -118,8 +119,8 @@ def test_severities_need_not_be_asked_for_in_the_order_of_before(photos, tmp_pat
 def test_a_copy_whose_severities_are_no_numbers_is_refused(photos, tmp_path, severities):
     corrupt(photos, tmp_path / "copy")
     manifest = tmp_path / "copy/manifest.json"
-    told = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**told, "severities": severities}))
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "severities": severities}))
     with pytest.raises(RunMismatchError, match=r"severities was .*, now 2, 4"):
         corrupt(photos, tmp_path / "copy")
 

@@ -90,7 +90,7 @@ def test_a_folder_that_is_a_part_of_a_word_of_the_json_is_not_named_by_it(tmp_pa
 def test_another_splits_photographs_alone_are_refused(tmp_path):
     picture(tmp_path / "images" / "train" / "1.png", LEVEL["train"])
     coco_json(tmp_path / "annotations" / "instances_val.json", ["1.png"])
-    with pytest.raises(InputError, match="of another split by the name"):
+    with pytest.raises(InputError, match="which is named after another split"):
         open_detection_data(tmp_path)
 
 
@@ -129,7 +129,7 @@ def test_coco_as_roboflow_writes_it(tmp_path):
         assert levels(data) == [LEVEL[split]]
     assert [sample.id for sample in data.samples] == ["test/1.png"]
     found = find_dataset(tmp_path)
-    assert (found.layout, len(found.pictures), len(found.parts)) == ("coco", 3, 3)
+    assert (found.layout, len(found.images), len(found.parts)) == ("coco", 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_voc_as_roboflow_writes_it(tmp_path):
         open_detection_data(tmp_path)
     data = open_detection_data(tmp_path, split="val")
     assert ([s.id for s in data.samples], levels(data)) == (["valid/1.png"], [LEVEL["val"]])
-    assert len(find_dataset(tmp_path).pictures) == 3
+    assert len(find_dataset(tmp_path).images) == 3
 
 
 # ---------------------------------------------------------------- YOLO
@@ -294,7 +294,7 @@ def test_a_path_that_leads_elsewhere_needs_the_root(tmp_path):
     with pytest.raises(InputError, match="--root"):
         open_detection_data(config.parent)
     assert len(open_detection_data(config.parent, root=config.parent)) == 3
-    with pytest.raises(InputError, match="no YOLO data"):
+    with pytest.raises(InputError, match="not YOLO data"):
         find_dataset(cityscapes_tree(tmp_path / "city"), root=tmp_path)
 
 
@@ -344,8 +344,8 @@ def test_a_plain_folder_with_maps_beside_is_asked_for(tmp_path):
         picture(tmp_path / "masks" / name.replace(".png", "_mask.png"), 200)
     with pytest.raises(InputError, match=r"masks/ holds images .*--images images.*--images \."):
         find_dataset(tmp_path)
-    assert find_dataset(tmp_path, images="images").pictures == ("images/1.png", "images/2.png")
-    assert len(find_dataset(tmp_path, images=tmp_path).pictures) == 4
+    assert find_dataset(tmp_path, images="images").images == ("images/1.png", "images/2.png")
+    assert len(find_dataset(tmp_path, images=tmp_path).images) == 4
 
 
 def masks_beside(root):
@@ -416,7 +416,7 @@ def _ids_or_refusal(open_it):
         data = open_it()
     except InputError as error:
         return str(error)
-    names = data.pictures if hasattr(data, "pictures") else [s.id for s in data.samples]
+    names = data.images if hasattr(data, "images") else [s.id for s in data.samples]
     return set(names)
 
 
@@ -437,7 +437,7 @@ def test_class_folders_are_classes_whatever_lies_beside_their_images(tmp_path):
         ("images/1.png", 0),
         ("masks/1.png", 1),
     ]
-    assert data.omissions == ("2 files that are no images (2 .xml)",)
+    assert data.omissions == ("2 files that are not images (2 .xml)",)
 
 
 def test_photographs_with_boxes_have_no_labels(tmp_path):
@@ -445,20 +445,20 @@ def test_photographs_with_boxes_have_no_labels(tmp_path):
     data = open_data(tmp_path, classes=name_classes(["cat", "dog"]))
     assert not data.is_labeled
     assert data.samples == open_detection_data(tmp_path).samples
-    with pytest.raises(LabelError, match="have no label each"):
+    with pytest.raises(LabelError, match="whose images have no labels"):
         open_data(tmp_path, classes=name_classes(["cat", "dog"]), labeled=True)
 
 
 def test_splits_of_class_folders_are_named(tmp_path):
     split_folders(tmp_path)
-    with pytest.raises(LabelError, match=r"one folder deeper: give \S+train or \S+val"):
+    with pytest.raises(LabelError, match=r"one level deeper: give \S+train or \S+val"):
         open_data(tmp_path, classes=name_classes(["cat", "dog"]))
 
 
 def test_classes_that_are_called_like_masks_are_classes(tmp_path):
     for folder in ("with_mask", "without_mask"):
         picture(tmp_path / folder / "1.png", 10)
-    assert len(find_dataset(tmp_path).pictures) == 2
+    assert len(find_dataset(tmp_path).images) == 2
 
 
 @pytest.mark.parametrize("name", ["b.jfif", "b.mpo", "b.heic", "b", "b.0001", "b.dat"])
@@ -468,8 +468,8 @@ def test_what_is_an_image_by_its_bytes_is_one(tmp_path, name):
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "data.bin").write_bytes(b"\0" * 99)
     found = find_dataset(tmp_path)
-    assert set(found.pictures) == {"a.jpg", name}
-    assert found.omissions == ("2 files that are no images (1 .bin, 1 .txt)",)
+    assert set(found.images) == {"a.jpg", name}
+    assert found.omissions == ("2 files that are not images (1 .bin, 1 .txt)",)
     assert len(open_data(tmp_path, classes=None)) == 2
 
 
@@ -478,7 +478,7 @@ def test_the_marks_of_two_layouts_are_said(tmp_path):
     coco_json(tmp_path / "annotations" / "instances_val.json", ["a.jpg"])
     found = find_dataset(tmp_path)
     assert found.layout == "yolo"
-    assert "annotations of COCO: taken for YOLO" in found.omissions[0]
+    assert "annotations of COCO: ignored, since the folder is read as YOLO" in found.omissions[0]
 
 
 def test_the_command_says_what_was_found(tmp_path, capsys):
@@ -489,8 +489,8 @@ def test_the_command_says_what_was_found(tmp_path, capsys):
     shown = capsys.readouterr()
     assert shown.out == "COCO, annotations/instances_val2017.json, 3 images in val2017/\n"
     assert cli.run(["data", str(tmp_path / "voc"), "--split", "dog_train", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["layout"], told["images"]) == ("voc", 1)
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["layout"], summary["images"]) == ("voc", 1)
     assert cli.run(["data", str(tmp_path / "yolo"), "--root", str(tmp_path / "yolo")]) == 0
     assert "1 image in valid/images/" in capsys.readouterr().out
     assert cli.run(["data", str(tmp_path / "nothing")]) == 2

@@ -96,7 +96,7 @@ def test_ids_that_are_not_one_text_an_image_are_refused(ids):
 
 
 def test_ids_that_are_not_unique_are_refused():
-    with pytest.raises(InputError, match="the id 'a' stands for 2 images"):
+    with pytest.raises(InputError, match="2 images have the id 'a'"):
         ImageArrays(IMAGES, ids=["a", "b", "a"])
 
 

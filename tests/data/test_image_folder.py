@@ -88,20 +88,20 @@ def test_one_unknown_class_folder_is_not_dropped_in_silence(tmp_path, photo, cla
 
 def test_a_folder_given_one_too_high_is_recognised(tmp_path, photo, classes):
     photo(tmp_path / "val" / "cat" / "a.png")
-    with pytest.raises(LabelError, match=r"one folder deeper: give \S+val\."):
+    with pytest.raises(LabelError, match=r"one level deeper: give \S+val\."):
         ImageFolder(tmp_path, classes)
 
 
 def test_images_beside_class_folders_are_refused(tmp_path, photo, classes):
     photo(tmp_path / "cat" / "a.png")
     photo(tmp_path / "stray.png")
-    with pytest.raises(LabelError, match=r"1 of 2 images lie in no class folder \(first: stray"):
+    with pytest.raises(LabelError, match=r"1 of 2 images are not in a class folder \(first: stray"):
         ImageFolder(tmp_path, classes)
 
 
 def test_labels_that_are_insisted_on_must_be_there(tmp_path, photo, classes):
     photo(tmp_path / "a.png")
-    with pytest.raises(LabelError, match="in no class folder"):
+    with pytest.raises(LabelError, match="not in a class folder"):
         ImageFolder(tmp_path, classes, labeled=True)
     with pytest.raises(LabelError, match="labels need classes; none were given"):
         ImageFolder(tmp_path, labeled=True)
@@ -169,7 +169,7 @@ def test_a_json_class_map_may_give_indices(tmp_path):
         ("map.csv", "a,cat\na,dog\n", LabelError, "line 2: the folder 'a' is given twice"),
         ("map.csv", "", BrokenFileError, "got none"),
         ("map.csv", "folder,class\n", BrokenFileError, "got none"),
-        ("map.csv", 'a,"cat\n', BrokenFileError, "no CSV"),
+        ("map.csv", 'a,"cat\n', BrokenFileError, "not valid CSV"),
         ("map.csv", b"\xff\xfe\x00", BrokenFileError, "UTF-8"),
         ("map.csv", b"a\0,b", BrokenFileError, "zero bytes"),
         ("map.json", "[1]", BrokenFileError, "JSON object"),
@@ -358,9 +358,9 @@ def test_it_is_sent_to_workers_without_pixels(tmp_path, photo, classes):
     data = ImageFolder(tmp_path, classes)
     sent = pickle.dumps(data)
     assert len(sent) < 2000
-    there = pickle.loads(sent)
-    assert there.samples == data.samples
-    np.testing.assert_array_equal(there.read(there.samples[0]), data.read(data.samples[0]))
+    loaded = pickle.loads(sent)
+    assert loaded.samples == data.samples
+    np.testing.assert_array_equal(loaded.read(loaded.samples[0]), data.read(data.samples[0]))
 
 
 def test_the_current_folder_has_a_name(tmp_path, photo, monkeypatch):

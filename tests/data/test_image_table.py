@@ -101,7 +101,7 @@ def test_labels_that_are_insisted_on_must_be_there(table, classes):
         ("label,path\ncat\n", BrokenFileError, "line 2: expected path,label"),
         ("a.png;cat\nb.png;dog\n", BrokenFileError, "line 1: expected commas"),
         (".,cat\n", BrokenFileError, "line 1: expected the path of an image"),
-        ('a.png,"cat\n', BrokenFileError, "no CSV"),
+        ('a.png,"cat\n', BrokenFileError, "not valid CSV"),
         (b"\xff\xd8\xff\xe0", BrokenFileError, "UTF-8"),
         (b"a\0.png,cat", BrokenFileError, "zero bytes"),
     ],
@@ -120,7 +120,7 @@ def test_an_image_that_stands_there_twice_is_named_with_both_lines(table, classe
     for again in ("cat/a.png", "./cat//a.png", "dog/../cat/a.png", "cat\\a.png",
                   str(tmp_path / "cat" / "a.png"), f"../{tmp_path.name}/cat/a.png"):  # fmt: skip
         path = table(f"path,label\ncat/a.png,cat\nx.png,dog\n{again},dog\n")
-        with pytest.raises(InputError, match=r"line 4: cat/a\.png stands in line 2 already"):
+        with pytest.raises(InputError, match=r"line 4: cat/a\.png is already in line 2"):
             ImageTable(path, classes)
 
 

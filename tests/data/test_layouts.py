@@ -25,14 +25,14 @@ def list_pixels(request):
 
 
 def open_pixels(found, reading):
-    return ImageFolder(found.root, labeled=reading.labeled, only=list(found.pictures))
+    return ImageFolder(found.root, labeled=reading.labeled, only=list(found.images))
 
 
 def test_a_layout_of_ones_own_is_one_row(pictures, monkeypatch):
     row = Layout(
         "a list of pixels",
         list_pixels,
-        marks=lambda path: (path / "pixels.txt").is_file(),
+        is_folder=lambda path: (path / "pixels.txt").is_file(),
         open_images=open_pixels,
     )
     assert recognize_layout(pictures) == "plain"
@@ -47,22 +47,22 @@ def test_a_layout_of_ones_own_is_one_row(pictures, monkeypatch):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("split", "has no splits that are known"),
+        ("split", "has no known splits"),
         ("images", "has no effect"),
         ("root", "has no effect"),
     ],
 )
-def test_what_a_layout_does_not_take_is_refused(pictures, monkeypatch, option, message):
-    row = Layout("a list of pixels", list_pixels, marks=lambda path: True)
+def test_options_that_a_layout_does_not_have_are_refused(pictures, monkeypatch, option, message):
+    row = Layout("a list of pixels", list_pixels, is_folder=lambda path: True)
     monkeypatch.setitem(LAYOUTS, "pixels", row)
     with pytest.raises(InputError, match=message):
         find_dataset(pictures, **{option: "pixels"})
 
 
-def test_a_refusal_names_the_layouts_that_take_the_option(pictures, monkeypatch):
-    taker = Layout("a list of pixels", list_pixels, task="detection", takes=frozenset({"root"}))
-    monkeypatch.setitem(LAYOUTS, "pixels", taker)
-    with pytest.raises(InputError, match="is no YOLO or a list of pixels data"):
+def test_a_refusal_names_the_layouts_that_have_the_option(pictures, monkeypatch):
+    row = Layout("a list of pixels", list_pixels, task="detection", options=frozenset({"root"}))
+    monkeypatch.setitem(LAYOUTS, "pixels", row)
+    with pytest.raises(InputError, match="is not YOLO or a list of pixels data"):
         find_dataset(pictures, root="pixels")
 
 

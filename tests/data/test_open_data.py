@@ -80,7 +80,7 @@ def test_a_data_set_comes_back_as_it_is_if_its_labels_fit(classes):
         ("a.png", r"is an image; expected a folder of images: give \S+"),
         ("a.tar", "cannot be read as a tar"),
         ("a.tar.gz", "is an archive; unpack it"),
-        ("a.txt", "is a file of no known kind"),
+        ("a.txt", "is a file of an unknown kind"),
         ("empty", "holds no images"),
     ],
 )
@@ -97,11 +97,11 @@ def test_only_a_tree_has_a_clean_twin(tmp_path, photo, classes):
     photo(tmp_path / "pets" / "cat" / "a.png")
     (tmp_path / "list.csv").write_text("pets/cat/a.png,cat\n")
     for name in ("pets", "list.csv"):
-        with pytest.raises(InputError, match="is no -C tree"):
+        with pytest.raises(InputError, match="is not a -C tree"):
             open_data(tmp_path / name, classes=classes, clean=tmp_path / "pets")
 
 
 def test_the_labels_of_the_demo_cannot_be_changed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="have their labels"):
+    with pytest.raises(InputError, match="demo photographs have labels"):
         open_data("demo", classes=None, labeled=False)

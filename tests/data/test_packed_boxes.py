@@ -37,9 +37,9 @@ def parquet_of(path, objects, *, feature=None, **columns):
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     images = pa.array([{"bytes": data, "path": None} for data in PICTURES[: len(objects)]], kind)
     features = {"image": {"_type": "Image"}, **({"objects": feature} if feature else {})}
-    told = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
     table = pa.table({"image": images, "objects": objects, **columns})
-    pq.write_table(table.replace_schema_metadata(told), path)
+    pq.write_table(table.replace_schema_metadata(metadata), path)
     return path
 
 

@@ -55,8 +55,8 @@ def labels_of(data):
 
 def parquet_of(path, columns, *, features=None, rows_per_group=2):
     path.parent.mkdir(parents=True, exist_ok=True)
-    told = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
-    table = pa.table(columns).replace_schema_metadata(told if features else None)
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    table = pa.table(columns).replace_schema_metadata(metadata if features else None)
     pq.write_table(table, path, row_group_size=rows_per_group)
     return path
 
@@ -169,7 +169,7 @@ class TestTars:
             assert data.samples == folder.samples, source
             assert shown_colours(data) == shown_colours(folder)
         assert open_data(pattern, classes=classes).fingerprint() == folder.fingerprint()
-        with pytest.raises(InputError, match=r"1 of 4 tars are not there: 03\.tar"):
+        with pytest.raises(InputError, match=r"1 of 4 tars do not exist: 03\.tar"):
             open_data(f"{tmp_path}/t/{{00..03}}.tar", classes=classes)
         with pytest.raises(InputError, match=r"not compressed, got a\.zip"):
             open_data("memory://t/a.zip", classes=classes)
@@ -394,7 +394,7 @@ class TestParquet:
         columns = {"image": cells(), "label": [-1] * 4}
         path = parquet_of(tmp_path / "a.parquet", columns, features=features)
         assert not open_data(path, classes=classes).is_labeled
-        with pytest.raises(LabelError, match="kept secret"):
+        with pytest.raises(LabelError, match="withheld"):
             open_data(path, classes=classes, labeled=True)
 
     def test_damaged_files(self, tmp_path, classes):

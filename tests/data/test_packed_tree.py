@@ -80,7 +80,7 @@ def test_a_copy_of_tars_is_opened_as_the_tars(tars):
     assert data.cells == tuple(
         Cell(name, level) for name in ("fog", "contrast") for level in (1, 3)
     )
-    assert (data.missing, data.clean_without_twin) == ({}, 0)
+    assert (data.missing, data.unpaired_clean) == ({}, 0)
     unpickled = pickle.loads(pickle.dumps(data))
     for sample in (clean.samples[0], clean.samples[-1]):
         image = clean.read(sample)
@@ -169,7 +169,7 @@ def test_images_without_a_clean_twin_are_named_and_the_other_way_counted(tars, t
     more = shutil.copytree(tars / "clean", tmp_path / "more")
     write_tar(more / "11.tar", [("12.png", encode(make_picture(12))), ("12.cls", b"0")])
     data = open_data(tars / "copies", classes=CLASSES, clean=more)
-    assert (data.missing, data.clean_without_twin, len(data)) == ({}, 1, 12)
+    assert (data.missing, data.unpaired_clean, len(data)) == ({}, 1, 12)
 
 
 def test_the_fingerprint_changes_with_a_tar_of_any_cell(tars, tmp_path, monkeypatch):
@@ -211,7 +211,7 @@ def test_errors_name_the_cell(tars, tmp_path):
 
 def test_a_tree_of_tars_is_described_embedded_and_corrupted_whole(tars, tmp_path):
     found = find_dataset(tars / "copies")
-    assert (found.layout, len(found.pictures)) == ("packed tree", 8)
+    assert (found.layout, len(found.images)) == ("packed tree", 8)
     assert found.sentences[0].startswith("a -C tree of tars or tables, tars, 8 files")
     pictures = open_pictures(tars / "copies")
     assert type(pictures) is TarPictures

@@ -98,7 +98,7 @@ def test_imagenet_d_is_a_domain_of_domainnet(tmp_path, photo):
     }  # fmt: skip
     assert data.folders_left_out == {"The_Eiffel_Tower": 1, "giraffe": 2}
     assert data.settings()["images of no class"] == 3
-    with pytest.raises(LabelError, match=r"one folder deeper: give \S+domainnet/clipart"):
+    with pytest.raises(LabelError, match=r"one level deeper: give \S+domainnet/clipart"):
         open_data(tmp_path / "domainnet", classes=label_set("imagenet-d"))
     photo(tmp_path / "domainnet" / "clipart" / "zebbra" / "a.jpg")
     with pytest.raises(LabelError, match="Unknown: zebbra"):
@@ -136,7 +136,7 @@ def test_an_image_that_is_all_frame_is_broken(tmp_path):
     framed(tmp_path / "mug" / "a.png", size=(4, 9))
     data = open_data(tmp_path, classes=label_set("objectnet"))
     with pytest.raises(
-        BrokenFileError, match=r"^mug/a\.png: 9 x 4 pixels is nothing but the frame"
+        BrokenFileError, match=r"^mug/a\.png: 9 x 4 pixels are not larger than the frame"
     ):
         data.read(data.samples[0])
 
@@ -211,7 +211,7 @@ def test_labels_of_other_classes_than_the_models_are_refused(tmp_path, photo):
 def test_a_label_set_needs_class_folders(tmp_path, photo):
     photo(tmp_path / "mug" / "a.png")
     (tmp_path / "list.csv").write_text("mug/a.png,mug\n")
-    with pytest.raises(InputError, match="no class folders, and the label set objectnet"):
+    with pytest.raises(InputError, match="no class folders, which the label set objectnet needs"):
         open_data(tmp_path / "list.csv", classes=label_set("objectnet"))
 
 

@@ -86,7 +86,7 @@ def test_each_layout_is_found_by_its_marks(write, title, classes, folder, tmp_pa
         assert np.array_equal(truth, np.where(LABELS == 255, -1, LABELS.astype(np.int16)))
     found = find_dataset(tmp_path / "data")
     assert found.sentences[0].startswith(title)
-    assert set(found.pictures) >= {sample.id for sample in data.samples}
+    assert set(found.images) >= {sample.id for sample in data.samples}
 
 
 def test_raw_ids_of_cityscapes_become_its_19_classes(tmp_path):
@@ -258,11 +258,11 @@ def test_a_split_of_data_without_splits_is_refused(tmp_path):
 def test_a_split_or_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         open_segmentation_data(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"no dataset with label maps: expected leftImg8bit"):
+    with pytest.raises(InputError, match=r"not a dataset with label maps: expected leftImg8bit"):
         open_segmentation_data(tmp_path)
     root = write_voc(tmp_path / "voc")
     (root / "VOC2012/ImageSets/Segmentation/train.txt").write_text("2007_000039\n")
-    with pytest.raises(InputError, match=r"no split 'test'; there are train, val"):
+    with pytest.raises(InputError, match=r"no split 'test'; it has train, val"):
         open_segmentation_data(root, split="test")
     with pytest.raises(InputError, match=r"1 image has no label map.*2007_000039"):
         open_segmentation_data(tmp_path / "voc", split="train")

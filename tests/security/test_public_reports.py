@@ -448,7 +448,7 @@ def test_a_column_of_confidences_is_told(tmp_path):  # as Ultralytics: "labels r
     data = yolo(tmp_path, "1 0.5 0.5 0.25 0.5 0.93\n")
     assert len(data.objects["images/val/a.jpg"].boxes) == 0
     assert [str(fault) for fault in data.faults] == [
-        "images/val/a.jpg, line 1 of labels/val/a.txt: not four finite numbers (5 numbers behind the "
+        "images/val/a.jpg, line 1 of labels/val/a.txt: not four finite numbers (5 numbers after the "
         "class, expected 4, or the points of an outline); left out."
     ]
 

@@ -71,11 +71,11 @@ def test_weights_on_a_web_server_and_secrets_of_its_url(tmp_path, capsys, cache)
             ["bench", "--model", f"file:{address}/none.pt{options}", "--data", "demo",
              "--out", str(tmp_path / "run")]
         )  # fmt: skip
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     assert code == 2
-    assert "none.pt" in told.err + told.out
+    assert "none.pt" in output.err + output.out
     written = all_text_below(cache) + json.dumps(there.settings).encode()
-    assert b"hunter2" not in written + (told.out + told.err).encode()
+    assert b"hunter2" not in written + (output.out + output.err).encode()
     assert not (tmp_path / "run").exists()
 
 

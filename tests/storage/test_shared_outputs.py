@@ -49,11 +49,11 @@ def test_workers_on_other_machines_score_into_one_bucket(s3, tmp_path, capsys, o
     out = "lab/scored"
     for worker in (2, 0, 1):
         on_machine(f"machine {worker}")
-        code, told = run_and_read(
+        code, output = run_and_read(
             capsys, *words, "-o", f"s3://{out}", "--worker", worker, "--of", "3"
         )
-        assert code == 0, told
-        assert ("This worker's share is done" in told) == (worker != 1)
+        assert code == 0, output
+        assert ("This worker's share is done" in output) == (worker != 1)
     there, here = content(s3, out), files_below(tmp_path / "one")
     assert there.keys() == here.keys()
     assert {name for name in here if here[name] != there[name]} <= {"run.json", "report.html"}
@@ -70,9 +70,9 @@ def test_long_verbs_are_shared_behind_a_url(verb, memory, tmp_path, on_machine, 
         with contextlib.suppress(UnfinishedError), shared(worker) as out:
             VERBS[verb](photos, out, Scheduled(worker, 2, 0))
             assert worker == 0
-    there = content(memory, "/out")
+    remote = content(memory, "/out")
     for name, data in everything(tmp_path / "one").items():
-        assert there[name] == data, name
+        assert remote[name] == data, name
     assert memory.exists("/out/.shiftproof/contents.json")
 
 
@@ -124,8 +124,8 @@ def test_of_two_that_begin_together_the_settings_of_the_first_stand(memory, on_m
         finish(one, "a", 0)
     assert content(memory, "/out").keys() == {"run.json", "a", "b", "sum"}
     assert memory.cat_file("/out/sum") == b"ab"
-    told = json.loads(memory.cat_file("/out/.shiftproof/contents.json"))["files"]
-    assert set(told) == {"run.json", "a", "b", "sum"}
+    listed = json.loads(memory.cat_file("/out/.shiftproof/contents.json"))["files"]
+    assert set(listed) == {"run.json", "a", "b", "sum"}
 
 
 def test_other_settings_are_refused_even_if_both_begin_together(memory, on_machine):
@@ -212,8 +212,8 @@ def test_a_worker_that_ends_while_another_sends_leaves_its_files_counted(
     with shared(0) as two:
         write_bytes(two / "a", b"a")
         monkeypatch.setattr(Contents, "commit", commit_late)
-    told = json.loads(memory.cat_file("/out/.shiftproof/contents.json"))["files"]
-    assert set(told) == {"run.json", "a", "b"}
+    listed = json.loads(memory.cat_file("/out/.shiftproof/contents.json"))["files"]
+    assert set(listed) == {"run.json", "a", "b"}
     assert memory.find("/out/.shiftproof") == ["/out/.shiftproof/contents.json"]
 
 
@@ -309,10 +309,29 @@ def test_commits_that_are_removed_while_they_are_read_stand_in_the_list(memory, 
     assert read_files() == {"a": "a", "b": "b"}
 
 
-def test_a_damaged_commit_is_still_told(memory):
-    memory.pipe_file("/out/.shiftproof/commit-000000.json", b"{")
-    with pytest.raises(BrokenFileError, match="says in no known way"):
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"[" * 100_000,
+        b"[]",
+        b'{"files": {"": [1, "x"]}}',
+        b'{"files": {"a/../../b": [1, "x"]}}',
+        b'{"files": {}, "removed": 3}',
+        b'{"files": {}, "removed": "run.json"}',
+        b'{"files": {}, "coming": []}',
+    ],
+    ids=["cut", "deep", "list", "no name", "outside", "number", "text", "coming"],
+)
+def test_a_damaged_commit_is_refused(memory, content):
+    memory.pipe_file("/out/.shiftproof/commit-000000.json", content)
+    with pytest.raises(BrokenFileError, match="is not a valid list of the output's files"):
         read_files()
+
+
+def test_a_claim_of_any_depth_is_no_claim(memory, tmp_path):
+    memory.pipe_file("/out/.shiftproof/claim-000001.json", b"[" * 100_000)
+    assert claims.check_claims(STORE, tmp_path, None) == [1]
 
 
 def test_two_that_finish_at_one_time_leave_all_files_counted(memory, on_machine, interrupt):
@@ -329,8 +348,8 @@ def test_two_that_finish_at_one_time_leave_all_files_counted(memory, on_machine,
             ending.close()
 
         interrupt("write", end_the_other, lambda name, _: name == FINISHED)
-    told = json.loads(memory.cat_file(f"/out/{FINISHED}"))["files"]
-    assert set(told) == {"run.json", "a", "b"}
+    listed = json.loads(memory.cat_file(f"/out/{FINISHED}"))["files"]
+    assert set(listed) == {"run.json", "a", "b"}
     assert memory.find("/out/.shiftproof") == [f"/out/{FINISHED}"]
 
 
@@ -357,7 +376,7 @@ def test_one_worker_at_a_time_has_a_number(memory, on_machine):
 
 def test_the_claim_of_a_worker_that_was_killed_here_is_free_at_once(memory):
     store = Store("memory://out")
-    base = outgoing._copy_of(store, (0, 2)).base
+    base = outgoing._find_copy(store, (0, 2)).base
     base.mkdir(parents=True)
     claims.Claim.make(store, base, (0, 2))
     with storage.write_to("memory://out") as out:
@@ -367,9 +386,9 @@ def test_the_claim_of_a_worker_that_was_killed_here_is_free_at_once(memory):
 
 def test_stores_that_cannot_say_who_was_first_are_not_shared(tmp_path, capsys):
     words = ["corrupt", tmp_path, f"file://{tmp_path}/out", "--worker", "0", "--of", "2"]
-    code, told = run_and_read(capsys, *words)
+    code, output = run_and_read(capsys, *words)
     assert code == 2
-    assert "cannot be shared by several commands (--worker)" in " ".join(told.split())
+    assert "cannot be shared by several commands (--worker)" in " ".join(output.split())
 
 
 @pytest.mark.parametrize("url", ["s3://lab/once", "memory://once"])

@@ -54,17 +54,17 @@ def test_a_copy_in_a_bucket_is_the_one_on_a_disk(s3, tmp_path, capsys, cache):
     for number in range(4):
         (photos / f"{number}.png").write_bytes(picture(number))
     assert run_and_read(capsys, "corrupt", photos, tmp_path / "copy", *CORRUPT)[0] == 0
-    code, told = run_and_read(capsys, "corrupt", "s3://lab/photos", "s3://lab/copy", *CORRUPT)
+    code, output = run_and_read(capsys, "corrupt", "s3://lab/photos", "s3://lab/copy", *CORRUPT)
     assert code == 0
-    assert "8 images written to s3://lab/copy" in told
-    assert str(cache) not in told
+    assert "8 images written to s3://lab/copy" in output
+    assert str(cache) not in output
     assert content(s3, "lab/copy") == files_below(tmp_path / "copy")
     # Once more: all is there, on a machine that has nothing, too.
     before = s3.info("lab/copy/.shiftproof/contents.json")["LastModified"]
     os.environ[placeholders.CACHE] = str(tmp_path / "other")
-    code, told = run_and_read(capsys, "corrupt", "s3://lab/photos", "s3://lab/copy", *CORRUPT)
+    code, output = run_and_read(capsys, "corrupt", "s3://lab/photos", "s3://lab/copy", *CORRUPT)
     assert code == 0
-    assert "8 were there" in told
+    assert "8 were there" in output
     assert content(s3, "lab/copy") == files_below(tmp_path / "copy")
     assert s3.info("lab/copy/.shiftproof/contents.json")["LastModified"] >= before
     names = [path for path in s3.find("lab/copy") if "/.shiftproof/" in path]
@@ -109,9 +109,9 @@ def test_a_command_killed_while_it_sends_goes_on_elsewhere(s3, tmp_path, capsys)
     # From another machine the claim of the dead command holds for a while; from this one it does not.
     here = os.environ[placeholders.CACHE]
     os.environ[placeholders.CACHE] = str(tmp_path / "other")
-    code, told = run_and_read(capsys, *words)
+    code, output = run_and_read(capsys, *words)
     assert code == 2
-    assert "Another command writes to s3://lab/killed (process" in told
+    assert "Another command writes to s3://lab/killed (process" in output
     os.environ[placeholders.CACHE] = here
     assert run_and_read(capsys, *words)[0] == 0
     assert run_and_read(capsys, *words[:2], "s3://lab/undisturbed", *words[3:])[0] == 0
@@ -134,9 +134,9 @@ def test_a_run_in_a_bucket_has_the_bytes_of_one_on_a_disk(s3, tmp_path, capsys):
     assert {n for n in here if here[n] != there[n]} <= {"run.json"}
     settings = [json.loads(each["run.json"])["settings"] for each in (there, here)]
     assert settings[0] == settings[1]
-    code, told = run_and_read(capsys, "report", "s3://lab/run")
-    assert code == 0, told
-    assert "s3://lab/run/report.html" in told
+    code, output = run_and_read(capsys, "report", "s3://lab/run")
+    assert code == 0, output
+    assert "s3://lab/run/report.html" in output
     assert b"<html" in content(s3, "lab/run")["report.html"]
     assert run_and_read(capsys, "report", "s3://lab/run", "--out", "s3://lab/page.html")[0] == 0
     assert b"<html" in s3.cat_file("lab/page.html")
@@ -149,10 +149,10 @@ def test_no_such_bucket(s3, capsys, verb):
         "embed": ["--model", "demo", "--data", "s3://nowhere/photos", "--out", "s3://lab/x"],
         "bench": ["--model", "demo", "--data", "demo", "--out", "s3://nowhere/x"],
     }[verb]
-    code, told = run_and_read(capsys, verb, *words)
+    code, output = run_and_read(capsys, verb, *words)
     assert code == 2
-    assert "s3://nowhere/" in told
-    assert "bucket does not exist" in told.lower()
+    assert "s3://nowhere/" in output
+    assert "bucket does not exist" in output.lower()
     assert not s3.exists("lab/x")
 
 
@@ -170,12 +170,12 @@ def test_an_address_that_cannot_be_is_asked_for_once(s3, monkeypatch, capsys, ur
         raise AssertionError("asked again")
 
     monkeypatch.setattr(remote.time, "sleep", wait)
-    code, told = run_and_read(
+    code, output = run_and_read(
         capsys, "embed", "--model", "demo", "--data", url, "--out", "s3://lab/x"
     )
     assert code == 2
-    assert said in told
-    assert "attempts" not in told
+    assert said in output
+    assert "attempts" not in output
 
 
 def test_a_bucket_without_permission(s3, tmp_path, monkeypatch, capsys):
@@ -254,15 +254,15 @@ def test_a_file_that_is_read_where_it_lies_is_never_a_part(web, tmp_path):
 
 
 def test_nothing_can_be_written_to_a_web_server(web, capsys):
-    code, told = run_and_read(capsys, "corrupt", f"{web.url}/photos", f"{web.url}/copy", *CORRUPT)
+    code, output = run_and_read(capsys, "corrupt", f"{web.url}/photos", f"{web.url}/copy", *CORRUPT)
     assert code == 2
-    assert f"{web.url}/copy cannot be written to: nothing is sent to web servers" in told
+    assert f"{web.url}/copy cannot be written to: nothing is sent to web servers" in output
 
 
 def test_secrets_of_urls_are_written_nowhere(web, tmp_path, capsys, memory, cache):
     address = web.url.replace("://", "://ada:hunter2@") + "/photos"
-    code, told = run_and_read(capsys, "corrupt", address, "memory://copy", *CORRUPT)
-    assert code == 0, told
+    code, output = run_and_read(capsys, "corrupt", address, "memory://copy", *CORRUPT)
+    assert code == 0, output
     code, more = run_and_read(capsys, "data", f"{address}/none.png")
     assert code == 2
     with pytest.raises(
@@ -272,7 +272,7 @@ def test_secrets_of_urls_are_written_nowhere(web, tmp_path, capsys, memory, cach
     assert "http://***@127.0.0.1" in more
     written = all_text_below(cache) + b"".join(content(memory, "/copy").values())
     assert b"hunter2" not in written
-    assert "hunter2" not in told + more
+    assert "hunter2" not in output + more
 
 
 # ---------------------------------------------------------------- what comes, and when
@@ -347,7 +347,7 @@ def test_a_strangers_folder_has_no_url_read(tmp_path):
 def test_names_that_lead_out_of_the_folder(memory):
     fill(memory, 1)
     memory.store["/data/../../etc/cron.png"] = memory.store["/data/0.png"]
-    with pytest.raises(InputError, match=r"a name that no file can have here"):
+    with pytest.raises(InputError, match=r"which is not a valid file name on this machine"):
         Store("memory://data").list()
 
 
@@ -359,16 +359,16 @@ def test_a_missing_package_is_named(monkeypatch, capsys, protocol, package):
     monkeypatch.setitem(sys.modules, package, None)
     there = f"{protocol}://bucket/photos"
     for words in (["data", there], ["corrupt", "demo", there, *CORRUPT]):
-        code, told = run_and_read(capsys, *words)
+        code, output = run_and_read(capsys, *words)
         assert code == 2
-        assert f"needs {package}, which is not installed" in told
-        assert f'python -m pip install "{package}"' in told
+        assert f"needs {package}, which is not installed" in output
+        assert f'python -m pip install "{package}"' in output
 
 
 def test_a_protocol_that_nobody_knows(capsys):
-    code, told = run_and_read(capsys, "data", "nonsense://bucket/photos")
+    code, output = run_and_read(capsys, "data", "nonsense://bucket/photos")
     assert code == 2
-    assert "nonsense://bucket/photos cannot be reached (Protocol not known" in told
+    assert "nonsense://bucket/photos cannot be reached (Protocol not known" in output
 
 
 # ---------------------------------------------------------------- what is sent
@@ -397,8 +397,8 @@ def test_files_count_when_they_are_committed(memory, monkeypatch, tmp_path):
         write_bytes(out / "c.npy", b"third")
     assert content(memory, "/out")["a.npy"] == b"second"
     assert "manifest.json" not in content(memory, "/out")
-    told = json.loads(memory.cat_file("/out/.shiftproof/contents.json"))
-    assert sorted(told["files"]) == ["a.npy", "c.npy"]
+    listed = json.loads(memory.cat_file("/out/.shiftproof/contents.json"))
+    assert sorted(listed["files"]) == ["a.npy", "c.npy"]
 
 
 def test_a_finished_output_that_lost_a_file_is_not_read(memory):
@@ -406,7 +406,7 @@ def test_a_finished_output_that_lost_a_file_is_not_read(memory):
         np.save(out / "0.npy", np.eye(3, dtype=np.float32))
     assert len(open_embeddings("memory://out")) == 3
     memory.pipe_file("/out/0.npy", memory.cat_file("/out/0.npy")[:-4])
-    with pytest.raises(BrokenFileError, match=r"0\.npy should have 164 bytes, it has 160"):
+    with pytest.raises(BrokenFileError, match=r"0\.npy should have 164 bytes, but has 160"):
         open_embeddings("memory://out")
     memory.rm_file("/out/.shiftproof/contents.json")
     memory.pipe_file("/out/.shiftproof/commit-000000.json", b"{}")
@@ -516,17 +516,17 @@ def test_files_are_sent_while_work_goes_on(memory, monkeypatch):
 
 def test_other_peoples_folders_are_left_alone(memory, capsys):
     fill(memory)
-    code, told = run_and_read(capsys, "corrupt", "memory://data", "memory://data", *CORRUPT)
+    code, output = run_and_read(capsys, "corrupt", "memory://data", "memory://data", *CORRUPT)
     assert code == 2
-    assert "memory://data is not empty and holds nothing that shiftproof has written" in told
+    assert "memory://data is not empty and holds nothing that shiftproof has written" in output
     assert sorted(content(memory, "/data")) == [*(f"{n}.png" for n in range(6)), "notes.txt"]
 
 
 def test_what_only_plans_writes_nothing(s3, memory, capsys, monkeypatch, tmp_path):
     fill(memory)
     words = ["corrupt", "memory://data", "memory://out", *CORRUPT, "--dry-run"]
-    code, told = run_and_read(capsys, *words)
-    assert code == 0, told
+    code, output = run_and_read(capsys, *words)
+    assert code == 0, output
     assert memory.find("/out") == []
     # What a command would meet there, a plan meets too.
     for url, what in {
@@ -534,15 +534,15 @@ def test_what_only_plans_writes_nothing(s3, memory, capsys, monkeypatch, tmp_pat
         "s3://nowhere/out": "bucket does not exist",
         "https://127.0.0.1:1/out": "nothing is sent to web servers",
     }.items():
-        code, told = run_and_read(capsys, "corrupt", "memory://data", url, *CORRUPT, "--dry-run")
+        code, output = run_and_read(capsys, "corrupt", "memory://data", url, *CORRUPT, "--dry-run")
         assert code == 2
-        assert what in " ".join(told.split())
+        assert what in " ".join(output.split())
     with storage.write_to("memory://out"):
         monkeypatch.setenv(placeholders.CACHE, str(tmp_path / "other machine"))
         before = memory.find("/out")
-        code, told = run_and_read(capsys, *words)
+        code, output = run_and_read(capsys, *words)
         assert (code, memory.find("/out")) == (2, before)
-        assert "Another command writes to memory://out" in told
+        assert "Another command writes to memory://out" in output
 
 
 def test_a_plan_counts_what_is_behind_the_url(memory, capsys, monkeypatch, tmp_path):
@@ -551,9 +551,9 @@ def test_a_plan_counts_what_is_behind_the_url(memory, capsys, monkeypatch, tmp_p
     assert run_and_read(capsys, *words, "-s", "1,3")[0] == 0
     monkeypatch.setenv(placeholders.CACHE, str(tmp_path / "other machine"))
     before = content(memory, "/out")
-    code, told = run_and_read(capsys, *words, "-s", "1,3,5", "--dry-run")
-    assert code == 0, told
-    assert "2 cells are there, 1 is added: contrast at 5" in " ".join(told.split())
+    code, output = run_and_read(capsys, *words, "-s", "1,3,5", "--dry-run")
+    assert code == 0, output
+    assert "2 cells are there, 1 is added: contrast at 5" in " ".join(output.split())
     assert content(memory, "/out") == before
 
 
@@ -561,9 +561,11 @@ def test_copies_that_other_machines_would_write_for_nobody(memory, monkeypatch, 
     fill(memory)
     monkeypatch.delenv(placeholders.CACHE)
     words = ["--engine", "ray", "--address", "10.0.0.1:6379"]
-    code, told = run_and_read(capsys, "corrupt", "memory://data", "memory://out", *CORRUPT, *words)
+    code, output = run_and_read(
+        capsys, "corrupt", "memory://data", "memory://out", *CORRUPT, *words
+    )
     assert code == 2
-    assert "set SHIFTPROOF_CACHE to a folder on a disk that all machines share" in told
+    assert "set SHIFTPROOF_CACHE to a folder on a disk that all machines share" in output
 
 
 def test_a_machine_of_a_cluster_fetches_what_the_command_has_fetched(s3, cache, tmp_path):
@@ -615,9 +617,9 @@ def test_the_settings_file_may_name_urls(memory, tmp_path, monkeypatch, capsys):
     fill(memory)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shiftproof.toml").write_text('[embed]\nout = "memory://vectors"\n')
-    code, told = run_and_read(capsys, "embed", "--model", "none:such", "--data", "memory://data")
+    code, output = run_and_read(capsys, "embed", "--model", "none:such", "--data", "memory://data")
     assert code == 2
-    assert "shiftproof.toml gives --out memory://vectors" in told
+    assert "shiftproof.toml gives --out memory://vectors" in output
     assert memory.find("/vectors") == []
 
 

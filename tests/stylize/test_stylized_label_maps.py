@@ -44,7 +44,7 @@ def test_a_url_is_refused_as_one(tmp_path, address):
     from pathlib import Path
 
     with pytest.raises(
-        InputError, match=r"is a URL; copies are made of what lies on this machine"
+        InputError, match=r"is a URL; copies are made of an image, a folder or tars"
     ) as e:
         export_stylized(Path(address), tmp_path / "out", engine=free)
     assert "key" not in str(e.value)

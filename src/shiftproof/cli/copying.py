@@ -15,7 +15,7 @@ from shiftproof.cli.printing import print_json, print_line, warn
 from shiftproof.counts import plural
 
 if TYPE_CHECKING:
-    from shiftproof.data import Estimate, Exported
+    from shiftproof.data import Estimate, ExportResult
 
 Source: TypeAlias = Annotated[
     Path,
@@ -38,7 +38,7 @@ Format: TypeAlias = Annotated[
 AsJson: TypeAlias = Annotated[bool, json_option("Print what was done as JSON.")]
 
 
-def show_done(done: Exported, target: Path, *, verb: str, as_json: bool) -> None:
+def show_done(done: ExportResult, target: Path, *, verb: str, as_json: bool) -> None:
     """Print what was written and which files are unreadable; exit with 2 if all are."""
     if as_json:
         print_json(json.dumps({"target": str(target), **vars(done)}, indent=1))

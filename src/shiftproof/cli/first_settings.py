@@ -69,7 +69,7 @@ def inspect_data(text: str) -> Inspected:
     found = find_dataset(text)
     if found.problem is not None:
         raise found.problem
-    folders = _find_classes(found.pictures)
+    folders = _find_classes(found.images)
     notes = (*found.sentences, *(_describe_labels(folders) if found.layout == "plain" else ()))
     return Inspected(text, notes, LAYOUTS[found.layout].task, folders=folders)
 

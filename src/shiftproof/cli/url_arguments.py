@@ -109,7 +109,7 @@ class UrlArguments:
         from shiftproof import storage
 
         is_data = word.parameter in ("data", "source")
-        return is_data and self.verb in _REMOTE_TARS and storage.holds_tars(word.url)
+        return is_data and self.verb in _REMOTE_TARS and storage.is_tar_url(word.url)
 
     def work(self, run: Callable[..., Any], options: dict[str, Any]) -> Any:
         """Call a verb's function, and upload its outputs while it runs and after it has succeeded."""

@@ -19,9 +19,9 @@ from shiftproof.lazy import load_name
 if TYPE_CHECKING:
     from shiftproof.data.copies.corrupted_copy import estimate_export, export_corrupted
     from shiftproof.data.copies.estimate import Estimate
-    from shiftproof.data.copies.writing import Exported
+    from shiftproof.data.copies.writing import ExportResult
     from shiftproof.data.dataset import ImageData
-    from shiftproof.data.detection.boxes import DetectionData, Fault, ImageObjects
+    from shiftproof.data.detection.boxes import DetectionData, ImageObjects
     from shiftproof.data.detection.cityscapes import CITYSCAPES_CLASSES, CityscapesData
     from shiftproof.data.detection.coco import CocoData
     from shiftproof.data.detection.opening import open_detection_data
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         open_segmentation_data,
     )
     from shiftproof.data.subset import choose_images
+    from shiftproof.metrics.faults import Fault
 
 __all__ = [
     "CITYSCAPES_CLASSES",
@@ -61,7 +62,7 @@ __all__ = [
     "DemoPhotographs",
     "DetectionData",
     "Estimate",
-    "Exported",
+    "ExportResult",
     "Fault",
     "FoundDataset",
     "ImageArrays",
@@ -101,8 +102,8 @@ _NAMES = {
     "DemoPhotographs": "shiftproof.data.images.demo",
     "DetectionData": "shiftproof.data.detection.boxes",
     "Estimate": "shiftproof.data.copies.estimate",
-    "Exported": "shiftproof.data.copies.writing",
-    "Fault": "shiftproof.data.detection.boxes",
+    "ExportResult": "shiftproof.data.copies.writing",
+    "Fault": "shiftproof.metrics.faults",
     "FoundDataset": "shiftproof.data.found",
     "ImageArrays": "shiftproof.data.images.arrays",
     "ImageData": "shiftproof.data.dataset",

@@ -44,19 +44,18 @@ class ImageData(ABC):
         if not self.samples:
             raise InputError(f"{name} has no images.")
         counts = Counter(sample.id for sample in self.samples)
-        doubled = next((key for key, count in counts.items() if count > 1), None)
-        if doubled is not None:
+        duplicate = next((key for key, count in counts.items() if count > 1), None)
+        if duplicate is not None:
             raise InputError(
-                f"{name}: the id {doubled!r} stands for {counts[doubled]} images; expected each id "
-                "once."
+                f"{name}: {counts[duplicate]} images have the id {duplicate!r}; expected unique ids."
             )
-        without = [sample.id for sample in self.samples if sample.label is None]
-        if without and len(without) < len(self.samples):
+        unlabeled = [sample.id for sample in self.samples if sample.label is None]
+        if unlabeled and len(unlabeled) < len(self.samples):
             raise LabelError(
-                f"{name}: {len(without)} of {plural(len(self.samples), 'image')} have no label (first: "
-                f"{without[0]}); expected all or none."
+                f"{name}: {len(unlabeled)} of {plural(len(self.samples), 'image')} have no label (first: "
+                f"{unlabeled[0]}); expected all or none."
             )
-        self.classes = None if without else classes
+        self.classes = None if unlabeled else classes
         self.subset: Settings | None = None
 
     def __len__(self) -> int:
@@ -76,7 +75,7 @@ class ImageData(ABC):
         """Return the image as ``(H, W, 3)`` uint8 RGB.
 
         Raises:
-            BrokenFileError: it cannot be read.
+            BrokenFileError: it cannot be read; the message contains the sample's id.
         """
 
     @abstractmethod
@@ -86,8 +85,8 @@ class ImageData(ABC):
     def fingerprint(self) -> str:
         """Return 32 hex digits that change when an image, an id or a label changes."""
         parts: list[bytes] = []
-        for sample, content in zip(self.samples, self.content_fingerprints(), strict=True):
-            parts += [sample.id.encode(), str(sample.label).encode(), content.encode()]
+        for sample, fingerprint in zip(self.samples, self.content_fingerprints(), strict=True):
+            parts += [sample.id.encode(), str(sample.label).encode(), fingerprint.encode()]
         return files.fingerprint(parts)
 
     def narrow(self: Self, samples: Sequence[Sample], rule: str) -> Self:

@@ -23,16 +23,15 @@ from shiftproof.types import Image
 class ImageListing:
     """The images below a folder: their paths relative to it, sorted, with ``/`` on every system.
 
-    ``others`` counts the files that are no images; ``links`` are links to folders that were not
-    followed, since their images are listed already; ``outputs`` are folders written by shiftproof,
-    whose images are not part of the data. ``kinds`` counts the others by suffix.
+    ``links`` are links to folders that were not followed, since their images are listed already;
+    ``outputs`` are folders written by shiftproof, whose images are not part of the data;
+    ``other_counts`` counts the files that are not images by suffix.
     """
 
     names: tuple[str, ...]
-    others: int
-    links: tuple[str, ...]
+    links: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    kinds: Mapping[str, int] = field(default_factory=dict)
+    other_counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def find_images(root: Path) -> ImageListing:
@@ -57,9 +56,9 @@ def find_images(root: Path) -> ImageListing:
     names: list[str] = []
     links: list[str] = []
     outputs: list[str] = []
-    others: Counter[str] = Counter()
-    home = root.resolve()
-    visited = {home}
+    other_counts: Counter[str] = Counter()
+    resolved_root = root.resolve()
+    visited = {resolved_root}
     pending = [(root, "")]
     while pending:
         folder, prefix = pending.pop()
@@ -68,7 +67,9 @@ def find_images(root: Path) -> ImageListing:
             if _is_folder(entry):
                 if entry.is_symlink():
                     target = Path(entry.path).resolve()
-                    if target in home.parents or not visited.isdisjoint((target, *target.parents)):
+                    if target in resolved_root.parents or not visited.isdisjoint(
+                        (target, *target.parents)
+                    ):
                         links.append(name)
                         continue
                     visited.add(target)
@@ -76,22 +77,24 @@ def find_images(root: Path) -> ImageListing:
                     outputs.append(name)
                 else:
                     pending.append((Path(entry.path), f"{name}/"))
-            elif _is_picture(entry):
+            elif _is_image_entry(entry):
                 names.append(name)
             else:
-                others[Path(name).suffix.lower() or "no suffix"] += 1
+                other_counts[Path(name).suffix.lower() or "no suffix"] += 1
     if not names:
-        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        there = shorten((f"{count} {show_name(kind)}" for kind, count in others.most_common()), 3)
-        beside = f"; the files that it holds are {there}" if there else ""
-        raise InputError(f"{root} holds no images ({kinds}){beside}.")
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        others = shorten(
+            (f"{count} {show_name(kind)}" for kind, count in other_counts.most_common()), 3
+        )
+        other_files = f"; the files that it holds are {others}" if others else ""
+        raise InputError(f"{root} holds no images ({suffixes}){other_files}.")
     check_names(root, names)
     return ImageListing(
-        tuple(sorted(names)), others.total(), tuple(sorted(links)), tuple(sorted(outputs)), others
+        tuple(sorted(names)), tuple(sorted(links)), tuple(sorted(outputs)), other_counts
     )
 
 
-_MARKS = (b'"kind": ', b'"settings": ', b'"shiftproof": ')
+_OUTPUT_KEYS = (b'"kind": ', b'"settings": ', b'"shiftproof": ')
 
 
 def is_output(folder: Path) -> bool:
@@ -102,12 +105,12 @@ def is_output(folder: Path) -> bool:
             continue
         with contextlib.suppress(OSError), path.open("rb") as file:
             head = file.read(4096)
-            if head.startswith(b'{\n "format": ') and any(mark in head for mark in _MARKS):
+            if head.startswith(b'{\n "format": ') and any(mark in head for mark in _OUTPUT_KEYS):
                 return True
     return False
 
 
-_NO_IMAGES = frozenset(
+_NON_IMAGE_SUFFIXES = frozenset(
     {
         ".bin", ".csv", ".db", ".gz", ".html", ".json", ".jsonl", ".log", ".mat", ".md", ".mp4",
         ".names", ".npy", ".npz", ".onnx", ".parquet", ".pkl", ".pt", ".pth", ".py", ".tar", ".tgz",
@@ -117,27 +120,29 @@ _NO_IMAGES = frozenset(
 """Suffixes of files that are not opened to check whether they are images."""
 
 
-def _is_picture(entry: os.DirEntry[str]) -> bool:
+def _is_image_entry(entry: os.DirEntry[str]) -> bool:
     if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (as is_image, of a million)
         return entry.is_symlink() or entry.is_file()
-    is_other = PurePosixPath(entry.name).suffix.lower() in _NO_IMAGES
-    return not is_other and read_size(Path(entry.path)) is not None
+    is_excluded = PurePosixPath(entry.name).suffix.lower() in _NON_IMAGE_SUFFIXES
+    return not is_excluded and read_size(Path(entry.path)) is not None
 
 
-def all_files(root: Path) -> Iterator[str]:
+def list_files(root: Path) -> Iterator[str]:
     """Yield every file that is not hidden, following links to folders, each file once.
 
     Folders written by shiftproof are left out, as in :func:`find_images`.
     """
     visited: set[str] = set()
-    for folder, inner, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:
-            inner.clear()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real_path = os.path.realpath(folder)
+        if real_path in visited:
+            subfolders.clear()
             continue
-        visited.add(real)
-        inner[:] = sorted(
-            name for name in inner if not name.startswith(".") and not is_output(Path(folder, name))
+        visited.add(real_path)
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if not name.startswith(".") and not is_output(Path(folder, name))
         )
         for name in names:
             path = Path(folder, name)
@@ -151,7 +156,7 @@ def holds_packed(root: Path, is_packed: Callable[[str], bool]) -> bool:
     ``is_packed`` recognizes a packed file by its name.
     """
     found = False
-    for name in all_files(root):
+    for name in list_files(root):
         if is_image(Path(name)):
             return False
         found = found or is_packed(name)
@@ -162,10 +167,10 @@ def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return the visible entries of a folder, sorted so that links have the same order everywhere."""
     try:
         with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".")]
+            visible = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise InputError(f"{folder} cannot be read ({error.strerror}).") from error
-    return sorted(shown, key=lambda entry: entry.name)
+    return sorted(visible, key=lambda entry: entry.name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -180,6 +185,12 @@ def list_folders(root: Path) -> list[Path]:
     return [Path(entry.path) for entry in _list_entries(root) if _is_folder(entry)]
 
 
+def list_two_levels(root: Path) -> list[Path]:
+    """Return the folders in ``root`` that are not hidden, followed by those in them."""
+    folders = list_folders(root)
+    return [*folders, *(inner for folder in folders for inner in list_folders(folder))]
+
+
 def read_below(root: Path, name: str) -> Image:
     """Read the image ``name`` below ``root`` as ``(H, W, 3)`` uint8 RGB.
 
@@ -187,7 +198,7 @@ def read_below(root: Path, name: str) -> Image:
         BrokenFileError: it cannot be read; the message contains ``name``.
     """
     path = root / name
-    if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises where a name is too long)
+    if os.path.isdir(path):  # noqa: PTH112 (pathlib's raises if a name is too long)
         raise BrokenFileError(f"{name}: not a regular file.")
     try:
         return read_image(path)
@@ -196,9 +207,17 @@ def read_below(root: Path, name: str) -> Image:
         raise BrokenFileError(f"{name}: {reason}") from error
 
 
-def fingerprints_below(root: Path, names: Iterable[str]) -> list[str]:
+def read_file_size(path: Path) -> int | None:
+    """Return the size of a file in bytes; None for a missing file or a broken link."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def fingerprint_below(root: Path, names: Iterable[str]) -> list[str]:
     """Return the fingerprint of the content of each file, in the order of ``names``."""
-    # Of a million names, Paths would take longer than the files.
+    # Making a million Paths would take longer than reading the files.
     return files.file_fingerprints(_is_regular(os.path.join(root, name)) for name in names)  # noqa: PTH118
 
 
@@ -210,23 +229,23 @@ def _is_regular(path: str) -> str:
     return f"{path}/not a regular file"
 
 
-def find_twins(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
+def find_counterparts(names: Iterable[str], others: Iterable[str]) -> dict[str, str | None]:
     """Return the counterpart in ``others`` of each of ``names``, or None.
 
     The counterpart is the same path; else ``a.jpg`` for ``a.jpg.png``, the name of a copy in another
     format; else the only path that differs just by its suffix.
     """
-    known = set(others)
+    candidates = set(others)
     by_stem: dict[str, list[str]] = {}
-    for other in known:
-        by_stem.setdefault(drop_suffix(other), []).append(other)
+    for candidate in candidates:
+        by_stem.setdefault(drop_suffix(candidate), []).append(candidate)
     found: dict[str, str | None] = {}
     for name in names:
         stem = drop_suffix(name)
         same_stem = by_stem.get(stem, [])
-        if name in known:
+        if name in candidates:
             found[name] = name
-        elif stem in known:
+        elif stem in candidates:
             found[name] = stem
         else:
             found[name] = same_stem[0] if len(same_stem) == 1 else None
@@ -244,7 +263,7 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     UTF-8, with or without a byte-order mark, cells separated by commas.
 
     Raises:
-        BrokenFileError: the file is no such CSV file.
+        BrokenFileError: the file is not such a CSV file.
     """
     text = read_text(path)
     if "\0" in text:
@@ -256,7 +275,9 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
             if any(cells):
                 yield reader.line_num, cells
     except csv.Error as error:
-        raise BrokenFileError(f"{path}, line {reader.line_num}: no CSV ({error}).") from error
+        raise BrokenFileError(
+            f"{path}, line {reader.line_num}: not valid CSV ({error})."
+        ) from error
 
 
 def shorten(names: Iterable[str], count: int = 5) -> str:

@@ -8,7 +8,12 @@ from pathlib import Path
 from shiftproof.data.found import FoundDataset, Request
 from shiftproof.data.images.image_layouts import describe_tars, find_image_files
 from shiftproof.data.images.tars import TarFiles
-from shiftproof.data.layouts import LAYOUTS, describe_other_layouts, name_takers, recognize_layout
+from shiftproof.data.layouts import (
+    LAYOUTS,
+    describe_other_layouts,
+    name_layouts_with,
+    recognize_layout,
+)
 from shiftproof.data.presence import is_address
 from shiftproof.errors import InputError
 from shiftproof.io.border import suggest_sibling
@@ -52,45 +57,51 @@ def find_dataset(
             f"{path} does not exist; expected a dataset, a folder of images, or a file."
             f"{suggest_sibling(path)}"
         )
-    name = recognize_layout(path)
-    if name == "masks" and images is not None:
-        name = "plain"  # the user names the folder of the photographs
-    request = _request(path, name, split, images, root)
-    layout = LAYOUTS[name]
+    layout_name = recognize_layout(path)
+    if layout_name == "masks" and images is not None:
+        layout_name = "plain"  # the user chose the folder of the photographs
+    request = _make_request(path, layout_name, split, images, root)
+    layout = LAYOUTS[layout_name]
     found = layout.find(request)
     if split is not None and not found.parts:
         raise InputError(f"{path} has no split {split!r}.")
     return replace(
         found,
-        omissions=(*found.omissions, *describe_other_layouts(path, name)),
-        rooted=root is not None,
+        omissions=(*found.omissions, *describe_other_layouts(path, layout_name)),
+        is_root_given=root is not None,
         title=layout.title,
     )
 
 
-def _request(
-    path: Path, name: str, split: str | None, images: str | Path | None, root: str | Path | None
+def _make_request(
+    path: Path,
+    layout_name: str,
+    split: str | None,
+    images: str | Path | None,
+    root: str | Path | None,
 ) -> Request:
-    """Return the request for a path; raise an InputError for options that its layout lacks."""
-    takes = LAYOUTS[name].takes
-    if root is not None and "root" not in takes:
-        raise InputError(f"{path} is no {name_takers('root')} data, so a root has no effect.")
-    if split is not None and "split" not in takes:
+    """Return the request for a path; refuse options that its layout does not have."""
+    layout = LAYOUTS[layout_name]
+    if root is not None and "root" not in layout.options:
         raise InputError(
-            f"{path} ({LAYOUTS[name].title}) has no splits that are known; give the folder of {split!r} "
-            "in place of the split."
+            f"{path} is not {name_layouts_with('root')} data, so a root has no effect."
         )
-    home = None if root is None else Path(root)
+    if split is not None and "split" not in layout.options:
+        raise InputError(
+            f"{path} ({layout.title}) has no known splits; give the folder of {split!r} instead of "
+            "the split."
+        )
+    data_root = None if root is None else Path(root)
     if images is None:
-        return Request(path, name, split, root=home)
-    if "column" in takes:
-        return Request(path, name, split, column=str(images), root=home)
-    folder = _images_folder(path, Path(images))
-    if "images" not in takes:
+        return Request(path, layout_name, split, root=data_root)
+    if "column" in layout.options:
+        return Request(path, layout_name, split, column=str(images), root=data_root)
+    folder = _resolve_images_folder(path, Path(images))
+    if "images" not in layout.options:
         raise InputError(
-            f"{path} is no {name_takers('images')} data, so a folder of images has no effect."
+            f"{path} is not {name_layouts_with('images')} data, so a folder of images has no effect."
         )
-    return Request(path, name, split, folder, root=home)
+    return Request(path, layout_name, split, folder, root=data_root)
 
 
 def find_plain(path: Path, *, images: str | Path | None = None) -> FoundDataset:
@@ -99,38 +110,42 @@ def find_plain(path: Path, *, images: str | Path | None = None) -> FoundDataset:
     Raises:
         InputError: no images, or no such folder.
     """
-    folder = None if images is None else _images_folder(path, Path(images))
+    folder = None if images is None else _resolve_images_folder(path, Path(images))
     found = find_image_files(Request(path, "plain", images=folder))
     return replace(found, title=LAYOUTS["plain"].title)
 
 
-def _images_folder(source: Path, images: Path) -> Path:
+def _resolve_images_folder(source: Path, images: Path) -> Path:
     """Return the user's image folder, relative to the working directory or to the dataset.
 
     Raises:
         InputError: there is none, or there are two.
     """
-    homes = [source] if source.is_dir() else [source.parent, source.parent.parent]
-    there = [folder for folder in (images, *(home / images for home in homes)) if folder.is_dir()]
-    found = {folder.resolve(): folder for folder in reversed(there)}
-    if len(found) > 1 and images != Path():
-        shown = " and ".join(str(folder) for folder in found)
+    bases = [source] if source.is_dir() else [source.parent, source.parent.parent]
+    candidates = (images, *(base / images for base in bases))
+    existing = [folder for folder in candidates if folder.is_dir()]
+    distinct = {folder.resolve(): folder for folder in reversed(existing)}
+    if len(distinct) > 1 and images != Path():
+        shown = " and ".join(str(folder) for folder in distinct)
         raise InputError(f"{images} can be {shown}; give the whole path.")
-    if not found:
+    if not existing:
         raise InputError(
-            f"{images} is no folder, nor is it in {homes[-1]}; expected the folder of the images."
+            f"{images} is not a folder, and {bases[-1]} does not contain it; expected the folder of "
+            "the images."
         )
-    return homes[0] if images == Path() and source.is_dir() else there[0]
+    return bases[0] if images == Path() and source.is_dir() else existing[0]
 
 
 def _find_at_address(
     address: str, split: str | None, images: str | Path | None, root: str | Path | None
 ) -> FoundDataset:
-    if any(given is not None for given in (split, images, root)):
+    if any(option is not None for option in (split, images, root)):
         raise InputError(
             f"{redact_urls(address)} names tars: leave out the split, images and root."
         )
     tars = TarFiles.find(address)
     part = describe_tars(tars.title, tars)
-    found = FoundDataset(tars.home, "webdataset", Path(address), (part,), address=address)
-    return replace(found, title=LAYOUTS[found.layout].title)
+    title = LAYOUTS["webdataset"].title
+    return FoundDataset(
+        tars.folder, "webdataset", Path(address), (part,), address=address, title=title
+    )

@@ -42,23 +42,23 @@ class Part:
         title: name shown to users, who also select the part by it.
         annotations: the file or folder of the annotations, relative to the root; "" without one.
         folders: the folders of the images, relative to the root.
-        pictures: the existing images, relative to the root, in order.
+        images: the existing images, relative to the root, in order.
         names: maps the annotations' names of images to paths, if the names are not paths.
         missing: number of annotated images that do not exist.
         problem: the reason why the part cannot be opened.
         is_absent: whether the reason is that its images do not exist.
-        about: further text for users, printed after the number of images.
+        details: further text for users, printed after the number of images.
     """
 
     title: str
     annotations: str
     folders: tuple[str, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     names: Mapping[str, str] = field(default_factory=dict)
     missing: int = 0
     problem: ShiftproofError | None = None
     is_absent: bool = False
-    about: str = ""
+    details: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class FoundDataset:
         parts: its splits, or its JSON files.
         omissions: a sentence for each file or folder that is not used, with the reason.
         notes: further notes for the user on how the dataset was read.
-        rooted: whether the user specified the root, overriding the annotations.
+        is_root_given: whether the user specified the root, overriding the annotations.
         address: the URL or brace pattern, if the user specified one.
-        walk: the listing of a plain folder of images, so that it is listed only once.
+        listing: the listing of a plain folder of images, so that it is listed only once.
         title: the name of its layout for users.
     """
 
@@ -84,15 +84,15 @@ class FoundDataset:
     parts: tuple[Part, ...]
     omissions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    rooted: bool = False
+    is_root_given: bool = False
     address: str = ""
-    walk: ImageListing | None = field(default=None, repr=False, compare=False)
+    listing: ImageListing | None = field(default=None, repr=False, compare=False)
     title: str = ""
 
     @property
-    def pictures(self) -> tuple[str, ...]:
+    def images(self) -> tuple[str, ...]:
         """The images of all parts, each once."""
-        return tuple(dict.fromkeys(name for part in self.parts for name in part.pictures))
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.images))
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -106,11 +106,11 @@ class FoundDataset:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Descriptions of the dataset, a sentence for each part."""
+        """Descriptions of the dataset, one sentence for each part."""
         if not self.parts:
             return (f"{self.title}: {self.source}",)
-        what = _NOUNS.get(self.layout, "image")
-        return tuple(_describe_part(self.title, part, what) for part in self.parts)
+        noun = _NOUNS.get(self.layout, "image")
+        return tuple(_describe_part(self.title, part, noun) for part in self.parts)
 
     @property
     def problem(self) -> ShiftproofError | None:
@@ -118,7 +118,7 @@ class FoundDataset:
         problems = [part.problem for part in self.parts if part.problem is not None]
         return problems[0] if problems and len(problems) == len(self.parts) else None
 
-    def the_part(self) -> Part:
+    def get_only_part(self) -> Part:
         """Return the only part.
 
         Raises:
@@ -126,7 +126,7 @@ class FoundDataset:
             ShiftproofError: the problem of the only part.
         """
         broken = next(
-            (p.problem for p in self.parts if isinstance(p.problem, BrokenFileError)), None
+            (part.problem for part in self.parts if isinstance(part.problem, BrokenFileError)), None
         )
         if len(self.parts) > 1 and broken is not None:
             raise BrokenFileError(
@@ -148,13 +148,13 @@ class FoundDataset:
             "source": redact_urls(self.address or str(self.source)),
             "root": str(self.root),
             "layout": self.layout,
-            "images": len(self.pictures),
+            "images": len(self.images),
             "parts": [
                 {
                     "title": part.title,
                     "annotations": part.annotations,
                     "folders": list(part.folders),
-                    "images": len(part.pictures),
+                    "images": len(part.images),
                     "missing": part.missing,
                     "problem": None if part.problem is None else str(part.problem),
                 }
@@ -169,12 +169,12 @@ _NOUNS = {"webdataset": "tar", "packed tree": "file"}
 """The noun for the counted files of layouts that do not count images."""
 
 
-def _describe_part(title: str, part: Part, what: str) -> str:
+def _describe_part(title: str, part: Part, noun: str) -> str:
     name = part.annotations if part.annotations not in ("", ".") else ""
     heading = ", ".join(filter(None, [title, name, part.title if part.title != name else ""]))
     if part.problem is not None:
         return f"{heading}: cannot be used. {part.problem}"
-    where = shorten(f"{folder}/" for folder in part.folders if folder != ".")
-    images = plural(len(part.pictures), what)
-    missing = f"; {part.missing:,} more are named, but not there" if part.missing else ""
-    return f"{heading}, {images}{f' in {where}' if where else ''}{missing}{part.about}"
+    folders = shorten(f"{folder}/" for folder in part.folders if folder != ".")
+    count = plural(len(part.images), noun)
+    missing = f"; {part.missing:,} more are listed but missing" if part.missing else ""
+    return f"{heading}, {count}{f' in {folders}' if folders else ''}{missing}{part.details}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.box_layouts import (
-    BoxReading,
+    BoxOptions,
     find_cityscapes,
     find_coco_data,
     find_voc_data,
@@ -28,11 +29,12 @@ from shiftproof.data.detection.coco_files import list_coco_candidates
 from shiftproof.data.detection.voc import list_voc_folders
 from shiftproof.data.detection.voc_files import find_voc
 from shiftproof.data.detection.yolo import has_labels, is_yolo
+from shiftproof.data.disk import holds_packed
 from shiftproof.data.found import FoundDataset, Request
-from shiftproof.data.images.cell_folders import is_corrupted_tree
+from shiftproof.data.images.cell_folders import find_first_cell
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays
 from shiftproof.data.images.image_layouts import (
-    ImageReading,
+    ImageOptions,
     find_arrays,
     find_image,
     find_image_files,
@@ -40,8 +42,6 @@ from shiftproof.data.images.image_layouts import (
     find_rows,
     find_table,
     find_tars,
-    holds_parquet,
-    holds_tars,
     open_corrupted_arrays,
     open_corrupted_tree,
     open_folder,
@@ -74,13 +74,13 @@ class Layout:
         title: name shown to users.
         find: finds its splits and images without opening them.
         is_file: whether a file has this layout.
-        marks: whether a folder has file names that are unique to this layout.
-        traces: whether a folder has file names that other layouts may have, too; checked only if no
-            layout has its marks.
+        is_folder: whether a folder has file names that are unique to this layout.
+        may_be_folder: whether a folder has file names that other layouts may have, too; checked only
+            if ``is_folder`` of no layout is true.
         open_images: opens its images; None for layouts with boxes or label maps.
         open_boxes: opens its boxes, if it can have boxes.
         task: the task of its annotations, if they are specific to one.
-        takes: the options of :func:`~shiftproof.data.open_data` and
+        options: the options of :func:`~shiftproof.data.open_data` and
             :func:`~shiftproof.data.open_detection_data` that apply to it.
         has_own_splits: whether its reader opens splits, from lists of images or folders.
     """
@@ -88,72 +88,72 @@ class Layout:
     title: str
     find: Callable[[Request], FoundDataset]
     is_file: Callable[[Path], bool] = _never
-    marks: Callable[[Path], object] = _never
-    traces: Callable[[Path], object] = _never
-    open_images: Callable[[FoundDataset, ImageReading], ImageData] | None = None
-    open_boxes: Callable[[FoundDataset, BoxReading], DetectionData] | None = None
+    is_folder: Callable[[Path], object] = _never
+    may_be_folder: Callable[[Path], object] = _never
+    open_images: Callable[[FoundDataset, ImageOptions], ImageData] | None = None
+    open_boxes: Callable[[FoundDataset, BoxOptions], DetectionData] | None = None
     task: Literal["detection", "segmentation"] | None = None
-    takes: frozenset[str] = frozenset()
+    options: frozenset[str] = frozenset()
     has_own_splits: bool = False
 
 
-_TABLES = frozenset({"split", "column", "label_key", "box_format"})
+_TABLE_OPTIONS = frozenset({"split", "column", "label_key", "box_format"})
 
 LAYOUTS: dict[str, Layout] = {
     "saved": Layout(
         "a dataset saved by Hugging Face's datasets",
         find_rows,
-        marks=is_saved_dataset,
+        is_folder=is_saved_dataset,
         open_images=open_rows,
         open_boxes=open_row_boxes,
-        takes=_TABLES,
+        options=_TABLE_OPTIONS,
     ),
     "cityscapes": Layout(
         "Cityscapes",
         find_cityscapes,
-        marks=is_cityscapes,
+        is_folder=is_cityscapes,
         open_boxes=open_cityscapes,
         task="detection",
-        takes=frozenset({"split", "label_set"}),
+        options=frozenset({"split", "label_set"}),
         has_own_splits=True,
     ),
     "voc": Layout(
         "Pascal VOC",
         find_voc_data,
-        marks=list_voc_folders,
-        traces=find_voc,
+        is_folder=list_voc_folders,
+        may_be_folder=find_voc,
         open_boxes=open_voc,
         task="detection",
-        takes=frozenset({"split", "label_set"}),
+        options=frozenset({"split", "label_set"}),
         has_own_splits=True,
     ),
     "yolo": Layout(
         "YOLO",
         find_yolo_data,
         is_file=is_yolo,
-        marks=list_yolo_files,
-        traces=has_labels,
+        is_folder=list_yolo_files,
+        may_be_folder=has_labels,
         open_boxes=open_yolo,
         task="detection",
-        takes=frozenset({"split", "root", "label_set"}),
+        options=frozenset({"split", "root", "label_set"}),
         has_own_splits=True,
     ),
     "coco": Layout(
         "COCO",
         find_coco_data,
         is_file=lambda path: path.suffix.lower() == ".json",
-        marks=list_coco_candidates,
+        is_folder=list_coco_candidates,
         open_boxes=open_coco,
         task="detection",
-        takes=frozenset({"split", "images", "label_set"}),
+        options=frozenset({"split", "images", "label_set"}),
     ),
     **{
         name: Layout(
             layout.title,
             find_label_maps,
-            traces=layout.is_there,
+            may_be_folder=layout.matches,
             task="segmentation",
-            takes=frozenset({"split"}),
+            options=frozenset({"split"}),
         )
         for name, layout in LABEL_MAP_LAYOUTS.items()
         if name != "cityscapes"  # has boxes, too, and its own row
@@ -161,42 +161,42 @@ LAYOUTS: dict[str, Layout] = {
     "packed tree": Layout(
         "a -C tree of tars or tables",
         find_packed_tree,
-        traces=is_packed_tree,
+        may_be_folder=is_packed_tree,
         open_images=open_packed_tree,
-        takes=frozenset({"clean", "split", "column", "label_key"}),
+        options=frozenset({"clean", "split", "column", "label_key"}),
         has_own_splits=True,
     ),
     "corrupted tree": Layout(
         "a -C tree",
         find_image_files,
-        traces=is_corrupted_tree,
+        may_be_folder=find_first_cell,
         open_images=open_corrupted_tree,
-        takes=frozenset({"clean", "label_set"}),
+        options=frozenset({"clean", "label_set"}),
     ),
     "corrupted arrays": Layout(
         "-C arrays",
         find_arrays,
-        traces=is_corrupted_arrays,
+        may_be_folder=is_corrupted_arrays,
         open_images=open_corrupted_arrays,
-        takes=frozenset({"clean"}),
+        options=frozenset({"clean"}),
     ),
     "webdataset": Layout(
         "webdataset tars",
         find_tars,
         is_file=lambda path: is_tar(path.name),
-        traces=holds_tars,
+        may_be_folder=partial(holds_packed, is_packed=is_tar),
         open_images=open_tars,
         open_boxes=open_tar_boxes,
-        takes=frozenset({"label_key", "box_format"}),
+        options=frozenset({"label_key", "box_format"}),
     ),
     "parquet": Layout(
         "Parquet files",
         find_rows,
         is_file=lambda path: is_parquet(path.name),
-        traces=holds_parquet,
+        may_be_folder=partial(holds_packed, is_packed=is_parquet),
         open_images=open_rows,
         open_boxes=open_row_boxes,
-        takes=_TABLES,
+        options=_TABLE_OPTIONS,
     ),
     "table": Layout(
         "a CSV file",
@@ -208,9 +208,9 @@ LAYOUTS: dict[str, Layout] = {
     "plain": Layout(
         "a plain folder of images",
         find_image_files,
-        traces=_always,
+        may_be_folder=_always,
         open_images=open_folder,
-        takes=frozenset({"images", "label_set"}),
+        options=frozenset({"images", "label_set"}),
     ),
 }
 """The layouts by name, in order of precedence."""
@@ -225,27 +225,31 @@ def recognize_layout(path: Path) -> str:
 
 def _list_layouts(root: Path) -> Iterator[str]:
     """Yield the layouts of a folder in order of precedence."""
-    yield from (name for name, layout in LAYOUTS.items() if layout.marks(root))
-    yield from (name for name, layout in LAYOUTS.items() if layout.traces(root))
+    yield from (name for name, layout in LAYOUTS.items() if layout.is_folder(root))
+    yield from (name for name, layout in LAYOUTS.items() if layout.may_be_folder(root))
 
 
 def describe_other_layouts(path: Path, name: str) -> list[str]:
     """Describe further annotations in a folder that was recognized as ``name``."""
-    taken = LAYOUTS[name]
-    if not path.is_dir() or taken.task != "detection":
+    recognized = LAYOUTS[name]
+    if not path.is_dir() or recognized.task != "detection":
         return []
     return [
-        f"annotations of {layout.title}: taken for {taken.title}; give their file to use them"
+        f"annotations of {layout.title}: ignored, since the folder is read as {recognized.title}; give "
+        "their file to use them"
         for other, layout in LAYOUTS.items()
-        if other != name and layout.task == "detection" and layout.marks(path)
+        if other != name and layout.task == "detection" and layout.is_folder(path)
     ]
 
 
-def name_takers(option: str) -> str:
-    """Name the layouts of annotations to which an option of ``Layout.takes`` applies.
+def name_layouts_with(option: str) -> str:
+    """Name the layouts of annotations that have an option.
 
-    >>> name_takers("root")
+    >>> name_layouts_with("root")
     'YOLO'
     """
-    taking = (one for one in LAYOUTS.values() if one.task is not None and option in one.takes)
-    return " or ".join(layout.title for layout in taking)
+    return " or ".join(
+        layout.title
+        for layout in LAYOUTS.values()
+        if layout.task is not None and option in layout.options
+    )

@@ -40,11 +40,11 @@ def check_presence(source: str | Path, kind: Kind) -> None:
 
 
 def _explain_pattern(path: Path) -> str:
-    """Return advice on a pattern of file names that no shell has expanded; "" for other paths."""
-    if not any(mark in str(path) for mark in "*?["):
+    """Return advice if a path is a file name pattern that the shell has not expanded, else ""."""
+    if not any(character in str(path) for character in "*?["):
         return ""
-    folder = next((above for above in path.parents if above.is_dir()), path.parent)
-    return f" Patterns of names are not expanded: give the folder, {folder}."
+    folder = next((parent for parent in path.parents if parent.is_dir()), path.parent)
+    return f" File name patterns are not expanded: give the folder, {folder}."
 
 
 def is_demo(source: str | Path) -> bool:

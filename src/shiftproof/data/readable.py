@@ -1,4 +1,4 @@
-"""Whether any of many pictures can be read, before long work is begun on them."""
+"""Check that images can be read before long work on them starts."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ from typing import TypeVar
 
 from shiftproof.errors import BrokenFileError, InputError
 
-Picture = TypeVar("Picture")
+Item = TypeVar("Item")
 
 
-def check_any_readable(
-    name: str, pictures: Sequence[Picture], read: Callable[[Picture], object]
-) -> None:
-    """Check that one of the pictures can be read; the first that can ends it.
+def check_any_readable(name: str, images: Sequence[Item], read: Callable[[Item], object]) -> None:
+    """Check that at least one of the images can be read; stops at the first one that can.
 
     Raises:
         InputError: none can; the message has the error of the first.
     """
-    first = None
-    for picture in pictures:
+    first_error = None
+    for image in images:
         try:
-            read(picture)
+            read(image)
         except BrokenFileError as error:
-            first = first or error
+            first_error = first_error or error
         else:
             return
-    if first is not None:
-        raise none_readable(name, len(pictures), str(first))
+    if first_error is not None:
+        raise make_unreadable_error(name, len(images), str(first_error))
 
 
-def none_readable(name: str, count: int, first: str) -> InputError:
-    """Return the error for pictures of which none can be read."""
+def make_unreadable_error(name: str, count: int, first: str) -> InputError:
+    """Return the error for images of which none can be read."""
     return InputError(f"None of the images of {name} can be read. The first of {count:,}: {first}")

@@ -1,4 +1,4 @@
-"""The words by which files and folders are called after the splits of a dataset."""
+"""Split names (train, val, test) in the names of files and folders."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _WORDS = {
 }  # fmt: skip
 
 
-def splits_in(name: str) -> frozenset[str]:
-    """Return the splits (train, val, test) that a name has words for.
+def parse_splits(name: str) -> frozenset[str]:
+    """Return the splits (train, val, test) that the words of a name stand for.
 
-    >>> sorted(splits_in("instances_val2017")), sorted(splits_in("labels"))
+    >>> sorted(parse_splits("instances_val2017")), sorted(parse_splits("labels"))
     (['val'], [])
     """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
@@ -25,17 +25,15 @@ def splits_in(name: str) -> frozenset[str]:
     return frozenset(split for word in words for split in _WORDS.get(word, ()))
 
 
-def split_of(path: str) -> frozenset[str]:
-    """Return the splits that the innermost part of a path with any names."""
+def parse_path_splits(path: str) -> frozenset[str]:
+    """Return the splits of the last part of a path that names any."""
     for part in reversed(PurePosixPath(path).parts):
-        if found := splits_in(part):
-            return found
+        if splits := parse_splits(part):
+            return splits
     return frozenset()
 
 
-def is_asked(split: str, name: str) -> bool:
-    """Whether a file or folder called ``name`` is of the split that a person asks for."""
-    asked = splits_in(split)
-    if asked and splits_in(name):
-        return asked == splits_in(name)
-    return split in name
+def matches_split(name: str, split: str) -> bool:
+    """Return whether a file or folder name is one of the requested split."""
+    requested, named = parse_splits(split), parse_splits(name)
+    return requested == named if requested and named else split in name

@@ -48,19 +48,19 @@ def choose_images(data: DataT, images: int | str) -> DataT:
 def draw_samples(samples: Sequence[Sample], count: int) -> list[Sample]:
     """Draw ``count`` samples by their ids, stratified by class, and return them in their order.
 
-    Within a class of n images, sorted by the digests of their ids, the i-th gets the rank (i + 1/2)
-    / n; the images of the lowest ranks are drawn.
+    Within a class of n images, sorted by the digests of their ids, image i (from 0) gets the rank
+    (i + 1/2) / n; the images with the lowest ranks are drawn.
     """
     classes: dict[int | None, list[tuple[bytes, int]]] = {}
-    for place, sample in enumerate(samples):
+    for index, sample in enumerate(samples):
         digest = hashlib.sha256(sample.id.encode("utf-8", "surrogateescape")).digest()
-        classes.setdefault(sample.label, []).append((digest, place))
+        classes.setdefault(sample.label, []).append((digest, index))
     ranked = [
-        ((rank + 0.5) / len(members), digest, place)
+        ((rank + 0.5) / len(members), digest, index)
         for members in classes.values()
-        for rank, (digest, place) in enumerate(sorted(members))
+        for rank, (digest, index) in enumerate(sorted(members))
     ]
-    return [samples[place] for place in sorted(place for _, _, place in sorted(ranked)[:count])]
+    return [samples[index] for index in sorted(index for _, _, index in sorted(ranked)[:count])]
 
 
 def _select_list(data: ImageData, name: str) -> list[Sample]:
@@ -70,17 +70,17 @@ def _select_list(data: ImageData, name: str) -> list[Sample]:
     wanted = {
         int(word) for line in text.splitlines() if not line.startswith("#") for word in line.split()
     }
-    there = {
+    by_number = {
         int(match[1]): sample
         for sample in data.samples
         if (match := _VALIDATION_FILE.search(sample.id))
     }
-    found = wanted & set(there)
+    found = wanted & by_number.keys()
     if len(found) < len(wanted):
         raise InputError(
             f"{data.name} has {len(found):,} of the {len(wanted):,} images of the list {name!r}; "
             "expected ImageNet's validation images under their own names "
             "(ILSVRC2012_val_00000001.JPEG)."
         )
-    chosen = {there[number].id for number in found}
+    chosen = {by_number[number].id for number in found}
     return [sample for sample in data.samples if sample.id in chosen]

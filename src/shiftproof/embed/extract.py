@@ -16,7 +16,7 @@ from shiftproof.compute.processes import map_ordered
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import count_usable_cores
 from shiftproof.data import ImageData
-from shiftproof.data.readable import none_readable
+from shiftproof.data.readable import make_unreadable_error
 from shiftproof.embed.folder import MANIFEST, EmbeddingFolder, MetadataRow, is_same_probe
 from shiftproof.embed.image_source import Part, Picture, Pictures
 from shiftproof.embed.sources import open_pictures
@@ -175,7 +175,7 @@ def check_readable(pictures: Pictures) -> None:
     name = show_name(pictures.name)
     if not count:
         raise InputError(f"{name} holds no images; expected one at least.")
-    raise none_readable(name, count, first)
+    raise make_unreadable_error(name, count, first)
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,8 +42,8 @@ class TarPictures(Pictures):
 
     def __init__(self, source: str | Path) -> None:
         files = TarFiles.find(source)
-        self.tars = tuple(files.places)
-        self._places = dict(files.places)
+        self.tars = tuple(files.locations)
+        self._places = dict(files.locations)
         self.name = files.title
         self.parts = len(self.tars)
         self.count = None

@@ -32,7 +32,7 @@ from shiftproof.io.parquet import check_footer, open_in_this_thread
 from shiftproof.io.tars import sort_key
 from shiftproof.io.urls import redact_urls
 from shiftproof.storage.contents import check_complete
-from shiftproof.storage.store import OURS, Store
+from shiftproof.storage.store import STATE_FOLDER, Store
 from shiftproof.types import F32, F64, Flags
 from shiftproof.unit_rows import MIN_LENGTH, find_row_maxima, measure_rows
 
@@ -488,7 +488,7 @@ def _find_shards(location: Location) -> list[tuple[Location, Location | None]]:
         beside = location.beside(Path(location.name).stem + ".parquet")
         return [(location, beside if beside.exists() else None)]
     children = {child.name: child for child in listing}
-    if location.is_remote and OURS in children:
+    if location.is_remote and STATE_FOLDER in children:
         check_complete(Store(location.address), Store(location.address).list())
     vectors = next((name for name in ("img_emb", "text_emb") if name in children), None)
     if vectors is not None:

@@ -4,7 +4,7 @@
 folder whose files are uploaded. Every function that takes a path takes these paths.
 """
 
-from shiftproof.storage.incoming import fetch, holds_tars
+from shiftproof.storage.incoming import fetch, is_tar_url
 from shiftproof.storage.outgoing import (
     fetch_output,
     find_output,
@@ -18,7 +18,7 @@ __all__ = [
     "fetch_output",
     "find_output",
     "find_output_file",
-    "holds_tars",
+    "is_tar_url",
     "write_file_to",
     "write_to",
 ]

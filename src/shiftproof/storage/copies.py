@@ -27,12 +27,12 @@ from shiftproof.storage.store import Store
 MAX_REQUESTS = 16
 """Number of concurrent requests."""
 
-_FETCHED_LATER = IMAGE_SUFFIXES | {".tar", ".tgz", ".gz", ".zip", ".mp4"}
+_PLACEHOLDER_SUFFIXES = IMAGE_SUFFIXES | {".tar", ".tgz", ".gz", ".zip", ".mp4"}
 """Suffixes of placeholders; code that opens such files must call ``io.placeholders.ensure_local``."""
 
 
 @dataclass(frozen=True)
-class Copy:
+class LocalCopy:
     """The local copy of a remote folder.
 
     Attributes:
@@ -44,12 +44,12 @@ class Copy:
     store: Store
 
     @classmethod
-    def of(cls, store: Store, use: str) -> Copy:
+    def of(cls, store: Store, use: str) -> LocalCopy:
         """Return the local copy of a remote folder, which may not exist yet.
 
         Args:
             store: the remote folder.
-            use: "in" for inputs, "out" for outputs: these do not share files.
+            use: "in" for inputs, "out" for outputs, which do not share files.
         """
         key = files.fingerprint([use.encode(), store.address.encode()])
         return cls(find_cache() / key, store)
@@ -60,7 +60,7 @@ class Copy:
         return self.base / self.store.name
 
     def prepare(self) -> None:
-        """Create the folders, and show their URL in messages in place of their path."""
+        """Create the folders; messages will show their URL instead of their path."""
         files.make_folder(self.root)
         Origin(self.root, self.store.address).record()
         show_as(str(self.root), str(self.store))
@@ -76,33 +76,47 @@ class Copy:
         for name, size in sizes.items():
             make_placeholder(self.root / name, size)
 
+    def update(
+        self, sizes: dict[str, int], placeholders: frozenset[str], show: bool | None
+    ) -> None:
+        """Make placeholders of those files that are to be placeholders, and fetch the others.
+
+        Args:
+            sizes: the files that are missing or out of date, with their sizes.
+            placeholders: all files of the copy that may be placeholders.
+            show: whether to show progress.
+        """
+        self.record_placeholders(placeholders)
+        self.make_placeholders({n: size for n, size in sizes.items() if n in placeholders})
+        self.fetch({n: size for n, size in sizes.items() if n not in placeholders}, show)
+
     def fetch(self, sizes: dict[str, int], show: bool | None) -> None:
         """Fetch files concurrently."""
         self._make_folders(sizes)
 
-        def get(name: str) -> str:
-            fetch(self.store.at(name), self.root / name, sizes[name])
+        def fetch_file(name: str) -> str:
+            fetch(self.store.join(name), self.root / name, sizes[name])
             return name
 
-        run_concurrently(get, list(sizes), f"Fetching from {self.store}", show)
+        run_concurrently(fetch_file, list(sizes), f"Fetching from {self.store}", show)
 
     def _make_folders(self, names: Iterable[str]) -> None:
         for folder in {PurePosixPath(name).parent for name in names}:
             files.make_folder(self.root / folder)
 
-    def names(self) -> Iterator[str]:
+    def list_names(self) -> Iterator[str]:
         """Yield the names of local files, including hidden ones."""
         for path in self.root.rglob("*"):
             if path.is_file():
                 yield path.relative_to(self.root).as_posix()
 
     def has(self, name: str, size: int) -> bool:
-        """Whether a file of this size or its placeholder exists."""
+        """Return whether a file of this size or its placeholder exists."""
         path = self.root / name
         return path.is_file() and path.stat().st_size == size
 
     def is_placeholder(self, name: str) -> bool:
-        """Whether a file is a placeholder."""
+        """Return whether a file is a placeholder."""
         return is_placeholder(self.root / name)
 
     @contextlib.contextmanager
@@ -143,11 +157,10 @@ def choose_placeholders(names: Iterable[str]) -> frozenset[str]:
 
     Those of a run are fetched with the run, since its images are few and small.
     """
-    listed = list(names)
-    runs = {PurePosixPath(name).parent for name in listed if PurePosixPath(name).name == "run.json"}
+    paths = {name: PurePosixPath(name) for name in names}
+    runs = {path.parent for path in paths.values() if path.name == "run.json"}
     return frozenset(
         name
-        for name in listed
-        if PurePosixPath(name).suffix.lower() in _FETCHED_LATER
-        and runs.isdisjoint(PurePosixPath(name).parents)
+        for name, path in paths.items()
+        if path.suffix.lower() in _PLACEHOLDER_SUFFIXES and runs.isdisjoint(path.parents)
     )

@@ -12,13 +12,13 @@ from shiftproof.io.fetched import note_fetched
 from shiftproof.io.locations import has_braces
 from shiftproof.io.tars import is_tar
 from shiftproof.storage.contents import check_complete
-from shiftproof.storage.copies import Copy, choose_placeholders
-from shiftproof.storage.store import Listed, Store
+from shiftproof.storage.copies import LocalCopy, choose_placeholders
+from shiftproof.storage.store import ListedFile, Store
 
 _INDEX = "index.json"
 """Size and state of each file in the store when it was fetched."""
 
-_NAME_OTHERS = (".csv", ".json", ".yaml", ".yml")
+_DESCRIPTION_SUFFIXES = (".csv", ".json", ".yaml", ".yml")
 """Suffixes of files that describe a dataset: their whole folder is fetched."""
 
 
@@ -31,7 +31,7 @@ def fetch(url: str, *, show: bool | None = None) -> Path:
     (``SHIFTPROOF_CACHE``); it may be deleted between commands.
 
     Args:
-        url: fsspec URL of a folder or file. Of a JSON, CSV or YAML file the whole folder is fetched.
+        url: fsspec URL of a folder or file. For a JSON, CSV or YAML file the whole folder is fetched.
         show: whether to show progress; by default on a terminal only.
 
     Raises:
@@ -49,48 +49,46 @@ def fetch(url: str, *, show: bool | None = None) -> Path:
     return _fetch_file(url, listed[""], show)
 
 
-def holds_tars(url: str) -> bool:
-    """Whether a URL names tars, which are read without a local copy: a tar, or a brace pattern."""
+def is_tar_url(url: str) -> bool:
+    """Return whether a URL is that of tars, also as a brace pattern; they are read without a local copy."""
     return is_tar(url.partition("?")[0]) or has_braces(url)
 
 
-def _fetch_file(url: str, listed: Listed, show: bool | None) -> Path:
-    address, mark, query = url.partition("?")
+def _fetch_file(url: str, listed: ListedFile, show: bool | None) -> Path:
+    address, separator, query = url.partition("?")
     folder, _, name = address.rpartition("/")
-    if PurePosixPath(name).suffix.lower() in _NAME_OTHERS and not query:
+    if PurePosixPath(name).suffix.lower() in _DESCRIPTION_SUFFIXES and not query:
         return _fetch_folder(Store(folder), Store(folder).list(), show, url=url) / name
-    return _fetch_folder(Store(folder + mark + query), {name: listed}, show, url=url, of=url) / name
+    store = Store(folder + separator + query)
+    return _fetch_folder(store, {name: listed}, show, url=url, file_url=url) / name
 
 
 def _fetch_folder(
-    store: Store, listed: dict[str, Listed], show: bool | None, *, url: str, of: str = ""
+    store: Store, listed: dict[str, ListedFile], show: bool | None, *, url: str, file_url: str = ""
 ) -> Path:
-    copy = Copy.of(Store(store.address), f"in {of}")
-    if not of:
+    copy = LocalCopy.of(store, f"in {file_url}")
+    if not file_url:
         check_complete(store, listed)
-    shown = {name: about for name, about in listed.items() if not _is_hidden(name)}
+    visible = {name: file for name, file in listed.items() if not _is_hidden(name)}
     with copy.lock(wait=True):
         copy.prepare()
         before = _read_index(copy.base / _INDEX)
-        for name in list(copy.names()):
-            if name not in shown:
+        for name in list(copy.list_names()):
+            if name not in visible:
                 (copy.root / name).unlink()
         changed = {
-            name: about.size
-            for name, about in shown.items()
-            if about.state is None
-            or before.get(name) != [about.size, about.state]
-            or not copy.has(name, about.size)
+            name: file.size
+            for name, file in visible.items()
+            if file.state is None
+            or before.get(name) != [file.size, file.state]
+            or not copy.has(name, file.size)
         }
-        later = choose_placeholders(shown)
-        copy.record_placeholders(later)
-        copy.make_placeholders({name: size for name, size in changed.items() if name in later})
-        copy.fetch({name: size for name, size in changed.items() if name not in later}, show)
+        copy.update(changed, choose_placeholders(visible), show)
         files.write_json(
-            copy.base / _INDEX, {name: [about.size, about.state] for name, about in shown.items()}
+            copy.base / _INDEX, {name: [file.size, file.state] for name, file in visible.items()}
         )
         note_fetched(url, copy.base / _INDEX, fetch)
-    _check_cases(copy, shown)
+    _check_cases(copy, visible)
     return copy.root
 
 
@@ -100,19 +98,19 @@ def _is_hidden(name: str) -> bool:
 
 def _read_index(path: Path) -> dict[str, list[int | str | None]]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        index = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return index if isinstance(index, dict) else {}
 
 
-def _check_cases(copy: Copy, listed: dict[str, Listed]) -> None:
+def _check_cases(copy: LocalCopy, listed: dict[str, ListedFile]) -> None:
     """Refuse names that differ only in case if the local file system ignores case."""
     if len({name.casefold() for name in listed}) == len(listed):
         return
-    for name, about in listed.items():
-        if not copy.has(name, about.size):
+    for name, file in listed.items():
+        if not copy.has(name, file.size):
             raise InputError(
-                f"{copy.store}: this machine makes one file of {show_name(name)} and another that "
-                "differs by capitals alone; rename one there."
+                f"{copy.store}: {show_name(name)} and another name differ only in upper and lower case, "
+                "which this machine does not distinguish; rename one there."
             )

@@ -16,7 +16,7 @@ from shiftproof.io.locations import find_version
 from shiftproof.io.remote import find_system, retry
 from shiftproof.io.urls import join_url, redact_urls
 
-OURS = ".shiftproof"
+STATE_FOLDER = ".shiftproof"
 """The folder in an output with its commits and claims."""
 
 _ATOMIC_WRITES = frozenset(
@@ -29,11 +29,11 @@ _CONDITIONAL_WRITES = frozenset({"gcs", "gs", "memory", "s3", "s3a"})
 
 _READ_ONLY = frozenset({"http", "https", "zip", "tar", "github", "gist"})
 
-_UNSENT = ".unsent-"
+_TEMPORARY_PREFIX = ".unsent-"
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedFile:
     """A listed file: size in bytes, and an ETag or date that changes with its content, if known."""
 
     size: int
@@ -55,61 +55,61 @@ class Store:
 
     @property
     def name(self) -> str:
-        """The last part of the URL, as the name of a local folder; of a host alone its name."""
+        """The last part of the URL, or the host, as the name of a local folder."""
         rest = self.address.partition("?")[0].partition("://")[2]
-        last = PurePosixPath(rest).name
+        name = PurePosixPath(rest).name
         if "/" not in rest.rstrip("/"):
-            # Not its user, password and port: names of folders are written to the disk.
-            last = last.rpartition("@")[2].partition(":")[0]
-        return last if last not in ("", ".", "..") and is_utf8(last) else "data"
+            # Without user, password and port, since the folder is created on the disk.
+            name = name.rpartition("@")[2].partition(":")[0]
+        return name if name not in ("", ".", "..") and is_utf8(name) else "data"
 
-    def at(self, name: str) -> str:
+    def join(self, name: str) -> str:
         """Return the URL of a file in the folder."""
         return join_url(self.address, name) if name else self.address
 
-    def list(self, inner: str = "") -> dict[str, Listed]:
+    def list(self, inner: str = "") -> dict[str, ListedFile]:
         """Return all files below the folder, or below its folder ``inner``, by relative name.
 
         If the URL is that of a file, the result is this file with the name ``""``.
 
         Raises:
             BrokenFileError: no such bucket.
-            InputError: the store refuses to list it, or a name is not possible on this machine.
+            InputError: the store refuses to list it, or has a name that is invalid on this machine.
         """
-        place = redact_urls(self.at(inner))
-        found = retry(place, lambda: self._find(inner), what="listed")
+        shown_url = redact_urls(self.join(inner))
+        found = retry(shown_url, lambda: self._find(inner), what="listed")
         for name in found:
-            _check_name(name, place)
+            _check_name(name, shown_url)
         return found
 
-    def _find(self, inner: str) -> dict[str, Listed]:
-        system, root = find_system(self.at(""))
+    def _find(self, inner: str) -> dict[str, ListedFile]:
+        system, root = find_system(self.join(""))
         system.invalidate_cache()
         root = root.rstrip("/")
-        below = f"{root}/{inner}" if inner else root
-        found: dict[str, Listed] = {}
-        for path, about in self._walk(system, below).items():
+        folder = f"{root}/{inner}" if inner else root
+        found: dict[str, ListedFile] = {}
+        for path, info in self._walk(system, folder).items():
             name = path.removeprefix(root).lstrip("/")
-            if about.get("type", "file") == "file" and not PurePosixPath(name).name.startswith(
-                _UNSENT
+            if info.get("type", "file") == "file" and not PurePosixPath(name).name.startswith(
+                _TEMPORARY_PREFIX
             ):
-                size = about.get("size")
+                size = info.get("size")
                 size = system.size(path) if size is None else size
                 if size is not None:
-                    found[name] = Listed(int(size), find_version(about, "created"))
+                    found[name] = ListedFile(int(size), find_version(info, "created"))
         return found
 
     @staticmethod
-    def _walk(system: Any, below: str) -> dict[str, dict[str, Any]]:
+    def _walk(system: Any, folder: str) -> dict[str, dict[str, Any]]:
         try:
-            found = dict(system.find(below, detail=True))
+            found = dict(system.find(folder, detail=True))
             if not found and "http" in _list_protocols(system):
-                system.ls(below)  # find hides connection errors; ls raises them
+                system.ls(folder)  # find hides connection errors; ls raises them
             return found
         except FileNotFoundError:
             # Object stores have no folders, so only a missing bucket is an error.
             if {"file", "memory"}.intersection(_list_protocols(system)) or system.exists(
-                below.split("/")[0]
+                folder.split("/")[0]
             ):
                 return {}
             raise
@@ -120,8 +120,8 @@ class Store:
         Raises:
             BrokenFileError: the file does not exist.
         """
-        system, path = find_system(self.at(name))
-        return retry(redact_urls(self.at(name)), lambda: bytes(system.cat_file(path)))
+        system, path = find_system(self.join(name))
+        return retry(redact_urls(self.join(name)), lambda: bytes(system.cat_file(path)))
 
     def put(self, local: Path, name: str) -> None:
         """Upload a local file atomically.
@@ -130,8 +130,8 @@ class Store:
             InputError: the store refuses it.
             RunError: the store does not answer.
         """
-        place = redact_urls(self.at(name))
-        retry(place, lambda: self._put(local, name), what="written")
+        shown_url = redact_urls(self.join(name))
+        retry(shown_url, lambda: self._put(local, name), what="written")
 
     def write(self, name: str, data: bytes) -> None:
         """Write a small file atomically."""
@@ -146,18 +146,18 @@ class Store:
             if _has_atomic_writes(system):
                 system.put_file(str(local), path)
                 return
-            folder, _, last = path.rpartition("/")
+            folder, _, file_name = path.rpartition("/")
             system.makedirs(folder, exist_ok=True)
-            unsent = f"{folder}/{_UNSENT}{secrets.token_hex(4)}-{last}"
+            temporary = f"{folder}/{_TEMPORARY_PREFIX}{secrets.token_hex(4)}-{file_name}"
             try:
-                system.put_file(str(local), unsent)
-                system.mv(unsent, path)
+                system.put_file(str(local), temporary)
+                system.mv(temporary, path)
             except BaseException:
                 with contextlib.suppress(Exception):
-                    system.rm_file(unsent)
+                    system.rm_file(temporary)
                 raise
         except FileNotFoundError as error:
-            raise self._no_bucket(error) from error
+            raise self._make_bucket_error(error) from error
 
     def create(self, name: str, data: bytes) -> bool:
         """Create a small file if it does not exist; return whether it was created.
@@ -165,20 +165,20 @@ class Store:
         Stores with conditional writes (S3, Google Cloud) let only one of two concurrent callers
         succeed; on others both could within a few milliseconds.
         """
-        place = redact_urls(self.at(name))
-        return retry(place, lambda: self._create(name, data), what="written")
+        shown_url = redact_urls(self.join(name))
+        return retry(shown_url, lambda: self._create(name, data), what="written")
 
     def put_new(self, local: Path, name: str) -> bool:
-        """Upload a local file if there is none of its name; return whether there was none.
+        """Upload a local file if none of its name exists; return whether it was uploaded.
 
-        Only for stores that :meth:`check_sharable` lets pass.
+        Only for stores that :meth:`check_sharable` accepts.
 
         Raises:
             InputError: the store refuses it.
             RunError: the store does not answer.
         """
-        place = redact_urls(self.at(name))
-        return retry(place, lambda: self._put_new(local, name), what="written")
+        shown_url = redact_urls(self.join(name))
+        return retry(shown_url, lambda: self._put_new(local, name), what="written")
 
     def _put_new(self, local: Path, name: str) -> bool:
         system, path = self._find_writable(name)
@@ -187,14 +187,14 @@ class Store:
         except FileExistsError:
             return False
         except FileNotFoundError as error:
-            raise self._no_bucket(error) from error
+            raise self._make_bucket_error(error) from error
         return True
 
     def check_sharable(self) -> None:
-        """Refuse stores in which several commands cannot tell who was first.
+        """Refuse stores without conditional writes, in which commands cannot tell who was first.
 
         Raises:
-            InputError: it is none of those that create a file only if it does not exist.
+            InputError: the store may overwrite a file that another command has just created.
         """
         system, _ = self._find_writable("")
         if _CONDITIONAL_WRITES.isdisjoint(_list_protocols(system)):
@@ -204,9 +204,9 @@ class Store:
                 "folder on a disk that all machines see."
             )
 
-    def _no_bucket(self, error: Exception) -> InputError:
+    def _make_bucket_error(self, error: Exception) -> InputError:
         return InputError(
-            f"{self} cannot be written to: there is no such bucket ({error}). Make it before."
+            f"{self} cannot be written to: there is no such bucket ({error}). Create it first."
         )
 
     def _create(self, name: str, data: bytes) -> bool:
@@ -222,7 +222,7 @@ class Store:
             # An earlier attempt may have succeeded although its reply was lost.
             return bytes(system.cat_file(path)) == data
         except FileNotFoundError as error:
-            raise self._no_bucket(error) from error
+            raise self._make_bucket_error(error) from error
         return True
 
     def check_writable(self) -> None:
@@ -234,20 +234,20 @@ class Store:
         self._find_writable("")
 
     def _find_writable(self, name: str) -> tuple[Any, str]:
-        system, path = find_system(self.at(name))
+        system, path = find_system(self.join(name))
         if not _READ_ONLY.isdisjoint(_list_protocols(system)):
             raise InputError(
-                f"{self} cannot be written to: nothing is sent to web servers. Outputs go to stores such "
-                "as s3, gs, abfs and hdfs."
+                f"{self} cannot be written to: nothing is sent to web servers. Use a store such as s3, "
+                "gs, abfs or hdfs for outputs."
             )
         return system, path
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; missing ones are ignored."""
         for name in names:
-            system, path = find_system(self.at(name))
+            system, path = find_system(self.join(name))
             with contextlib.suppress(BrokenFileError):
-                retry(redact_urls(self.at(name)), lambda: system.rm_file(path), what="removed")  # noqa: B023
+                retry(redact_urls(self.join(name)), lambda: system.rm_file(path), what="removed")  # noqa: B023
 
 
 def _has_atomic_writes(system: Any) -> bool:
@@ -258,11 +258,12 @@ def _list_protocols(system: Any) -> tuple[str, ...]:
     return (system.protocol,) if isinstance(system.protocol, str) else tuple(system.protocol)
 
 
-def _check_name(name: str, place: str) -> None:
-    """Refuse names in object stores that would lead out of the local folder."""
+def _check_name(name: str, shown_url: str) -> None:
+    """Refuse names in object stores that would leave the local folder."""
     parts = name.split("/")
-    strange = "\\" in name or "\0" in name or not is_utf8(name)
-    if name and (strange or not {"", ".", ".."}.isdisjoint(parts)):
+    is_invalid = "\\" in name or "\0" in name or not is_utf8(name)
+    if name and (is_invalid or not {"", ".", ".."}.isdisjoint(parts)):
         raise InputError(
-            f"{place} holds {show_name(name)!r}, a name that no file can have here; rename it there."
+            f"{shown_url} holds {show_name(name)!r}, which is not a valid file name on this machine; "
+            "rename it there."
         )

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from shiftproof.corruptions.identity import identify_corruption
-from shiftproof.data import Estimate, Exported
-from shiftproof.data.copies.changed_copy import export_copy, plan_copy
+from shiftproof.data import Estimate, ExportResult
+from shiftproof.data.copies.changed_copy import export_copy
 from shiftproof.data.copies.estimate import estimate_copy
+from shiftproof.data.copies.plan import plan_copy
 from shiftproof.data.copies.writing import ImageFormat, Version
 from shiftproof.errors import InputError
 from shiftproof.shards import Backend
@@ -37,7 +38,7 @@ def export_stylized(
     workers: int | None = None,
     backend: Backend | None = None,
     show_progress: bool | None = None,
-) -> Exported:
+) -> ExportResult:
     """Write ``target/<path below source>`` for every image, in the style chosen by its path.
 
     The sources are those of :func:`~shiftproof.data.export_corrupted`, and so are the properties of

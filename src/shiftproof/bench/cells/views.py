@@ -195,7 +195,7 @@ class FromTree:
         if name is None:
             raise BrokenFileError(f"{sample.id}: {self.tree.name} does not have it.")
         image = self.tree.read_cell(Sample(name), cell)
-        height, width = self.data.size_of(sample)
+        height, width = self.data.get_size(sample)
         if image.shape[:2] != (height, width):
             raise BrokenFileError(
                 f"{cell}: {name} has {image.shape[1]} x {image.shape[0]} pixels, and its "

@@ -14,7 +14,7 @@ import numpy as np
 
 from shiftproof.counts import plural
 from shiftproof.data.disk import read_csv
-from shiftproof.data.images.cells import canonical
+from shiftproof.data.images.cells import canonicalize_corruption
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.arrays import read_array, read_arrays
 from shiftproof.io.parquet import read_columns
@@ -298,7 +298,7 @@ def _read_cell(name: Any, severity: Any, where: str) -> Cell:
     level = read_integer(severity)
     if level is None or not 0 <= level <= 5:
         raise InputError(f"{where}: expected a severity from 0 to 5, got {severity!r:.40}.")
-    called = canonical(str(name))
+    called = canonicalize_corruption(str(name))
     return CLEAN if level == 0 or called == CLEAN.corruption else Cell(called, level)
 
 

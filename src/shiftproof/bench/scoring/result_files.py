@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shiftproof.corruptions import CORRUPTIONS, GROUPS
-from shiftproof.data.images.cells import canonical
+from shiftproof.data.images.cells import canonicalize_corruption
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell
@@ -125,11 +125,11 @@ def _find_cell(parts: Sequence[str]) -> tuple[Cell, int] | None:
         if part.lower() in _CLEAN_NAMES:
             return CLEAN, at + 1
         joined = _JOINED.fullmatch(part)
-        if joined and canonical(joined["name"]) in CORRUPTIONS:
+        if joined and canonicalize_corruption(joined["name"]) in CORRUPTIONS:
             return _make_cell(joined["name"], int(joined["severity"])), at + 1
         following = parts[at + 1] if at + 1 < len(parts) else ""
         severity = _SEVERITY.fullmatch(following)
-        if severity and (canonical(part) in CORRUPTIONS or at == group):
+        if severity and (canonicalize_corruption(part) in CORRUPTIONS or at == group):
             return _make_cell(part, int(severity[1])), at + 2
     return None
 
@@ -170,7 +170,7 @@ def order_cells(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _make_cell(name: str, severity: int) -> Cell:
-    return Cell(canonical(name), severity) if severity else CLEAN
+    return Cell(canonicalize_corruption(name), severity) if severity else CLEAN
 
 
 def _strip_suffixes(name: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from shiftproof.bench.tasks.performance import Performance
 from shiftproof.corruptions import CORRUPTIONS
-from shiftproof.data.images.cells import canonical
+from shiftproof.data.images.cells import canonicalize_corruption
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import convert_errors
 from shiftproof.io.pickles import read_plain_pickle
@@ -125,7 +125,7 @@ def _read_cell(path: Path, corruption: Any, severity: Any) -> Cell:
         raise InputError(
             f"{path.name}, {word}: expected severities from 0 (clean) to 5, got {show_value(severity)}."
         )
-    name = canonical(word)
+    name = canonicalize_corruption(word)
     if number == 0 or name in ("clean", "none"):
         return CLEAN
     if name not in CORRUPTIONS and not name.isidentifier():

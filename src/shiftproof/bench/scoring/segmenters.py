@@ -338,7 +338,7 @@ class _Reader:
             ) from error
         except LabelError as error:
             raise BrokenFileError(f"{inner}: {error}") from error
-        height, width = self.data.size_of(sample)
+        height, width = self.data.get_size(sample)
         if labels.shape != (height, width):
             raise BrokenFileError(
                 f"{inner}: {labels.shape[1]} x {labels.shape[0]} pixels, and the truth of "

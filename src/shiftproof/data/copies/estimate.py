@@ -11,18 +11,14 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.compute.tuning import default_processes
-from shiftproof.data.copies.changed_copy import (
-    COPIED_BYTES,
-    CopyParts,
-    CopyPlan,
-    exclude_target,
-    make_job,
-)
-from shiftproof.data.copies.tables import count_others, read_first_rows
-from shiftproof.data.copies.tars import count_members, read_first_pictures
+from shiftproof.data.copies.carried_files import COPIED_BYTES
+from shiftproof.data.copies.changed_copy import CopyParts, make_job
+from shiftproof.data.copies.plan import CopyPlan, exclude_target
+from shiftproof.data.copies.tables import count_other_bytes, read_first_rows
+from shiftproof.data.copies.tars import count_members, read_first_images
 from shiftproof.data.copies.trees import TEXT_SUFFIXES, Tree
 from shiftproof.data.copies.writing import Edit, encode, name_output
-from shiftproof.data.disk import read_below
+from shiftproof.data.disk import read_below, read_file_size
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.types import Image
 
@@ -86,16 +82,16 @@ def estimate_copy(
 
     Raises:
         InputError: none of the tried images can be read.
-        BrokenFileError: a damaged tar, which the copy itself would leave out and name.
+        BrokenFileError: a damaged tar, which the copy itself would leave out and report.
     """
     plan = exclude_target(plan, target)
     tree = plan.tree
     sources = _list_sources(plan)
-    names, size, spent = _try_edit(plan, edit, sources.tried)
+    names, size, cpu_seconds = _try_edit(plan, edit, sources.samples)
     if not names:
         raise InputError(f"{tree.root}: none of the images tried for the estimate can be read.")
-    above = (target.resolve(), *target.resolve().parents)
-    existing = next(folder for folder in above if folder.exists())
+    target_folders = (target.resolve(), *target.resolve().parents)
+    existing = next(folder for folder in target_folders if folder.exists())
     workers = default_processes() if workers is None else workers
     return Estimate(
         layout=tree.layout,
@@ -103,7 +99,7 @@ def estimate_copy(
         cells=len(plan.versions),
         carried=len(tree.carried),
         bytes=sources.other_bytes + size * sources.images // len(names),
-        cpu_seconds=spent * sources.images / len(names),
+        cpu_seconds=cpu_seconds * sources.images / len(names),
         workers=workers,
         sampled=tuple(names),
         free_bytes=shutil.disk_usage(existing).free,
@@ -115,72 +111,71 @@ def estimate_copy(
 
 @dataclass(frozen=True)
 class _Sources:
-    """The sources of a copy: number of images, bytes of all other content, and images to try."""
+    """The sources of a copy.
+
+    Attributes:
+        images: number of images.
+        other_bytes: size in bytes of all other content of the copy.
+        samples: id, new name and pixels of the images to try.
+    """
 
     images: int
     other_bytes: int
-    tried: Iterator[tuple[str, str, Image]]
+    samples: Iterator[tuple[str, str, Image]]
 
 
 def _list_sources(plan: CopyPlan) -> _Sources:
     tree, versions, count = plan.tree, len(plan.versions), SAMPLED_IMAGES
-    # Files of one image are written once for each form; so are the objects in a JSON.
+    # Files of a single image are written once for each form, and so are the entries of a JSON.
     other_bytes = _count_carried_bytes(tree, versions + plan.with_originals)
     if plan.with_originals:
-        other_bytes += sum(_read_file_size(tree.root / name) for name in tree.pictures)
+        other_bytes += sum(read_file_size(tree.root / name) or 0 for name in tree.images)
     if tree.layout == "webdataset":
-        counts = [count_members(tree.root / name) for name in tree.pictures]
-        other_bytes += versions * sum(size for _, _, size in counts)
-        tar = tree.pictures[0]
-        tried = (
+        counts = [count_members(tree.root / name) for name in tree.images]
+        other_bytes += versions * sum(size for _, size in counts)
+        tar = tree.images[0]
+        samples = (
             (f"{tar}/{name}", name_output(name, plan.image_format), image)
-            for name, image in read_first_pictures(tree.root / tar, count)
+            for name, image in read_first_images(tree.root / tar, count)
         )
-        return _Sources(sum(members for members, _, _ in counts), other_bytes, tried)
+        return _Sources(sum(images for images, _ in counts), other_bytes, samples)
     if tree.tables:
         tables = list(tree.tables.values())
-        other_bytes += versions * sum(count_others(tree.layout, table) for table in tables)
+        other_bytes += versions * sum(count_other_bytes(tree.layout, table) for table in tables)
         rows = read_first_rows(tree.layout, tables[0], plan.image_format, count)
         return _Sources(sum(table.rows for table in tables), other_bytes, rows)
-    return _Sources(len(tree.pictures), other_bytes, _read_samples(plan))
+    return _Sources(len(tree.images), other_bytes, _read_samples(plan))
 
 
 def _try_edit(
-    plan: CopyPlan, edit: Edit, tried: Iterator[tuple[str, str, Image]]
+    plan: CopyPlan, edit: Edit, samples: Iterator[tuple[str, str, Image]]
 ) -> tuple[list[str], int, float]:
-    """Return which images were changed in all versions, their bytes, and the CPU seconds."""
+    """Change the samples in all versions; return their ids, size in bytes and CPU seconds."""
     names: list[str] = []
     size = 0
     start = time.process_time()
-    for key, output, image in tried:
+    for key, output, image in samples:
         if not names:
             for version in plan.versions:  # compile and load before timing
-                edit(image, version, f"before {key}")
+                edit(image, version, key)
             start = time.process_time()
         names.append(key)
         for version in plan.versions:
-            changed, _ = edit(image, version, key)
-            size += len(encode(changed, output))
+            edited_image, _ = edit(image, version, key)
+            size += len(encode(edited_image, output))
         if time.process_time() - start > SAMPLED_SECONDS:
             break
     return names, size, time.process_time() - start
 
 
 def _read_samples(plan: CopyPlan) -> Iterator[tuple[str, str, Image]]:
-    """Yield name, new name and pixels of evenly spread readable images."""
-    names = plan.tree.pictures
+    """Yield name, new name and pixels of evenly spread images, if they can be read."""
+    names = plan.tree.images
     count = min(len(names), SAMPLED_IMAGES)
-    for place in range(count):
-        name = names[place * len(names) // count]
+    for index in range(count):
+        name = names[index * len(names) // count]
         with contextlib.suppress(BrokenFileError):
             yield name, plan.outputs[name], read_below(plan.tree.root, name)
-
-
-def _read_file_size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # a broken link; reported when it is read
-        return 0
 
 
 def _count_carried_bytes(tree: Tree, cells: int) -> int:

@@ -1,4 +1,4 @@
-"""The cells of a corrupted copy: the union of what the folder has and what is asked for now."""
+"""The cells of a corrupted copy: the union of the existing and the requested ones."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from shiftproof.types import Cell, Settings
 
 @dataclass(frozen=True)
 class CopyExtent:
-    """The cells of a copy with all that was ever asked for.
+    """The cells of a copy: the existing ones and those that are requested now.
 
     Attributes:
-        corruptions: by name, what makes them.
-        severities: of each.
-        new: the cells that the folder had not been begun with; all of them where there is no copy.
-        before: what the manifest says of the cells; None where there is no copy, or another one.
-        kept: corruptions and severities of the folder that were not asked for.
+        corruptions: from name to corruption.
+        severities: the severities of each corruption.
+        new: the cells that are not in the manifest; all cells if there is no copy.
+        before: the corruptions and severities in the manifest; None without a copy, or if it has
+            another corruption under the same name.
+        kept: corruptions and severities of the copy that are not requested now.
     """
 
     corruptions: Mapping[str, str | CorruptionFunction]
@@ -48,7 +49,7 @@ class CopyExtent:
 
     @property
     def settings(self) -> Settings:
-        """What the manifest has to say of the cells."""
+        """The corruptions and severities for the manifest."""
         known = {} if self.before is None else self.before["corruptions"]
         return {
             "corruptions": {
@@ -60,28 +61,30 @@ class CopyExtent:
 
     @property
     def is_extended(self) -> bool:
-        """Whether the copy that is there gets more cells."""
+        """Whether the existing copy gets more cells."""
         return self.before is not None and bool(self.new)
 
     def describe(self) -> str | None:
-        """Say in one line what the copy has and what is added or kept; None where it is as asked."""
+        """Return a line on the existing, added and kept cells; None if only existing ones are requested."""
         if self.before is None or not (self.new or self.kept):
             return None
-        there = len(self.cells) - len(self.new)
-        has = count_there(there)
+        existing = len(self.cells) - len(self.new)
+        summary = count_there(existing)
         if not self.new:
-            return f"{has}; all are kept, also what was not asked for: {join_names(self.kept)}"
-        known, levels = self.before["corruptions"], self.before["severities"]
+            return f"{summary}; all are kept, also what was not asked for: {join_names(self.kept)}"
+        known, known_severities = self.before["corruptions"], self.before["severities"]
         added = describe_cells(
             list(self.corruptions),
             self.severities,
             new_corruptions=[name for name in self.corruptions if name not in known],
-            new_severities=[level for level in self.severities if level not in levels],
+            new_severities=[
+                severity for severity in self.severities if severity not in known_severities
+            ],
         )
-        return f"{has}, {count_added(len(self.new))}: {'; '.join(added)}"
+        return f"{summary}, {count_added(len(self.new))}: {'; '.join(added)}"
 
     def print_extent(self) -> None:
-        """Print that line to standard error."""
+        """Print this description to standard error."""
         print_extent(self.describe())
 
 
@@ -90,57 +93,59 @@ def find_extent(
     corruptions: Mapping[str, str | CorruptionFunction],
     severities: Sequence[int],
 ) -> CopyExtent:
-    """Return the union of what is asked for and what the copy in a folder has.
+    """Return the union of the requested cells and those of the copy in a folder.
 
     Raises:
-        RunMismatchError: a corruption of the copy was not asked for, and its name alone does not say
-            what it was.
+        RunMismatchError: a corruption of the copy is not requested, and cannot be found by its name
+            alone.
     """
     cells = [Cell(name, severity) for name in corruptions for severity in severities]
     before = _read_cells(target)
     if before is None or _differs(before["corruptions"], corruptions):
-        # Of one with another corruption under a name the manifest says so.
+        # If it has another corruption under the same name, comparing the manifests refuses it.
         return CopyExtent(corruptions, severities, cells)
-    known, levels = before["corruptions"], before["severities"]
-    absent = [name for name in known if name not in corruptions]
-    for name, identity in find_unknown(known, absent).items():
+    known, known_severities = before["corruptions"], before["severities"]
+    unrequested = [name for name in known if name not in corruptions]
+    for name, identity in find_unknown(known, unrequested).items():
         raise RunMismatchError(
             f"{target} has the corruption {name}, too ({identity:.100}), which its name alone does "
             "not give. Name it beside the others, with the same options or function."
         )
-    named = {name: corruptions.get(name, name) for name in unite_names(known, corruptions)}
-    united = _unite_severities(levels, severities)
-    left_out = [f"severity {level}" for level in levels if level not in severities]
+    by_name = {name: corruptions.get(name, name) for name in unite_names(known, corruptions)}
+    all_severities = _unite_severities(known_severities, severities)
+    unrequested_severities = [
+        f"severity {severity}" for severity in known_severities if severity not in severities
+    ]
     return CopyExtent(
-        named,
-        united,
+        by_name,
+        all_severities,
         [
-            Cell(name, level)
-            for name in named
-            for level in united
-            if name not in known or level not in levels
+            Cell(name, severity)
+            for name in by_name
+            for severity in all_severities
+            if name not in known or severity not in known_severities
         ],
         before,
-        [*absent, *left_out],
+        [*unrequested, *unrequested_severities],
     )
 
 
-def _unite_severities(there: Sequence[int], here: Sequence[int]) -> list[int]:
-    """Return the severities of both, in the order that the manifest has, or one command would write."""
-    if set(here) <= set(there):
-        return list(there)
-    return list(here) if set(there) <= set(here) else sorted({*there, *here})
+def _unite_severities(existing: Sequence[int], requested: Sequence[int]) -> list[int]:
+    """Return the severities of both, in the order of the manifest or of a single command."""
+    if set(requested) <= set(existing):
+        return list(existing)
+    return list(requested) if set(existing) <= set(requested) else sorted({*existing, *requested})
 
 
 def _read_cells(target: Path) -> Settings | None:
     file = target / "manifest.json"
-    told = read_json(file) if file.is_file() else None
-    if not isinstance(told, dict):
+    manifest = read_json(file) if file.is_file() else None
+    if not isinstance(manifest, dict):
         return None
-    corruptions, severities = told.get("corruptions"), told.get("severities")
+    corruptions, severities = manifest.get("corruptions"), manifest.get("severities")
     if not isinstance(corruptions, dict) or not isinstance(severities, list):
         return None
-    if not all(isinstance(one, int) for one in severities):
+    if not all(isinstance(severity, int) for severity in severities):
         return None
     return {"corruptions": corruptions, "severities": severities}
 

@@ -11,9 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shiftproof.data.copies.trees import Tree
-from shiftproof.data.detection.coco_files import read_names, rename, starts_like_coco
+from shiftproof.data.detection.coco_files import (
+    find_path_mappings,
+    replace_last_part,
+    starts_like_coco,
+)
 from shiftproof.data.detection.voc_files import find_stem
-from shiftproof.data.detection.yolo import SPLITS, is_yolo, make_relative, read_config
+from shiftproof.data.detection.yolo import SPLITS, is_yolo, list_entries, make_relative, read_config
 from shiftproof.data.layouts import LAYOUTS
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.border import show_name
@@ -24,10 +28,10 @@ from shiftproof.io.xml import parse_xml
 
 @dataclass(frozen=True)
 class Form:
-    """One form of all images of a tree in a folder.
+    """One form of all images of a tree: the originals, or the images of one mark.
 
     Attributes:
-        mark: suffix of its names that distinguishes it from other forms; "" if there is none.
+        mark: suffix of the names that distinguishes it from other forms; "" if there is none.
         outputs: the name of each image in this form, including the mark.
     """
 
@@ -36,8 +40,8 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Carried:
-    """The copies of an annotation or other file.
+class CarriedFile:
+    """The copies of a file that is not an image of the dataset, such as annotations.
 
     Attributes:
         contents: content by new name; None for unchanged content.
@@ -56,11 +60,11 @@ def name_carried(tree: Tree, name: str, forms: Sequence[Form]) -> list[str]:
     return [f"{split[0]}{form.mark}{split[1]}" for form in forms]
 
 
-def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
+def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> CarriedFile:
     """Return the copies of a file.
 
     Annotations get the images' new names: ``file_name`` in COCO files, ``<filename>`` in VOC's XML,
-    the lists of images of VOC and YOLO, and the ``path`` of its YAML file where it leads back to the
+    the image lists of VOC and YOLO, and the ``path`` of YOLO's YAML file if it refers to the
     original.
 
     If there are several forms, every form of an image is a separate image. Files of one image by
@@ -74,55 +78,57 @@ def carry_over(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
     """
     if tree.layout == "voc masks" and name.endswith(".txt"):
         return _rename_in_image_set(tree, name, forms)
-    if tree.layout == "saved" and (found := _change_saved(tree, name)) is not None:
-        return Carried({name: found})
+    if tree.layout == "saved":
+        return CarriedFile({name: _rewrite_saved(tree, name)})
     if LAYOUTS[tree.layout].task != "detection":
-        return Carried(dict.fromkeys(name_carried(tree, name, forms)))
+        return CarriedFile(dict.fromkeys(name_carried(tree, name, forms)))
     path = tree.root / name
     suffix = path.suffix.lower()
     new_names = name_carried(tree, name, forms)
     if suffix == ".xml":
-        return Carried(
+        return CarriedFile(
             {
                 new: _rename_in_voc(tree, name, form.outputs)
                 for new, form in zip(new_names, forms, strict=len(new_names) > 1)
             }
         )
     if len(new_names) > 1:
-        return Carried(dict.fromkeys(new_names))
+        return CarriedFile(dict.fromkeys(new_names))
     if is_yolo(path):
-        return Carried({name: _rewrite_yolo_config(tree, name)})
-    if suffix == ".json" and (tree.named.get(name) or starts_like_coco(path)):
-        return Carried({name: _rename_in_coco(tree, name, forms)})
+        return CarriedFile({name: _rewrite_yolo_config(tree, name)})
+    if suffix == ".json" and (tree.coco_names.get(name) or starts_like_coco(path)):
+        return CarriedFile({name: _rename_in_coco(tree, name, forms)})
     if suffix == ".txt" and tree.layout == "voc":
         return _rename_in_image_set(tree, name, forms)
     if suffix == ".txt" and _split_at_mark(tree, name) is None:
-        return Carried({name: _rename_in_list(tree, name, forms)})
-    return Carried({name: None})
+        return CarriedFile({name: _rename_in_list(tree, name, forms)})
+    return CarriedFile({name: None})
 
 
-def _change_saved(tree: Tree, name: str) -> bytes | None:
+def _rewrite_saved(tree: Tree, name: str) -> bytes | None:
     """Rewrite the description files of ``datasets``; None for other files.
 
     Only the splits that are in the copy are listed. ``datasets`` caches by a table's fingerprint,
     so the copy drops it to have it recomputed.
     """
-    path = PurePosixPath(name)
-    if name == "dataset_dict.json":
-        told = read_json(tree.root / name)
-        told["splits"] = [one for one in told["splits"] if f"{one}/state.json" in tree.carried]
-    elif path.name == "state.json":
-        told = {**read_json(tree.root / name), "_fingerprint": None}
-    else:
+    if name != "dataset_dict.json" and PurePosixPath(name).name != "state.json":
         return None
-    return json.dumps(told, indent=2).encode()
+    content = read_json(tree.root / name)
+    if name == "dataset_dict.json":
+        splits = content["splits"]
+        content["splits"] = [split for split in splits if f"{split}/state.json" in tree.carried]
+    elif isinstance(content, dict) and "_fingerprint" in content:
+        content["_fingerprint"] = None
+    else:
+        return None  # of another program
+    return json.dumps(content, indent=2).encode()
 
 
-def _is_unchanged(forms: Sequence[Form]) -> bool:
+def _keeps_names(forms: Sequence[Form]) -> bool:
     return len(forms) == 1 and all(old == new for old, new in forms[0].outputs.items())
 
 
-# ---------------------------------------------------------------- what belongs to one picture
+# ---------------------------------------------------------------- files of a single image
 
 
 def _split_at_mark(tree: Tree, name: str) -> tuple[str, str] | None:
@@ -132,37 +138,37 @@ def _split_at_mark(tree: Tree, name: str) -> tuple[str, str] | None:
     """
     path = PurePosixPath(name)
     if tree.layout == "yolo":
-        bare = str(path.with_suffix(""))
-        return (bare, path.suffix) if path.suffix == ".txt" and bare in tree.owners else None
-    if (picture := tree.mask_owners.get(name)) is not None:
-        stem = PurePosixPath(picture).stem
+        without_suffix = str(path.with_suffix(""))
+        is_label_file = path.suffix == ".txt" and without_suffix in tree.images_by_stem
+        return (without_suffix, path.suffix) if is_label_file else None
+    if (image := tree.images_by_mask.get(name)) is not None:
+        stem = PurePosixPath(image).stem
         return str(path.with_name(stem)), path.stem.removeprefix(stem) + path.suffix
     if tree.layout == "voc":
-        found = _find_voc_owner(tree, name)
-        return None if found is None else (str(path.with_suffix("")), path.suffix)
+        image = _find_voc_image(tree, name)
+        return None if image is None else (str(path.with_suffix("")), path.suffix)
     if tree.layout == "cityscapes":
-        inside = "/".join(path.parts[1:-1])
+        folder = "/".join(path.parts[1:-1])
         end = len(path.stem)
         while end > 0:
-            if f"{inside}/{path.stem[:end]}" in tree.owners:
+            if f"{folder}/{path.stem[:end]}" in tree.images_by_stem:
                 return str(path.with_name(path.stem[:end])), path.stem[end:] + path.suffix
             end = path.stem.rfind("_", 0, end)
     return None
 
 
-def _find_voc_owner(tree: Tree, name: str) -> str | None:
-    """Return the image of a VOC file, whose path in the folder of its kind is the image's."""
-    bare = PurePosixPath(name).with_suffix("")
-    for text in tree.folders:
-        folder = PurePosixPath(text)
-        if bare.is_relative_to(folder):
-            inner = bare.relative_to(folder)
-        elif bare.is_relative_to(folder.parent):
-            inner = PurePosixPath(*bare.relative_to(folder.parent).parts[1:])
+def _find_voc_image(tree: Tree, name: str) -> str | None:
+    """Return the image of a VOC file: that of the same path in the folder of the images."""
+    path = PurePosixPath(name).with_suffix("")
+    for folder in map(PurePosixPath, tree.folders):
+        if path.is_relative_to(folder):
+            stem = path.relative_to(folder)
+        elif path.is_relative_to(folder.parent):
+            stem = PurePosixPath(*path.relative_to(folder.parent).parts[1:])
         else:
             continue
-        if (picture := tree.owners.get(str(folder / inner))) is not None:
-            return picture
+        if (image := tree.images_by_stem.get(str(folder / stem))) is not None:
+            return image
     return None
 
 
@@ -171,79 +177,80 @@ def _find_voc_owner(tree: Tree, name: str) -> str | None:
 
 def _rename_in_coco(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | None:
     """Return a COCO file with the images' new names, None if it is unchanged."""
-    if _is_unchanged(forms):
+    if _keeps_names(forms):
         return None
-    value = read_json(tree.root / name)
-    images = value.get("images") if isinstance(value, dict) else None
-    if not isinstance(images, list) or not all(
-        isinstance(item, dict) and isinstance(item.get("file_name"), str) for item in images
+    content = read_json(tree.root / name)
+    records = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(records, list) or not all(
+        isinstance(record, dict) and isinstance(record.get("file_name"), str) for record in records
     ):
         return None
-    shown_as = _match_pictures(tree, name, [item["file_name"] for item in images])
-    every = [{**item, "file_name": _find_new_name(item["file_name"], shown_as, forms[0])}
-             for item in images]  # fmt: skip
-    annotations = value.get("annotations")
-    notes = annotations if isinstance(annotations, list) else []
-    notes = [note for note in notes if isinstance(note, dict)]
-    new_images = [make_ids([item.get("id") for item in images], form.mark, place)
-                  for place, form in enumerate(forms)]  # fmt: skip
-    added = []
-    for place, form in enumerate(forms[1:], start=1):
-        shown: dict[Any, Any] = {}
-        for item, identity in zip(images, new_images[place], strict=True):
-            if shown_as.get(item["file_name"]) in form.outputs and identity is not None:
-                shown[item["id"]] = identity
-                file_name = _find_new_name(item["file_name"], shown_as, form)
-                every.append({**item, "id": identity, "file_name": file_name})
-        numbers = make_ids([note.get("id") for note in notes], form.mark, place)
-        for note, number in zip(notes, numbers, strict=True):
-            owner = note.get("image_id")
-            if isinstance(owner, (int, str)) and owner in shown:
-                copied = {**note, "image_id": shown[owner]}
-                added.append(copied if number is None else {**copied, "id": number})
-    value["images"] = every
-    if added:
-        value["annotations"] = [*annotations, *added]
+    by_file_name = _match_images(tree, name, [record["file_name"] for record in records])
+    new_records = [
+        {**record, "file_name": _find_new_name(record["file_name"], by_file_name, forms[0])}
+        for record in records
+    ]
+    annotations = content.get("annotations")
+    annotations = annotations if isinstance(annotations, list) else []
+    copied = [annotation for annotation in annotations if isinstance(annotation, dict)]
+    new_annotations = []
+    for index, form in enumerate(forms[1:], start=1):
+        new_ids: dict[Any, Any] = {}
+        image_ids = make_ids([record.get("id") for record in records], form.mark, index)
+        for record, image_id in zip(records, image_ids, strict=True):
+            if by_file_name.get(record["file_name"]) in form.outputs and image_id is not None:
+                new_ids[record["id"]] = image_id
+                file_name = _find_new_name(record["file_name"], by_file_name, form)
+                new_records.append({**record, "id": image_id, "file_name": file_name})
+        annotation_ids = make_ids([annotation.get("id") for annotation in copied], form.mark, index)
+        for annotation, annotation_id in zip(copied, annotation_ids, strict=True):
+            image_id = annotation.get("image_id")
+            if isinstance(image_id, (int, str)) and image_id in new_ids:
+                new = {**annotation, "image_id": new_ids[image_id]}
+                new_annotations.append(
+                    new if annotation_id is None else {**new, "id": annotation_id}
+                )
+    content["images"] = new_records
+    if new_annotations:
+        content["annotations"] = [*annotations, *new_annotations]
     # NaN is kept: a copy corrects nothing.
-    return json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return json.dumps(content, ensure_ascii=False).encode("utf-8")
 
 
-def _match_pictures(tree: Tree, name: str, said: Sequence[str]) -> Mapping[str, str]:
-    """Return the image of each name in a COCO file, also for captions and segments."""
-    known = tree.named.get(name)
-    if known:
+def _match_images(tree: Tree, name: str, file_names: Sequence[str]) -> Mapping[str, str]:
+    """Return the image of each file name in a COCO file, including captions and segments."""
+    if known := tree.coco_names.get(name):
         return known
-    folders = {"."} | {str(folder) for p in tree.pictures for folder in PurePosixPath(p).parents}
-    pictures = frozenset(tree.pictures)
-    readings = read_names(name, said, sorted(folders), pictures.__contains__)
-    if not readings:
+    folders = {"."} | {str(folder) for i in tree.images for folder in PurePosixPath(i).parents}
+    mappings = find_path_mappings(name, file_names, sorted(folders), tree.image_set.__contains__)
+    if not mappings:
         return {}
-    best = max(readings, key=lambda reading: reading.hits)
-    return {text: best.picture(text) for text in said}
+    best = max(mappings, key=lambda mapping: mapping.hits)
+    return {file_name: best.resolve(file_name) for file_name in file_names}
 
 
-def make_ids(ids: Sequence[Any], mark: str, place: int) -> list[int | str | None]:
-    """Return new ids for the form with index ``place``; index 0 keeps the ids.
+def make_ids(ids: Sequence[Any], mark: str, form: int) -> list[int | str | None]:
+    """Return new ids for the form with this index; index 0 keeps the ids.
 
-    ``place`` times a power of ten, larger than all ids and at least a million, is added to an
+    ``form`` times a power of ten, larger than all ids and at least a million, is added to an
     integer: the second form of image 139 is 1000139. So the ids agree between all files of a
-    dataset. The mark is appended to a string; anything else is no id and gives None.
+    dataset. The mark is appended to a string; anything else is not an id and gives None.
     """
     numbers = [abs(number) for number in ids if type(number) is int]
     step = 10 ** max(len(str(max(numbers, default=0))), 6)
     if any(type(number) is int and number < 0 for number in ids):
         step *= 10
     return [
-        number + place * step if type(number) is int
-        else (f"{number}{mark}" if place else number) if isinstance(number, str)
+        number + form * step if type(number) is int
+        else (f"{number}{mark}" if form else number) if isinstance(number, str)
         else None
         for number in ids
     ]  # fmt: skip
 
 
-def _find_new_name(text: str, pictures: Mapping[str, str], form: Form) -> str:
-    output = form.outputs.get(pictures.get(text, ""))
-    return text if output is None else rename(text, output)
+def _find_new_name(file_name: str, images: Mapping[str, str], form: Form) -> str:
+    output = form.outputs.get(images.get(file_name, ""))
+    return file_name if output is None else replace_last_part(file_name, output)
 
 
 # ---------------------------------------------------------------- Pascal VOC
@@ -251,70 +258,70 @@ def _find_new_name(text: str, pictures: Mapping[str, str], form: Form) -> str:
 
 def _rename_in_voc(tree: Tree, name: str, outputs: Mapping[str, str]) -> bytes | None:
     """Return the XML of one image with its new name, None if it is unchanged."""
-    picture = _find_voc_owner(tree, name) if tree.layout == "voc" else None
-    if picture is None or outputs.get(picture, picture) == picture:
+    image = _find_voc_image(tree, name) if tree.layout == "voc" else None
+    if image is None or outputs.get(image, image) == image:
         return None
     data = (tree.root / name).read_bytes()
     if parse_xml(data, name).findtext("filename") is None:
         return None
     # Character references work in every encoding.
-    new = html.escape(PurePosixPath(outputs[picture]).name, quote=False).encode(
+    new_name = html.escape(PurePosixPath(outputs[image]).name, quote=False).encode(
         "ascii", "xmlcharrefreplace"
     )
     encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(data[:2])
-    plain = data if encoding is None else data.decode(encoding).encode("utf-8")
-    written, count = re.subn(
+    content = data if encoding is None else data.decode(encoding).encode("utf-8")
+    changed, count = re.subn(
         rb"(<filename\s*>\s*)[^<]*?(\s*</filename\s*>)",
-        lambda match: match[1] + new + match[2],
-        plain,
+        lambda match: match[1] + new_name + match[2],
+        content,
         count=1,
     )
     if not count:
         raise BrokenFileError(f"{name}: its <filename> could not be given the image's new name.")
-    return written if encoding is None else written.decode("utf-8").encode(encoding)
+    return changed if encoding is None else changed.decode("utf-8").encode(encoding)
 
 
-def _rename_in_image_set(tree: Tree, name: str, forms: Sequence[Form]) -> Carried:
+def _rename_in_image_set(tree: Tree, name: str, forms: Sequence[Form]) -> CarriedFile:
     """Return an image list with each line repeated for each form; the text after a name is kept."""
-    base = _list_base(tree, name)
-    if base is None or _is_unchanged(forms):
-        return Carried({name: None})
-    prefix = "" if base == "." else f"{base}/"
+    folder = _find_list_folder(tree, name)
+    if folder is None or _keeps_names(forms):
+        return CarriedFile({name: None})
+    prefix = "" if folder == "." else f"{folder}/"
     stems = {
-        stem.removeprefix(prefix): picture
-        for stem, picture in tree.owners.items()
+        stem.removeprefix(prefix): image
+        for stem, image in tree.images_by_stem.items()
         if stem.startswith(prefix)
     }
     text = read_text(tree.root / name, errors="surrogateescape")
     changed: list[str] = []
     unmatched = []
     for number, line in enumerate(text.splitlines(), start=1):
-        found = find_stem(line, stems)
-        if found is None:
+        match = find_stem(line, stems)
+        if match is None:
             changed.append(line)
             if line.strip():
                 shown = show_name(line.strip()[:80])
                 unmatched.append(f"{name}, line {number}: {shown!r} names no image; left as it is")
             continue
-        stem, word = found
-        start = line.index(word)
+        stem, written = match
+        start = line.index(written)
         for form in forms:
-            new = form.outputs[stems[stem]].removeprefix(prefix)
+            new_name = form.outputs[stems[stem]].removeprefix(prefix)
             # A name without a suffix stays without one.
-            new = new if word != stem else str(PurePosixPath(new).with_suffix(""))
-            changed.append(line[:start] + new + line[start + len(word) :])
-    written = _split_lines(changed)
-    same = changed == text.splitlines()
-    return Carried({name: None if same else written}, tuple(unmatched))
+            if written == stem:
+                new_name = str(PurePosixPath(new_name).with_suffix(""))
+            changed.append(line[:start] + new_name + line[start + len(written) :])
+    is_unchanged = changed == text.splitlines()
+    return CarriedFile({name: None if is_unchanged else _join_lines(changed)}, tuple(unmatched))
 
 
-def _list_base(tree: Tree, name: str) -> str | None:
-    """Return the image folder of a VOC list, None if it is no such list."""
+def _find_list_folder(tree: Tree, name: str) -> str | None:
+    """Return the image folder of a VOC list, None if the file is not such a list."""
     parts = PurePosixPath(name).parts
     if "ImageSets" not in parts[:-1]:
         return None
-    home = PurePosixPath(*parts[: parts.index("ImageSets")])
-    return next((text for text in tree.folders if PurePosixPath(text).parent == home), None)
+    root = PurePosixPath(*parts[: parts.index("ImageSets")])
+    return next((folder for folder in tree.folders if PurePosixPath(folder).parent == root), None)
 
 
 # ---------------------------------------------------------------- YOLO
@@ -324,85 +331,87 @@ def _rename_in_list(tree: Tree, name: str, forms: Sequence[Form]) -> bytes | Non
     """Return an image list with the new names; None for labels of boxes and other texts."""
     text = read_text(tree.root / name, errors="surrogateescape")
     lines = text.splitlines()
-    filled = [line.strip() for line in lines if line.strip()]
-    if not filled or tree.layout != "yolo":
+    paths = [line.strip() for line in lines if line.strip()]
+    if not paths or tree.layout != "yolo":
         return None
-    here = str(PurePosixPath(name).parent)
-    pictures = [_find_line_picture(tree, here, word) for word in filled]
-    if not any(pictures) and not all(is_image(Path(word)) for word in filled):
+    folder = str(PurePosixPath(name).parent)
+    images = [_find_line_image(tree, folder, path) for path in paths]
+    if not any(images) and not all(is_image(Path(path)) for path in paths):
         return None
     changed = []
     for line in lines:
-        word = line.strip()
-        if not word:
+        path = line.strip()
+        if not path:
             changed.append(line)
             continue
-        word = _make_relative(tree, name, word)
-        picture = _find_line_picture(tree, here, word)
+        path = _rewrite_path_in_list(tree, name, path)
+        image = _find_line_image(tree, folder, path)
         changed += dict.fromkeys(
-            word if picture is None else rename(word, form.outputs[picture]) for form in forms
+            path if image is None else replace_last_part(path, form.outputs[image])
+            for form in forms
         )
-    return _split_lines(changed)
+    return _join_lines(changed)
 
 
-def _find_line_picture(tree: Tree, here: str, word: str) -> str | None:
-    """Return the image of a list's line; "./" is the folder of the list."""
-    slashed = word.replace("\\", "/")
-    bases = (here,) if slashed.startswith("./") else (".", here)
-    found = (make_relative(tree.root, str(Path(base, slashed))) for base in bases)
-    return next((name for name in found if name in tree.known), None)
+def _find_line_image(tree: Tree, folder: str, path: str) -> str | None:
+    """Return the image of a path in a list; ``./`` is the folder of the list."""
+    slashed = path.replace("\\", "/")
+    bases = (folder,) if slashed.startswith("./") else (".", folder)
+    candidates = (make_relative(tree.root, str(Path(base, slashed))) for base in bases)
+    return next((name for name in candidates if name in tree.image_set), None)
 
 
-def _split_lines(lines: Iterable[str]) -> bytes:
+def _join_lines(lines: Iterable[str]) -> bytes:
     return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
 
 
-def _make_relative(tree: Tree, name: str, word: str) -> str:
+def _rewrite_path_in_list(tree: Tree, name: str, path: str) -> str:
     """Return a path relative to the tree: a copy must not refer to the clean images."""
-    inside = make_relative(tree.root, word.replace("\\", "/"))
-    if inside is None:
+    relative = make_relative(tree.root, path.replace("\\", "/"))
+    if relative is None:
         raise InputError(
-            f"{name}: {word} leaves {tree.root}, so a copy would lead back to it; write the path "
-            "relative to the folder."
+            f"{name}: {path} leaves {tree.root}, so a copy would refer to the clean images; write the "
+            "path relative to the folder."
         )
-    return inside if Path(word).is_absolute() else word
+    return relative if Path(path).is_absolute() else path
 
 
 def _rewrite_yolo_config(tree: Tree, name: str) -> bytes | None:
     """Return a YAML file that refers to this copy, None if it is unchanged."""
-    value: Any = read_config(tree.root / name)
+    config: Any = read_config(tree.root / name)
     data = (tree.root / name).read_bytes()
-    written = data
-    here = PurePosixPath(name).parent
+    changed = data
+    folder = PurePosixPath(name).parent
     for split in (*SPLITS, "validation"):
-        entry = value.get(split) or []
-        for part in entry if isinstance(entry, list) else [entry]:
-            written = _rewrite_entry(tree, name, str(here), str(part), written)
-    path = value.get("path")
+        for entry in list_entries(config.get(split) or []):
+            changed = _rewrite_entry(tree, name, str(folder), str(entry), changed)
+    path = config.get("path")
     if isinstance(path, str) and path:
-        inside = make_relative(tree.root, path)
-        is_kept = not Path(path).is_absolute() and not path.startswith("..") and inside is not None
-        if not (is_kept and (tree.root / path).is_dir()):
-            # It points outside the tree, or to a path of other programs: not to the copy.
+        relative = make_relative(tree.root, path)
+        is_inside = (
+            not Path(path).is_absolute() and not path.startswith("..") and relative is not None
+        )
+        if not (is_inside and (tree.root / path).is_dir()):
+            # It refers to a folder outside the tree, or to one of another program: not to the copy.
             note = b"# path is taken out: this copy is where this file is."
-            written = re.sub(
-                rb"(?m)^(\xef\xbb\xbf)?['\"]?path['\"]?[ \t]*:.*$", note, written, count=1
+            changed = re.sub(
+                rb"(?m)^(\xef\xbb\xbf)?['\"]?path['\"]?[ \t]*:.*$", note, changed, count=1
             )
-    return None if written == data else written
+    return None if changed == data else changed
 
 
-def _rewrite_entry(tree: Tree, name: str, here: str, entry: str, data: bytes) -> bytes:
+def _rewrite_entry(tree: Tree, name: str, folder: str, entry: str, data: bytes) -> bytes:
     """Return the YAML file with one entry rewritten so that it cannot refer to the clean images."""
-    leads_out = InputError(
-        f"{name}: expected a path below the dataset's folder, got {entry!r}, which leaves it, so "
-        "a copy would lead back to the clean images."
-    )
     if Path(entry).is_absolute():
-        inside = make_relative(tree.root, entry)
-        if inside is None:
-            raise leads_out
-        return data.replace(entry.encode(), inside.encode())
-    for text in (entry, entry.removeprefix("../")):
-        if make_relative(tree.root, str(Path(here, text))) is not None:
-            return data
-    raise leads_out
+        relative = make_relative(tree.root, entry)
+        if relative is not None:
+            return data.replace(entry.encode(), relative.encode())
+    elif any(
+        make_relative(tree.root, str(Path(folder, path))) is not None
+        for path in (entry, entry.removeprefix("../"))
+    ):
+        return data
+    raise InputError(
+        f"{name}: expected a path below the dataset's folder, got {entry!r}, which leaves it, so "
+        "a copy would refer to the clean images."
+    )

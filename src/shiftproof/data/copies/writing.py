@@ -1,9 +1,10 @@
-"""Writing changed images: file formats, the report of a copy, and the job of a worker."""
+"""Writing changed images: file formats, the result of an export, and the job of a worker."""
 
 from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -51,8 +52,8 @@ _WRITER: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @dataclass
-class Exported:
-    """The report of making a changed copy, with its CPU times.
+class ExportResult:
+    """What an export of a changed copy has done, with its CPU times.
 
     ``written`` counts the images written now, ``kept`` the images that existed already (for tars
     and tables, the files), ``carried`` other files that were copied, linked or rewritten now;
@@ -70,8 +71,8 @@ class Exported:
     corrupt_seconds: float = 0.0
     write_seconds: float = 0.0
 
-    def add(self, other: Exported) -> None:
-        """Add the counts of another report."""
+    def add(self, other: ExportResult) -> None:
+        """Add the counts of another result."""
         self.written += other.written
         self.kept += other.kept
         self.carried += other.carried
@@ -82,7 +83,7 @@ class Exported:
         self.write_seconds += other.write_seconds
 
     def pack(self) -> Arrays:
-        """Return the report as arrays, for the part of a job: counts, seconds and texts."""
+        """Return the result as arrays, for the part of a job: counts, seconds and texts."""
         counts = [self.written, self.kept, self.carried]
         seconds = [self.decode_seconds, self.corrupt_seconds, self.write_seconds]
         return {
@@ -93,8 +94,8 @@ class Exported:
         }
 
     @classmethod
-    def unpack(cls, part: Arrays) -> Exported:
-        """Return the report that :meth:`pack` packed."""
+    def unpack(cls, part: Arrays) -> ExportResult:
+        """Return the result that :meth:`pack` packed."""
         texts = part["broken"].tolist()
         half = len(texts) // 2
         broken = dict(zip(texts[:half], texts[half:], strict=True))
@@ -137,9 +138,30 @@ class Job:
     image_format: ImageFormat
     tables: Mapping[str, RowTable] = field(default_factory=dict)
 
-    def path(self, version: Version, name: str) -> Path:
+    def locate(self, version: Version, name: str) -> Path:
         """Return the path of an image, named without a mark, in a version."""
         return self.target / version.folder / mark_name(self.layout, name, version.mark)
+
+    def list_missing(self, name: str) -> list[Version]:
+        """Return the versions of an image, tar or table that do not exist yet."""
+        return [version for version in self.versions if not self.locate(version, name).exists()]
+
+    def make_version(
+        self, image: Image, version: Version, key: str, output: str, result: ExportResult
+    ) -> bytes:
+        """Return a version of an image, encoded for the file name ``output``.
+
+        The image and its CPU time are counted in ``result``.
+        """
+        start = time.process_time()
+        changed, unusable = self.edit(image, version, key)
+        result.broken.update(unusable)
+        middle = time.process_time()
+        encoded = encode(changed, output)
+        result.corrupt_seconds += middle - start
+        result.write_seconds += time.process_time() - middle
+        result.written += 1
+        return encoded
 
 
 def mark_name(layout: str, name: str, mark: str) -> str:
@@ -150,16 +172,16 @@ def mark_name(layout: str, name: str, mark: str) -> str:
     if not mark:
         return name
     path = PurePosixPath(name)
-    stem, behind = path.stem, ""
+    before, after = path.stem, ""
     if layout == "cityscapes":
-        stem, behind = find_cityscapes_stem(path.stem)
-    return str(path.with_name(stem + mark + behind + path.suffix))
+        before, after = split_cityscapes_stem(path.stem)
+    return str(path.with_name(before + mark + after + path.suffix))
 
 
-def find_cityscapes_stem(stem: str) -> tuple[str, str]:
+def split_cityscapes_stem(stem: str) -> tuple[str, str]:
     """Split a Cityscapes file's stem into the part shared by an image's files, and the rest."""
-    shared, kind, rest = stem.partition("_leftImg8bit")
-    return shared, kind + rest
+    frame, kind, rest = stem.partition("_leftImg8bit")
+    return frame, kind + rest
 
 
 def name_output(name: str, image_format: ImageFormat) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from shiftproof.data.detection.boxes import DetectionData
@@ -21,17 +21,15 @@ from shiftproof.data.detection.voc_files import VocFiles, find_voc
 from shiftproof.data.detection.yolo import YoloConfig, YoloData, is_yolo
 from shiftproof.data.disk import find_images, join_below, list_folders, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
-from shiftproof.data.images.parquet import ParquetImages
-from shiftproof.data.images.saved import SavedDataset
+from shiftproof.data.images.tables import TABLE_READERS
 from shiftproof.data.images.tars import TarFiles
-from shiftproof.data.splits import is_asked
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.text import read_json
 
 
 @dataclass(frozen=True)
-class BoxReading:
+class BoxOptions:
     """Options for reading boxes.
 
     Attributes:
@@ -56,33 +54,31 @@ def find_coco_data(request: Request) -> FoundDataset:
     if path.is_file():
         # A JSON file is one part, whatever its name.
         files, others = find_coco(path.parent, candidates, images=images)
-        beside = _find_images_beside(path)
-        if images is None and files and files[0].is_absent and beside is not None:
-            above = path.absolute().parent.parent
-            files, others = find_coco(above, candidates, images=beside)
+        sibling = _find_images_beside(path)
+        if images is None and files and files[0].is_absent and sibling is not None:
+            files, others = find_coco(path.absolute().parent.parent, candidates, images=sibling)
         if not files:
             raise InputError(
                 f"{path}: expected COCO annotations, an object with images, annotations and "
                 f"categories{describe_lacking(read_json(path))}."
             )
-        root = files[0].home
+        root = files[0].image_root
     else:
         files, others = find_coco(path, candidates, split=split, images=images)
         if not files:
-            there = shorten(other.relative_to(path).as_posix() for other in candidates)
-            asked = f"no split {split!r}" if split is not None else "no boxes in its JSON files"
-            raise InputError(f"{path} has {asked}; there are {there}{describe_nearly_coco(path)}.")
-        files, persons = _choose_main(files)
-        others += persons
-        root = next((file.home for file in files if file.problem is None), path)
+            names = shorten(other.relative_to(path).as_posix() for other in candidates)
+            lacking = f"no split {split!r}" if split is not None else "no boxes in its JSON files"
+            raise InputError(f"{path} has {lacking}; it has {names}{describe_nearly_coco(path)}.")
+        files, unused = _choose_main(files)
+        others += unused
+        root = next((file.image_root for file in files if file.problem is None), path)
     parts = tuple(_make_coco_part(root, file) for file in files)
-    found = FoundDataset(root, "coco", path, parts, tuple(others))
     notes = [
-        f"{part.annotations}: {part.missing:,} of the images that it names are not there"
+        f"{part.annotations}: {part.missing:,} of its images are missing"
         for part in parts
         if part.missing
     ]
-    return replace(found, notes=tuple(notes))
+    return FoundDataset(root, "coco", path, parts, tuple(others), tuple(notes))
 
 
 def _find_images_beside(path: Path) -> Path | None:
@@ -91,23 +87,24 @@ def _find_images_beside(path: Path) -> Path | None:
     A sibling with another name may be another dataset, whose images may have the same names.
     """
     names = ("images", "image", "imgs", "img", "photos", "JPEGImages")
-    there = [
+    siblings = [
         folder for folder in list_folders(path.absolute().parent.parent) if folder.name in names
     ]
-    return there[0] if len(there) == 1 else None
+    return siblings[0] if len(siblings) == 1 else None
 
 
 def _make_coco_part(root: Path, file: CocoFile) -> Part:
     missing = set(file.missing)
-    pictures = dict.fromkeys(path for text, path in file.names.items() if text not in missing)
-    here, above = file.path.resolve(), root.resolve()
-    inside = here.relative_to(above).as_posix() if here.is_relative_to(above) else file.name
+    images = dict.fromkeys(path for name, path in file.names.items() if name not in missing)
+    json_path, root_path = file.path.resolve(), root.resolve()
+    is_inside = json_path.is_relative_to(root_path)
+    name = json_path.relative_to(root_path).as_posix() if is_inside else file.name
     folders = (file.folder,) if file.problem is None else ()
     return Part(
-        inside,
-        inside,
+        name,
+        name,
         folders,
-        tuple(pictures),
+        tuple(images),
         file.names,
         len(missing),
         file.problem,
@@ -132,9 +129,9 @@ def _choose_main(files: Sequence[CocoFile]) -> tuple[list[CocoFile], list[str]]:
     return [file for file in files if file not in others], notes
 
 
-def open_coco(found: FoundDataset, reading: BoxReading) -> DetectionData:
+def open_coco(found: FoundDataset, options: BoxOptions) -> DetectionData:
     """Open the only COCO file that was found."""
-    part = found.the_part()
+    part = found.get_only_part()
     return CocoData(
         found.root / part.folders[0],
         _locate_json(found, part.annotations),
@@ -144,7 +141,7 @@ def open_coco(found: FoundDataset, reading: BoxReading) -> DetectionData:
 
 
 def _locate_json(found: FoundDataset, name: str) -> Path:
-    """Return the path of a JSON, which lies below the data's folder where the images lie elsewhere."""
+    """Return the path of a JSON, which may be below the given folder while the images are not."""
     if found.source.is_file():
         return found.source
     is_inside = found.source.resolve().is_relative_to(found.root.resolve())
@@ -162,51 +159,47 @@ def list_yolo_files(root: Path) -> list[Path]:
 def find_yolo_data(request: Request) -> FoundDataset:
     """Find the splits of YOLO data, with or without a YAML file."""
     path, split, root = request.path, request.split, request.root
-    config = path
-    if path.is_dir() and (there := list_yolo_files(path)):
-        if len(there) > 1:
-            names = shorten(file.name for file in there)
+    source = path
+    if path.is_dir() and (yaml_files := list_yolo_files(path)):
+        if len(yaml_files) > 1:
+            names = shorten(file.name for file in yaml_files)
             raise InputError(f"{path} holds {names}; give one of them.")
-        config = there[0]
-    layout = YoloConfig(config, root=root)
-    if split is not None and split not in layout.splits:
-        asked = [name for name in layout.splits if is_asked(split, name)]
-        if not asked:
-            layout.images(split)  # raises an error that lists the splits
-        split = asked[0]
-    wanted = list(layout.splits) if split is None else [split]
-    parts = tuple(_make_yolo_part(layout, name, config) for name in wanted)
-    notes = ["no YAML file and no classes.txt: the classes are numbers"] if layout.numbered else []
-    return FoundDataset(layout.home, "yolo", config, parts, (), tuple(notes))
+        source = yaml_files[0]
+    config = YoloConfig(source, root=root)
+    splits = list(config.splits) if split is None else [config.find_split(split)]
+    parts = tuple(_make_yolo_part(config, name, source) for name in splits)
+    notes = (
+        ["no YAML file and no classes.txt: the classes are numbers"] if config.is_numbered else []
+    )
+    return FoundDataset(config.root, "yolo", source, parts, (), tuple(notes))
 
 
-def _make_yolo_part(layout: YoloConfig, split: str, config: Path) -> Part:
-    annotations = config.name if config.is_file() else ""
-    folders = tuple(layout.folders(split))
+def _make_yolo_part(config: YoloConfig, split: str, source: Path) -> Part:
+    annotations = source.name if source.is_file() else ""
+    folders = tuple(config.list_folders(split))
     try:
-        pictures = layout.images(split)
+        images = config.list_images(split)
     except InputError as error:
-        is_absent = not folders and not layout.leads_out(split)
+        is_absent = not folders and not config.is_outside(split)
         return Part(split, annotations, folders, (), problem=error, is_absent=is_absent)
-    there = tuple(name for name in pictures if files.is_file(layout.home / name))
-    return Part(split, annotations, folders, there, {}, len(pictures) - len(there))
+    existing = tuple(name for name in images if files.is_file(config.root / name))
+    return Part(split, annotations, folders, existing, {}, len(images) - len(existing))
 
 
-def open_yolo(found: FoundDataset, reading: BoxReading) -> DetectionData:
+def open_yolo(found: FoundDataset, options: BoxOptions) -> DetectionData:
     """Open a split of YOLO data; by default val, or the only split."""
-    split = reading.split
-    there = {part.title: part for part in found.parts}
-    wanted = split or ("val" if "val" in there or len(there) != 1 else next(iter(there)))
-    if split is None and wanted not in there:
+    splits = found.splits
+    split = options.split or (splits[0] if len(splits) == 1 else "val")
+    if options.split is None and split not in splits:
         raise InputError(
-            f"{found.source} has no split 'val'; it has {shorten(there)}. Give one as split "
+            f"{found.source} has no split 'val'; it has {shorten(splits)}. Give one as split "
             "(--split)."
         )
-    if wanted not in there:
-        request = Request(found.source, found.layout, wanted, root=found.root)
-        wanted = find_yolo_data(request).parts[0].title
-    root = found.root if found.source.is_file() and found.rooted else None
-    return YoloData(found.source, wanted, root=root)
+    if split not in splits:
+        request = Request(found.source, found.layout, split, root=found.root)
+        split = find_yolo_data(request).parts[0].title
+    root = found.root if found.source.is_file() and found.is_root_given else None
+    return YoloData(found.source, split, root=root)
 
 
 # ---------------------------------------------------------------- Pascal VOC
@@ -217,37 +210,35 @@ def find_voc_data(request: Request) -> FoundDataset:
     path, split = request.path, request.split
     devkits = list_voc_folders(path)
     if devkits:
-        every = [
+        datasets = [
             VocFiles(folder, join_below(folder, "JPEGImages"), join_below(folder, "Annotations"))
             for folder in devkits
         ]
     else:
-        every = find_voc(path)
+        datasets = find_voc(path)
     parts = []
-    for found in every:
-        narrowed = found if split is None else found.narrow(path, split)
+    for dataset in datasets:
+        narrowed = dataset if split is None else dataset.narrow(path, split)
         if narrowed is not None:
             title = path.name if narrowed.title == "." else narrowed.title
-            pictures = narrowed.pictures(path)
-            parts.append(Part(title, narrowed.annotations, (narrowed.images,), pictures))
+            images = narrowed.list_images(path)
+            parts.append(Part(title, narrowed.annotations, (narrowed.images,), images))
     if not parts:
-        there = dict.fromkeys(name for found in every for name in found.splits(path))
-        raise InputError(
-            f"{path} has no split {split!r}; there are the splits {shorten(there) or 'none'}."
-        )
+        splits = dict.fromkeys(name for dataset in datasets for name in dataset.list_splits(path))
+        raise InputError(f"{path} has no split {split!r}; it has {shorten(splits) or 'none'}.")
     return FoundDataset(path, "voc", path, tuple(parts))
 
 
-def open_voc(found: FoundDataset, reading: BoxReading) -> DetectionData:
+def open_voc(found: FoundDataset, options: BoxOptions) -> DetectionData:
     """Open Pascal VOC: by the lists of ``ImageSets/Main``, or a folder of images."""
-    split = reading.split
+    split = options.split
     if list_voc_folders(found.root):
         return VocData(found.root, split)
     if split is None or files.is_file(found.root / "ImageSets" / "Main" / f"{split}.txt"):
-        part = found.the_part()
+        part = found.get_only_part()
         return VocData(found.root, split, images=part.folders[0], annotations=part.annotations)
     narrowed = find_voc_data(Request(found.source, found.layout, split))
-    part = narrowed.the_part()
+    part = narrowed.get_only_part()
     return VocData(found.root, images=part.folders[0], annotations=part.annotations)
 
 
@@ -265,9 +256,9 @@ def find_cityscapes(request: Request) -> FoundDataset:
             if split is not None and inner.name != split:
                 continue
             name = f"{folder.name}/{inner.name}"
-            pictures = tuple(f"{name}/{found}" for found in _list_images(inner))
+            images = tuple(f"{name}/{image}" for image in _list_images(inner))
             title = inner.name if folder.name == "leftImg8bit" else name
-            parts.append(Part(title, f"gtFine/{inner.name}", (name,), pictures))
+            parts.append(Part(title, f"gtFine/{inner.name}", (name,), images))
     return FoundDataset(path, "cityscapes", path, tuple(parts))
 
 
@@ -278,23 +269,23 @@ def _list_images(folder: Path) -> tuple[str, ...]:
         return ()
 
 
-def open_cityscapes(found: FoundDataset, reading: BoxReading) -> DetectionData:
+def open_cityscapes(found: FoundDataset, options: BoxOptions) -> DetectionData:
     """Open a split of Cityscapes; by default val, or the only split."""
     only = found.parts[0].title if len(found.parts) == 1 else "val"
-    return CityscapesData(found.root, reading.split or only)
+    return CityscapesData(found.root, options.split or only)
 
 
 # ---------------------------------------------------------------- boxes beside packed images
 
 
-def open_tar_boxes(found: FoundDataset, reading: BoxReading) -> DetectionData:
+def open_tar_boxes(found: FoundDataset, options: BoxOptions) -> DetectionData:
     """Open the boxes of webdataset tars."""
     tars = TarFiles.find(found.address or found.source)
-    return read_tar_boxes(tars, box_format=reading.box_format)
+    return read_tar_boxes(tars, box_format=options.box_format)
 
 
-def open_row_boxes(found: FoundDataset, reading: BoxReading) -> DetectionData:
+def open_row_boxes(found: FoundDataset, options: BoxOptions) -> DetectionData:
     """Open the boxes of a saved dataset, or of Parquet files."""
-    kind = SavedDataset if found.layout == "saved" else ParquetImages
-    opened = kind(found.source, reading.split, labeled=False, column=reading.column)
-    return read_row_boxes(opened, box_format=reading.box_format)
+    reader = TABLE_READERS[found.layout]
+    images = reader(found.source, options.split, labeled=False, column=options.column)
+    return read_row_boxes(images, box_format=options.box_format)

@@ -13,58 +13,21 @@ import numpy as np
 from shiftproof.classes import Classes
 from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
-from shiftproof.data.disk import fingerprints_below, read_below
+from shiftproof.data.disk import fingerprint_below, read_below
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.images import read_size
-from shiftproof.metrics.faults import (
-    BEYOND,
-    NEGATIVE,
-    NO_AREA,
-    NO_NAME,
-    NOT_FINITE,
-    ODD_FLAG,
-    OUTSIDE,
-    TWICE,
-    UNKNOWN_CLASS,
-    UNKNOWN_IMAGE,
-    Fault,
-    count_faults,
-    find_box_fault,
-)
+from shiftproof.metrics.faults import TWICE, Fault, count_faults, find_box_fault
 from shiftproof.types import F64, I64, Flags, Image, Sample, Settings
-
-__all__ = [
-    "BEYOND",
-    "HIDDEN",
-    "NEGATIVE",
-    "NOT_FINITE",
-    "NO_ANNOTATIONS",
-    "NO_AREA",
-    "NO_FILE",
-    "NO_NAME",
-    "ODD_FLAG",
-    "OTHER_SIZE",
-    "OUTSIDE",
-    "TWICE",
-    "UNKNOWN_CLASS",
-    "UNKNOWN_IMAGE",
-    "UNREADABLE",
-    "DetectionData",
-    "Fault",
-    "ImageObjects",
-    "RawObject",
-    "check_boxes",
-    "check_inside",
-    "find_size_faults",
-    "read_image_sizes",
-]
 
 NO_FILE = "no image file"
 OTHER_SIZE = "another size than annotated"
 NO_ANNOTATIONS = "no annotations"
 UNREADABLE = "annotations that cannot be read"
 HIDDEN = "hidden by what lies before it"
+
+UNKNOWN_SIZE = (2**31, 2**31)
+"""Width and height for images whose size is unknown, so that no box is outside."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +38,15 @@ class ImageObjects:
     change the last bit, and an overlap could fall below its threshold.
 
     Attributes:
-        width: of the image in pixels, as the annotations say, else as the file is.
-        height: as ``width``.
-        positions: ``(N, 4)`` float64 x, y, width, height in pixels, the image's left upper corner at
-            0, 0; no 1 is added or taken away anywhere.
+        width: width of the image in pixels, by its annotations, or else by its file.
+        height: height of the image in pixels.
+        positions: ``(N, 4)`` float64 x, y, width, height in pixels; the upper left corner of the
+            image is 0, 0, and 1 is never added or subtracted.
         labels: ``(N,)`` int64 indexes into the classes.
-        crowd: ``(N,)`` whether it is a crowd.
-        difficult: ``(N,)`` whether VOC's rule ignores it.
+        crowd: ``(N,)`` whether the object is a crowd.
+        difficult: ``(N,)`` whether VOC's rule ignores the object.
         areas: ``(N,)`` float64 square pixels: of the mask if there is one, else of the box.
-        outlines: N segmentations as COCO writes them, None for an object without; or None.
+        outlines: N segmentations in COCO's format, None for objects without; or None.
     """
 
     width: int
@@ -105,8 +68,8 @@ class ImageObjects:
             [self.positions[:, :2], self.positions[:, :2] + self.positions[:, 2:]], axis=1
         )
 
-    def content(self) -> bytes:
-        """Return bytes that change with every number."""
+    def to_bytes(self) -> bytes:
+        """Return bytes for a fingerprint, which change with every value."""
         columns = (self.positions, self.labels, self.crowd, self.difficult, self.areas)
         shape = f"{self.width} {self.height} {len(self)} {self.outlines!r} ".encode()
         return shape + b"".join(column.tobytes() for column in columns)
@@ -115,17 +78,17 @@ class ImageObjects:
 class DetectionData(ImageData):
     """Images with boxes.
 
-    The readers of the published formats are its subclasses; boxes from anywhere else make one, too.
-    It reads the image files itself. A sample's id is the path of its image below ``root`` and its key
-    for randomness; it has no label of its own.
+    The readers of the published formats are subclasses; boxes of any other origin can be given to
+    this class. A sample's id is the path of its image below ``root`` and its key for randomness; it
+    has no label of its own.
 
     Args:
         name: name in tables and records.
         root: the folder of the images.
         objects: objects by image id, including images without boxes.
         classes: the classes that labels index.
-        image_ids: number or name of each image in COCO's terms; 1, 2, ... where none are given.
-        category_ids: rising, one for each class; 1, 2, ... where none are given.
+        image_ids: COCO's image ids; by default 1, 2, ...
+        category_ids: COCO's category ids in ascending order, one for each class; by default 1, 2, ...
         faults: the faults of the annotations.
         images: a dataset that reads the images, if these are not files below ``root``.
 
@@ -159,7 +122,7 @@ class DetectionData(ImageData):
         self.objects = dict(objects)
         self.classes = classes
         self.image_ids = (
-            {key: place for place, key in enumerate(objects, start=1)}
+            {key: number for number, key in enumerate(objects, start=1)}
             if image_ids is None
             else {key: image_ids[key] for key in objects}
         )
@@ -170,7 +133,7 @@ class DetectionData(ImageData):
             self.category_ids
         ) != len(classes):
             raise InputError(
-                f"{name}: expected rising category ids, one for each class ({len(classes):,}), got "
+                f"{name}: expected ascending category ids, one for each class ({len(classes):,}), got "
                 f"{list(self.category_ids)}."
             )
         for key in objects:
@@ -178,81 +141,76 @@ class DetectionData(ImageData):
         self.faults = tuple(faults)
 
     def __repr__(self) -> str:
-        boxes = sum(len(found) for found in self.objects.values())
+        boxes = sum(len(objects) for objects in self.objects.values())
         return (
             f"{type(self).__name__}({self.name!r}, {plural(len(self), 'image')} with {boxes} boxes)"
         )
 
     def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read.
-        """
+        """Return the image as ``(H, W, 3)`` uint8 RGB; see :class:`ImageData`."""
         return (
             read_below(self.root, sample.id) if self._images is None else self._images.read(sample)
         )
 
     def narrow(self, samples: Sequence[Sample], rule: str) -> DetectionData:
-        """Return the same dataset with some of its images alone; see :class:`ImageData`."""
+        """Return the dataset restricted to some of its images; see :class:`ImageData`."""
         narrowed = super().narrow(samples, rule)
         if self._images is not None:
             narrowed._images = self._images.narrow(samples, rule)
         return narrowed
 
-    def size_of(self, sample: Sample) -> tuple[int, int]:
-        """Return height and width of an image as its boxes were drawn in."""
-        known = self.objects[sample.id]
-        return known.height, known.width
+    def get_size(self, sample: Sample) -> tuple[int, int]:
+        """Return the height and width of the image in which the boxes were drawn."""
+        objects = self.objects[sample.id]
+        return objects.height, objects.width
 
     def content_fingerprints(self) -> list[str]:
         """Return a fingerprint of each image's file and its boxes."""
         contents = (
-            fingerprints_below(self.root, (sample.id for sample in self.samples))
+            fingerprint_below(self.root, (sample.id for sample in self.samples))
             if self._images is None
             else self._images.content_fingerprints()
         )
         return [
-            files.fingerprint([content.encode(), self.objects[sample.id].content()])
+            files.fingerprint([content.encode(), self.objects[sample.id].to_bytes()])
             for sample, content in zip(self.samples, contents, strict=True)
         ]
 
     def ground_truth(self, samples: Iterable[Sample] | None = None) -> dict[str, Any]:
-        """Return COCO annotations: images, annotations and categories, as JSON would hold them.
+        """Return the annotations in COCO's JSON format: images, annotations and categories.
 
         Args:
-            samples: those of a subset; all by default.
+            samples: the images; all by default.
         """
-        chosen = self.samples if samples is None else tuple(samples)
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for sample in chosen:
-            found = self.objects[sample.id]
+        for sample in self.samples if samples is None else samples:
+            objects = self.objects[sample.id]
             image_id = self.image_ids[sample.id]
             images.append(
                 {
                     "id": image_id,
                     "file_name": sample.id,
-                    "width": found.width,
-                    "height": found.height,
+                    "width": objects.width,
+                    "height": objects.height,
                 }
             )
-            for at in range(len(found)):
+            for index in range(len(objects)):
                 annotation = {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
-                    "category_id": self.category_ids[found.labels[at]],
-                    "bbox": found.positions[at].tolist(),
-                    "area": float(found.areas[at]),
-                    "iscrowd": int(found.crowd[at]),
-                    "difficult": int(found.difficult[at]),
+                    "category_id": self.category_ids[objects.labels[index]],
+                    "bbox": objects.positions[index].tolist(),
+                    "area": float(objects.areas[index]),
+                    "iscrowd": int(objects.crowd[index]),
+                    "difficult": int(objects.difficult[index]),
                 }
-                if found.outlines is not None and found.outlines[at] is not None:
-                    annotation["segmentation"] = found.outlines[at]
+                if objects.outlines is not None and objects.outlines[index] is not None:
+                    annotation["segmentation"] = objects.outlines[index]
                 annotations.append(annotation)
         categories = [
-            {"id": category, "name": name}
-            for category, name in zip(self.category_ids, self.classes.names, strict=True)
+            {"id": category_id, "name": name}
+            for category_id, name in zip(self.category_ids, self.classes.names, strict=True)
         ]
         return {"images": images, "annotations": annotations, "categories": categories}
 
@@ -264,7 +222,7 @@ class DetectionData(ImageData):
         """Return the settings for the records, including the faults."""
         return {
             **super().settings(),
-            "objects": sum(len(found) for found in self.objects.values()),
+            "objects": sum(len(objects) for objects in self.objects.values()),
             "classes": len(self.classes),
             "faults": self.fault_counts(),
             "left out": sum(not fault.kept for fault in self.faults),
@@ -275,8 +233,15 @@ class DetectionData(ImageData):
 class RawObject:
     """One object as read from a file, not yet checked.
 
-    ``position`` is x, y, width, height in pixels, NaN where there was no number; ``instead`` says
-    what was there in its place, where a reader knows.
+    Attributes:
+        place: its place in the file, for messages.
+        label: index of its class.
+        position: x, y, width, height in pixels, NaN for what is not a number.
+        area: area in square pixels; by default that of the box.
+        crowd: whether it is a crowd.
+        difficult: whether VOC's rule ignores it.
+        outline: its segmentation in COCO's format, if it has one.
+        instead: the value found in place of four numbers, if known.
     """
 
     place: str
@@ -292,14 +257,14 @@ class RawObject:
 def check_boxes(
     where: str, size: tuple[int, int], rows: Iterable[RawObject], *, keep_negative: bool = False
 ) -> tuple[ImageObjects, list[Fault]]:
-    """Return the objects of an image of ``size`` (width, height), and what is wrong with them.
+    """Return the objects of an image of ``size`` (width, height), and their faults.
 
     Invalid boxes (not numbers; a negative size, unless ``keep_negative``) are left out. Boxes outside
-    the image, without area or duplicated are kept unchanged, as other tools count them, too.
+    the image, without area or duplicated are kept unchanged, since other tools count them, too.
     """
     kept: list[RawObject] = []
     faults: list[Fault] = []
-    seen: dict[tuple[int, tuple[float, ...]], str] = {}
+    first_places: dict[tuple[int, tuple[float, ...]], str] = {}
     for row in rows:
         place = f"{where}, {row.place}"
         fault = find_box_fault(
@@ -309,7 +274,7 @@ def check_boxes(
             faults.append(fault)
             if not fault.kept:
                 continue
-        first = seen.setdefault((row.label, row.position), row.place)
+        first = first_places.setdefault((row.label, row.position), row.place)
         if first != row.place:
             faults.append(Fault(place, TWICE, kept=True, detail=f"as {first}"))
         kept.append(row)
@@ -359,10 +324,10 @@ def find_size_faults(
 ) -> list[Fault]:
     """Return the faults of images that do not exist or differ in size from their annotations."""
     faults = []
-    for name, size, said in zip(names, sizes, annotated, strict=True):
+    for name, size, expected in zip(names, sizes, annotated, strict=True):
         if size is None:
             faults.append(Fault(name, NO_FILE, kept=True, detail="missing or no image"))
-        elif said is not None and said != size:
-            detail = f"{size[0]} x {size[1]} pixels, annotated as {said[0]} x {said[1]}"
+        elif expected is not None and expected != size:
+            detail = f"{size[0]} x {size[1]} pixels, annotated as {expected[0]} x {expected[1]}"
             faults.append(Fault(name, OTHER_SIZE, kept=True, detail=detail))
     return faults

@@ -8,10 +8,8 @@ from typing import Any, final
 
 from shiftproof.classes import Classes
 from shiftproof.data.detection.boxes import (
-    NO_NAME,
-    UNKNOWN_IMAGE,
+    UNKNOWN_SIZE,
     DetectionData,
-    Fault,
     ImageObjects,
     RawObject,
     check_boxes,
@@ -24,6 +22,7 @@ from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import PARTS, Annotations, ImageId, read_annotations
+from shiftproof.metrics.faults import NO_NAME, UNKNOWN_IMAGE, Fault
 
 
 @final
@@ -31,22 +30,22 @@ class CocoData(DetectionData):
     """Images with the boxes of a COCO annotation file.
 
     Image and category ids are the file's, so that results of other programs fit; the classes are
-    the categories by ascending id. Crowds stay crowds. An annotation without ``iscrowd`` is no
-    crowd, and one without ``area`` gets its box's. The file is read by
-    :func:`~shiftproof.metrics.annotations.read_annotations`, like by the metrics: valid entries are
+    the categories by ascending id. An annotation without ``iscrowd`` is not a crowd, and one without
+    ``area`` gets that of its box. The file is read by
+    :func:`~shiftproof.metrics.annotations.read_annotations`, as in the metrics: valid entries are
     kept, and invalid ones become faults.
 
     Args:
         images: the folder that ``file_name`` is relative to.
         annotations: the JSON file.
         root: the folder to which ids are relative: ``images``, the default, or a folder above it.
-        paths: from each ``file_name`` to the image below ``root``, if names are no paths below
+        paths: from each ``file_name`` to the image below ``root``, if the names are not paths below
             ``images``.
 
     Raises:
-        InputError: no COCO annotations, no image or category in them that can be used, a file that
-            stands for two images, or paths that leave the folder.
-        BrokenFileError: no JSON.
+        InputError: not COCO annotations, no valid image or category in them, a file that is listed
+            for two images, or paths that leave the folder.
+        BrokenFileError: not valid JSON.
     """
 
     def __init__(
@@ -58,111 +57,117 @@ class CocoData(DetectionData):
         paths: Mapping[str, str] | None = None,
     ) -> None:
         folder, path = Path(images), Path(annotations)
-        home = folder if root is None else Path(root)
-        prefix = _find_prefix(folder, home)
-        value = read_json(path)
+        data_root = folder if root is None else Path(root)
+        prefix = _find_prefix(folder, data_root)
+        content = read_json(path)
         where = path.name
-        if not is_coco(value):
+        if not is_coco(content):
             raise InputError(
                 f"{path}: expected COCO annotations, an object with images, annotations and "
-                f"categories{describe_lacking(value)}. Are these the detections, or captions?"
+                f"categories{describe_lacking(content)}. Are these the detections, or captions?"
             )
-        read = read_annotations(where, value)
-        _check_categories(where, read)
-        faults = list(read.faults)
-        named: dict[ImageId, str] = {}
-        for identity, record in read.images.items():
-            if record.file_name is None:
-                faults.append(Fault(record.place, NO_NAME, kept=False, detail="no file_name"))
+        parsed = read_annotations(where, content)
+        _check_categories(where, parsed)
+        faults = list(parsed.faults)
+        image_names: dict[ImageId, str] = {}
+        for image_id, image in parsed.images.items():
+            if image.file_name is None:
+                faults.append(Fault(image.place, NO_NAME, kept=False, detail="no file_name"))
             else:
-                named[identity] = (paths or {}).get(record.file_name) or join_below(
-                    prefix, check_inside(where, record.file_name)
+                image_names[image_id] = (paths or {}).get(image.file_name) or join_below(
+                    prefix, check_inside(where, image.file_name)
                 )
-        if not named:
-            raise _nothing(where, "images", faults)
-        rows = _list_rows(where, read, named, faults)
-        sizes = read_image_sizes(home, named.values())
-        said = [read.images[identity].size for identity in named]
-        faults += find_size_faults(list(named.values()), sizes, said)
+        if not image_names:
+            raise _make_empty_error(where, "images", faults)
+        rows = _list_rows(where, parsed, image_names, faults)
+        sizes = read_image_sizes(data_root, image_names.values())
+        annotated_sizes = [parsed.images[image_id].size for image_id in image_names]
+        faults += find_size_faults(list(image_names.values()), sizes, annotated_sizes)
         objects: dict[str, ImageObjects] = {}
-        for (identity, name), size, own in zip(named.items(), said, sizes, strict=True):
+        for (image_id, name), annotated_size, file_size in zip(
+            image_names.items(), annotated_sizes, sizes, strict=True
+        ):
             if name in objects:
-                raise InputError(f"{where}: {name} stands for two images; expected it once.")
-            # Without a size no box can be outside.
-            whole = size or own or (2**31, 2**31)
-            objects[name], wrong = check_boxes(name, whole, rows[identity], keep_negative=True)
-            faults += wrong
+                raise InputError(f"{where}: {name} is listed for two images; expected it once.")
+            size = annotated_size or file_size or UNKNOWN_SIZE
+            objects[name], box_faults = check_boxes(name, size, rows[image_id], keep_negative=True)
+            faults += box_faults
         super().__init__(
-            f"{name_folder(home)} ({path.stem})",
-            home,
+            f"{name_folder(data_root)} ({path.stem})",
+            data_root,
             objects,
-            Classes(tuple(read.categories.values())),
-            image_ids={name: identity for identity, name in named.items()},
-            category_ids=list(read.categories),
+            Classes(tuple(parsed.categories.values())),
+            image_ids={name: image_id for image_id, name in image_names.items()},
+            category_ids=list(parsed.categories),
             faults=faults,
         )
 
 
-def _check_categories(where: str, read: Annotations) -> None:
-    if not read.categories:
-        raise _nothing(where, "categories", read.faults)
-    if not all(isinstance(category, int) for category in read.categories):
+def _check_categories(where: str, annotations: Annotations) -> None:
+    if not annotations.categories:
+        raise _make_empty_error(where, "categories", annotations.faults)
+    if not all(isinstance(category, int) for category in annotations.categories):
         raise InputError(
-            f"{where}: expected whole numbers as category ids, got {next(iter(read.categories))!r:.40}."
+            f"{where}: expected whole numbers as category ids, got "
+            f"{next(iter(annotations.categories))!r:.40}."
         )
 
 
-def _nothing(where: str, part: str, faults: Sequence[Fault]) -> InputError:
+def _make_empty_error(where: str, part: str, faults: Sequence[Fault]) -> InputError:
     first = f" (first: {faults[0]})" if faults else ""
-    return InputError(f"{where}: expected {part}, and there are none that can be used{first}.")
+    return InputError(f"{where}: expected {part}, but none can be used{first}.")
 
 
 def _list_rows(
-    where: str, read: Annotations, named: Mapping[ImageId, str], faults: list[Fault]
+    where: str, annotations: Annotations, image_names: Mapping[ImageId, str], faults: list[Fault]
 ) -> dict[ImageId, list[RawObject]]:
-    """The annotations of each image that has a name."""
-    rows: dict[ImageId, list[RawObject]] = {identity: [] for identity in named}
-    labels = {category: place for place, category in enumerate(read.categories)}
-    for at, identity in enumerate(read.image):
-        if identity not in rows:
-            detail = f"image_id {identity!r:.60}, which has no file_name"
-            faults.append(Fault(f"{where}, {read.places[at]}", UNKNOWN_IMAGE, False, detail))
+    """Return the annotated objects of each image that has a name."""
+    rows: dict[ImageId, list[RawObject]] = {image_id: [] for image_id in image_names}
+    labels = {category: index for index, category in enumerate(annotations.categories)}
+    for index, image_id in enumerate(annotations.image):
+        if image_id not in rows:
+            detail = f"image_id {image_id!r:.60}, which has no file_name"
+            faults.append(
+                Fault(f"{where}, {annotations.places[index]}", UNKNOWN_IMAGE, False, detail)
+            )
             continue
-        x, y, width, height = read.boxes[at].tolist()
-        rows[identity].append(
+        x, y, width, height = annotations.boxes[index].tolist()
+        rows[image_id].append(
             RawObject(
-                read.places[at],
-                labels[read.category[at]],
+                annotations.places[index],
+                labels[annotations.category[index]],
                 (x, y, width, height),
-                area=float(read.area[at]) if read.has_area[at] else None,
-                crowd=bool(read.crowd[at]),
-                difficult=bool(read.difficult[at]),
-                outline=read.outlines[at],
-                instead=read.instead.get(at, ""),
+                area=float(annotations.area[index]) if annotations.has_area[index] else None,
+                crowd=bool(annotations.crowd[index]),
+                difficult=bool(annotations.difficult[index]),
+                outline=annotations.outlines[index],
+                instead=annotations.instead.get(index, ""),
             )
         )
     return rows
 
 
-def describe_lacking(value: Any) -> str:
+def describe_lacking(content: Any) -> str:
     """Return the missing parts of COCO annotations, as the end of an error sentence.
 
     >>> describe_lacking({"images": [], "annotations": []})
     '; it has no list of categories'
     """
-    if not isinstance(value, dict):
+    if not isinstance(content, dict):
         return ""
-    absent = [part for part in PARTS if not isinstance(value.get(part), list)]
-    return f"; it has no list of {' and none of '.join(absent)}" if absent else ""
+    missing = [part for part in PARTS if not isinstance(content.get(part), list)]
+    return f"; it has no list of {' and none of '.join(missing)}" if missing else ""
 
 
-def is_coco(value: Any) -> bool:
+def is_coco(content: Any) -> bool:
     """Return whether a JSON value is COCO annotations of objects."""
-    return isinstance(value, dict) and all(isinstance(value.get(part), list) for part in PARTS)
+    return isinstance(content, dict) and all(isinstance(content.get(part), list) for part in PARTS)
 
 
-def _find_prefix(folder: Path, home: Path) -> str:
+def _find_prefix(folder: Path, data_root: Path) -> str:
     try:
-        return folder.resolve().relative_to(home.resolve()).as_posix()
+        return folder.resolve().relative_to(data_root.resolve()).as_posix()
     except ValueError as error:
-        raise InputError(f"{folder} is not below {home}; give a root above the images.") from error
+        raise InputError(
+            f"{folder} is not below {data_root}; give a root above the images."
+        ) from error

@@ -13,15 +13,15 @@ from typing import Any
 
 from shiftproof.data.detection.boxes import check_inside
 from shiftproof.data.detection.coco import describe_lacking, is_coco
-from shiftproof.data.disk import join_below, list_folders, shorten
-from shiftproof.data.splits import is_asked, split_of, splits_in
+from shiftproof.data.disk import join_below, list_folders, list_two_levels, shorten
+from shiftproof.data.splits import matches_split, parse_path_splits, parse_splits
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io import files
 from shiftproof.io.border import show_name
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import PARTS
 
-_ENOUGH = 100
+_MAX_CHECKED = 100
 """Number of a JSON's images, evenly spread, that are searched in candidate folders."""
 
 _MAX_DEPTH = 6
@@ -38,10 +38,10 @@ _MAP_FOLDERS = re.compile(
 )
 """Names of folders of label maps, whose files often have the photographs' names."""
 
-_PARTS = (b"images", b"annotations", b"categories")
-_BLANK = b"\xef\xbb\xbf \t\r\n"
+_QUOTED_PARTS = tuple(f'"{part}"'.encode() for part in PARTS)
+_BOM_AND_SPACE = b"\xef\xbb\xbf \t\r\n"
 
-_CALLED_SO = re.compile(r"(?i)instances|coco|annotation|keypoints|captions|labels|^result$")
+_COCO_NAME = re.compile(r"(?i)instances|coco|annotation|keypoints|captions|labels|^result$")
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class CocoFile:
     Attributes:
         path: path of the JSON.
         name: path below the dataset's folder, for messages.
-        home: the folder to which the images' paths are relative.
-        folder: the folder of the images below ``home``; "" if none was found.
-        names: from each ``file_name`` to its path below ``home``.
+        image_root: the folder to which the images' paths are relative.
+        folder: the folder of the images below ``image_root``; "" if none was found.
+        names: from each ``file_name`` to its path below ``image_root``.
         missing: the images that do not exist.
         problem: the error, if it cannot be used.
         is_absent: whether the problem is that the images do not exist.
@@ -61,7 +61,7 @@ class CocoFile:
 
     path: Path
     name: str
-    home: Path
+    image_root: Path
     folder: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
@@ -85,20 +85,20 @@ def is_label_map(folder: str) -> bool:
 def list_coco_candidates(root: Path) -> list[Path]:
     """Return the JSON files that may be COCO annotations.
 
-    They are in the folder, or in its subfolders for annotations or splits. They begin like COCO, or
+    They are in the folder, or in its subfolders for annotations or splits. They start like COCO, or
     their name is COCO's but they cannot be read; the latter are reported.
     """
-    return [path for path in _list_jsons(root) if _may_be(path)]
+    return [path for path in _list_jsons(root) if _may_be_coco(path)]
 
 
 def describe_nearly_coco(root: Path) -> str:
-    """Return which JSON is nearly COCO annotations, and what it lacks, as a sentence; or ""."""
+    """Return a sentence on a JSON that is nearly COCO annotations, and its missing parts; or ""."""
     for path in _list_jsons(root):
         with contextlib.suppress(BrokenFileError):
-            value = read_json(path) if starts_like_coco(path) else None
-            is_near = isinstance(value, dict) and sum(part in value for part in PARTS) > 1
-            if is_near and (what := describe_lacking(value)):
-                return f". {path.relative_to(root).as_posix()} is nearly COCO{what}"
+            content = read_json(path) if starts_like_coco(path) else None
+            is_nearly = isinstance(content, dict) and sum(part in content for part in PARTS) > 1
+            if is_nearly and (lacking := describe_lacking(content)):
+                return f". {path.relative_to(root).as_posix()} is nearly COCO{lacking}"
     return ""
 
 
@@ -106,27 +106,27 @@ def _list_jsons(root: Path) -> list[Path]:
     inner = [
         folder
         for folder in list_folders(root)
-        if folder.name.lower() in ANNOTATION_FOLDERS or splits_in(folder.name)
+        if folder.name.lower() in ANNOTATION_FOLDERS or parse_splits(folder.name)
     ]
     found = [path for folder in (root, *inner) for path in folder.glob("*.json")]
     return sorted(path for path in found if path.is_file())
 
 
-def _may_be(path: Path) -> bool:
-    """Return whether a JSON's text has COCO's three parts, or is truncated and begins like it."""
+def _may_be_coco(path: Path) -> bool:
+    """Return whether a JSON's text has COCO's three parts, or is truncated and starts like it."""
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
-                return bool(_CALLED_SO.search(path.stem))
+                return bool(_COCO_NAME.search(path.stem))
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-                start, end = text[:40].lstrip(_BLANK), text[-40:].rstrip(_BLANK)
+                start, end = text[:40].lstrip(_BOM_AND_SPACE), text[-40:].rstrip(_BOM_AND_SPACE)
                 if start.startswith(b"[") and end.endswith(b"]"):
                     return False  # detections
                 if start.startswith(b"{") and end.endswith(b"}"):
-                    return all(text.find(b'"%b"' % part) >= 0 for part in _PARTS)
+                    return all(text.find(part) >= 0 for part in _QUOTED_PARTS)
     except OSError:
         pass
-    return starts_like_coco(path) or bool(_CALLED_SO.search(path.stem))
+    return starts_like_coco(path) or bool(_COCO_NAME.search(path.stem))
 
 
 def starts_like_coco(path: Path) -> bool:
@@ -136,10 +136,9 @@ def starts_like_coco(path: Path) -> bool:
     """
     with contextlib.suppress(OSError), path.open("rb") as file:
         start = file.read(65536)
-        is_object = start.lstrip(_BLANK).startswith(b"{")
-        return is_object and any(
-            b'"%b"' % part in start for part in (*_PARTS, b"info", b"licenses")
-        )
+        is_object = start.lstrip(_BOM_AND_SPACE).startswith(b"{")
+        keys = (*_QUOTED_PARTS, b'"info"', b'"licenses"')
+        return is_object and any(key in start for key in keys)
     return False
 
 
@@ -160,89 +159,93 @@ def find_coco(
     """
     files: list[CocoFile] = []
     others: list[str] = []
-    asked = [path for path in candidates if split is None or _is_of(root, path, split)]
-    if split is not None and not asked and len(candidates) == 1:
+    requested = [path for path in candidates if split is None or _is_of_split(root, path, split)]
+    if split is not None and not requested and len(candidates) == 1:
         # Its name has no split: use the split of its image folder.
-        asked = [path for path in candidates if not _find_splits_in_path(root, path)]
+        requested = [path for path in candidates if not _find_splits_in_path(root, path)]
     for path in candidates:
-        name = _name(root, path)
-        if path not in asked:
+        name = _name_below(root, path)
+        if path not in requested:
             others.append(f"{name}: not of the split {split}")
             continue
         try:
-            value = read_json(path)
+            content = read_json(path)
         except BrokenFileError as error:
             files.append(CocoFile(path, name, root, problem=error))
             continue
-        if not is_coco(value):
+        if not is_coco(content):
             others.append(f"{name}: no boxes in it; carried over")
             continue
-        files.append(_with_images(root, path, name, value["images"], split, images))
+        files.append(_find_images(root, path, name, content["images"], split, images))
     return files, others
 
 
-def _is_of(root: Path, path: Path, split: str) -> bool:
-    if splits_in(path.stem) or split in path.stem:
-        return is_asked(split, path.stem)
+def _is_of_split(root: Path, path: Path, split: str) -> bool:
+    if parse_splits(path.stem) or split in path.stem:
+        return matches_split(path.stem, split)
     folder = path.parent.name if path.parent != root else ""
-    return bool(folder) and is_asked(split, folder)
+    return bool(folder) and matches_split(folder, split)
 
 
 def _find_splits_in_path(root: Path, path: Path) -> frozenset[str]:
-    return splits_in(path.stem) or (
-        splits_in(path.parent.name) if path.parent != root else frozenset()
+    return parse_splits(path.stem) or (
+        parse_splits(path.parent.name) if path.parent != root else frozenset()
     )
 
 
-def _name(root: Path, path: Path) -> str:
+def _name_below(root: Path, path: Path) -> str:
     try:
         return path.relative_to(root).as_posix()
     except ValueError:
         return path.name
 
 
-def _with_images(
+def _find_images(
     root: Path, path: Path, name: str, items: list[Any], split: str | None, images: Path | None
 ) -> CocoFile:
     """Find the images of one JSON."""
     texts = [item.get("file_name") for item in items if isinstance(item, dict)]
-    said = [text for text in texts if isinstance(text, str)]
-    below_here = _find_home(path)
-    start = below_here if images is None else images
+    file_names = [file_name for file_name in texts if isinstance(file_name, str)]
+    search_root = _find_search_root(path)
+    start = search_root if images is None else images
     # Ids are relative to the dataset's folder, if possible.
-    home = next((folder for folder in (root, below_here) if _is_below(start, folder)), start)
-    inner = start.resolve().relative_to(home.resolve()).as_posix()
+    image_root = next((folder for folder in (root, search_root) if _is_below(start, folder)), start)
+    inner = start.resolve().relative_to(image_root.resolve()).as_posix()
     folders = [inner]
     if images is None:
-        folders = [join_below(inner, folder) for folder in _list_folders(below_here)]
-    wanted = splits_in(path.stem) or split_of(str(PurePosixPath(name).parent))
+        folders = [join_below(inner, folder) for folder in _list_folders(search_root)]
+    splits = parse_splits(path.stem) or parse_path_splits(str(PurePosixPath(name).parent))
     try:
-        readings = read_names(name, said, folders, lambda picture: files.is_file(home / picture))
-        if not readings:
+        mappings = find_path_mappings(
+            name, file_names, folders, lambda image: files.is_file(image_root / image)
+        )
+        if not mappings:
             raise _AbsentError(
-                f"{path}: no folder in {home / folders[0]} holds its images "
-                f"({shorten(map(show_name, said), 3) or 'none named'}); give the folder as images "
+                f"{path}: no folder in {image_root / folders[0]} holds its images "
+                f"({shorten(map(show_name, file_names), 3) or 'none named'}); give the folder as images "
                 "(--images)."
             )
-        reading = (
-            readings[0]
+        mapping = (
+            mappings[0]
             if images is not None
-            else _choose(path, readings, wanted or splits_in(split or ""))
+            else _choose_mapping(path, mappings, splits or parse_splits(split or ""))
         )
-        names = {text: reading.picture(text) for text in said}
+        names = {file_name: mapping.resolve(file_name) for file_name in file_names}
     except _AbsentError as error:
-        return CocoFile(path, name, home, problem=error, is_absent=True)
+        return CocoFile(path, name, image_root, problem=error, is_absent=True)
     except InputError as error:
-        return CocoFile(path, name, home, problem=error)
-    missing = tuple(text for text, picture in names.items() if not files.is_file(home / picture))
-    return CocoFile(path, name, home, reading.folder, names, missing)
+        return CocoFile(path, name, image_root, problem=error)
+    missing = tuple(
+        file_name for file_name, image in names.items() if not files.is_file(image_root / image)
+    )
+    return CocoFile(path, name, image_root, mapping.folder, names, missing)
 
 
 def _is_below(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def _find_home(path: Path) -> Path:
+def _find_search_root(path: Path) -> Path:
     """Return the folder below which the images of a JSON are searched.
 
     Not a sibling of its own folder, unless that is an annotation folder: another dataset's images
@@ -252,45 +255,51 @@ def _find_home(path: Path) -> Path:
     return folder.parent if folder.name.lower() in ANNOTATION_FOLDERS else folder
 
 
-def _list_folders(home: Path) -> list[str]:
+def _list_folders(root: Path) -> list[str]:
     """Return the folder itself and its subfolders, up to two levels."""
-    first = list_folders(home)
-    every = [*first, *(inner for outer in first for inner in list_folders(outer))]
-    return [".", *(folder.relative_to(home).as_posix() for folder in every)]
+    return [".", *(folder.relative_to(root).as_posix() for folder in list_two_levels(root))]
 
 
-def _choose(path: Path, readings: Sequence[Reading], wanted: frozenset[str]) -> Reading:
+def _choose_mapping(
+    path: Path, mappings: Sequence[PathMapping], splits: frozenset[str]
+) -> PathMapping:
     """Return the only reading that fits the split names of the JSON and the folders.
 
     Raises:
-        InputError: two are possible, or the only folder is, by its name, of another split.
+        InputError: two are possible, or the only folder is named after another split.
     """
-    left = [one for one in readings if not is_label_map(one.folder)] or list(readings)
-    if wanted:
-        right = [one for one in left if split_of(one.folder) & wanted]
-        silent = [one for one in left if not split_of(one.folder)]
-        if not right and not silent:
-            shown = " and ".join(f"{one.folder}/" for one in left)
+    remaining = [mapping for mapping in mappings if not is_label_map(mapping.folder)] or list(
+        mappings
+    )
+    if splits:
+        matching = [mapping for mapping in remaining if parse_path_splits(mapping.folder) & splits]
+        unnamed = [mapping for mapping in remaining if not parse_path_splits(mapping.folder)]
+        if not matching and not unnamed:
+            shown = " and ".join(f"{mapping.folder}/" for mapping in remaining)
             raise _AbsentError(
-                f"{path}: it is of the split {'/'.join(sorted(wanted))}, but its images were found "
-                f"only in {shown}, of another split by the name. Give the folder of its images as "
+                f"{path}: it is of the split {'/'.join(sorted(splits))}, but its images were found "
+                f"only in {shown}, which is named after another split. Give the folder of its images as "
                 "images (--images)."
             )
-        left = right or silent
+        remaining = matching or unnamed
     # val2017 for instances_val2017, if val2014 exists as well.
-    called_so = [one for one in left if one.folder != "." and _has_name(path.stem, one.folder)]
-    left = called_so or left
-    left = [one for one in left if one.hits == one.checked] or left
-    if len(left) > 1:
-        shown = " and ".join(f"{one.folder}/" for one in left)
+    same_name = [
+        mapping
+        for mapping in remaining
+        if mapping.folder != "." and _has_name(path.stem, mapping.folder)
+    ]
+    remaining = same_name or remaining
+    remaining = [mapping for mapping in remaining if mapping.hits == mapping.checked] or remaining
+    if len(remaining) > 1:
+        shown = " and ".join(f"{mapping.folder}/" for mapping in remaining)
         raise InputError(
             f"{path}: its images are found in {shown}; give the right folder as images (--images)."
         )
-    return left[0]
+    return remaining[0]
 
 
 def _has_name(stem: str, folder: str) -> bool:
-    """Whether the name of a JSON has that of a folder as a word: the "a" of "instances" is none.
+    """Return whether a JSON's name has a folder's name as a word; "a" is not a word of "instances".
 
     >>> _has_name("instances_val2017", "images/val2017"), _has_name("instances", "a")
     (True, False)
@@ -299,12 +308,12 @@ def _has_name(stem: str, folder: str) -> bool:
     return re.search(rf"(?<![^\W_]){word}(?![^\W_])", stem) is not None
 
 
-# ---------------------------------------------------------------- what a file_name means
+# ---------------------------------------------------------------- file names and paths
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A candidate interpretation of the file names in a JSON.
+class PathMapping:
+    """A candidate mapping from the file names in a JSON to paths.
 
     Attributes:
         where: the JSON, for messages.
@@ -322,25 +331,25 @@ class Reading:
     hits: int
     exists: Callable[[str], bool]
 
-    def picture(self, text: str) -> str:
+    def resolve(self, file_name: str) -> str:
         """Return the path of a name.
 
         Raises:
             InputError: it leaves the folder.
         """
         if (
-            "\\" in text
-            and ".." not in text
-            and self.exists(join_below(self.folder, check_inside(self.where, text)))
+            "\\" in file_name
+            and ".." not in file_name
+            and self.exists(join_below(self.folder, check_inside(self.where, file_name)))
         ):
-            return join_below(self.folder, text)  # a name with a backslash in it, where that can be
-        parts = _split_name(self.where, text)
+            return join_below(self.folder, file_name)  # a file whose name has a backslash
+        parts = _split_path(self.where, file_name)
         return join_below(self.folder, "/".join(parts[min(self.dropped, len(parts) - 1) :]))
 
 
-def read_names(
-    where: str, said: Sequence[str], folders: Sequence[str], exists: Callable[[str], bool]
-) -> list[Reading]:
+def find_path_mappings(
+    where: str, file_names: Sequence[str], folders: Sequence[str], exists: Callable[[str], bool]
+) -> list[PathMapping]:
     """Return the folders that contain files of these names, with the fewest folders dropped.
 
     Names may have backslashes, or leading folders that do not exist here, as exported by annotation
@@ -349,19 +358,21 @@ def read_names(
     Raises:
         InputError: a name that leaves the folder.
     """
-    for text in said:
-        _split_name(where, text)
-    if len(said) > _ENOUGH:
-        said = [said[place * len(said) // _ENOUGH] for place in range(_ENOUGH)]
-    checked = list(dict.fromkeys(said))
-    deepest = max((len(_split_name(where, text)) for text in checked), default=1)
-    for dropped in range(min(deepest, _MAX_DEPTH + 1)):
+    for file_name in file_names:
+        _split_path(where, file_name)
+    if len(file_names) > _MAX_CHECKED:
+        file_names = [
+            file_names[index * len(file_names) // _MAX_CHECKED] for index in range(_MAX_CHECKED)
+        ]
+    checked = list(dict.fromkeys(file_names))
+    depth = max((len(_split_path(where, file_name)) for file_name in checked), default=1)
+    for dropped in range(min(depth, _MAX_DEPTH + 1)):
         found = []
         for folder in folders:
-            reading = Reading(where, folder, dropped, len(checked), 0, exists)
-            hits = sum(exists(reading.picture(text)) for text in checked)
+            mapping = PathMapping(where, folder, dropped, len(checked), 0, exists)
+            hits = sum(exists(mapping.resolve(file_name)) for file_name in checked)
             if hits:
-                found.append(Reading(where, folder, dropped, len(checked), hits, exists))
+                found.append(PathMapping(where, folder, dropped, len(checked), hits, exists))
         if found:
             return found
     return []
@@ -371,8 +382,8 @@ _UPLOAD = re.compile(r"(?:^|/)upload/\d+/(.+)$")
 """Upload folder in Label Studio's paths; its exports store the images elsewhere."""
 
 
-def _split_name(where: str, text: str) -> list[str]:
-    slashed = text.replace("\\", "/")
+def _split_path(where: str, file_name: str) -> list[str]:
+    slashed = file_name.replace("\\", "/")
     upload = _UPLOAD.search(slashed)
     if upload is not None and (slashed.startswith(("/", "../"))):
         slashed = upload[1]
@@ -380,12 +391,11 @@ def _split_name(where: str, text: str) -> list[str]:
     return [part for part in PurePosixPath(slashed).parts if part != "."]
 
 
-def rename(text: str, picture: str) -> str:
-    r"""Return a name as written in an annotation file, with its last part replaced by
-    ``picture``'s.
+def replace_last_part(file_name: str, new_path: str) -> str:
+    r"""Return a file name of an annotation file with its last part replaced by that of a path.
 
-    >>> print(rename("images\\a.jpg", "images/a.png"))
+    >>> print(replace_last_part("images\\a.jpg", "images/a.png"))
     images\a.png
     """
-    at = max(text.rfind("/"), text.rfind("\\")) + 1
-    return text[:at] + PurePosixPath(picture).name
+    start = max(file_name.rfind("/"), file_name.rfind("\\")) + 1
+    return file_name[:start] + PurePosixPath(new_path).name

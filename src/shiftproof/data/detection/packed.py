@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -12,72 +12,69 @@ from shiftproof.counts import plural
 from shiftproof.data.detection.boxes import (
     NO_ANNOTATIONS,
     NO_FILE,
+    UNKNOWN_SIZE,
     DetectionData,
-    Fault,
     ImageObjects,
     RawObject,
     check_boxes,
 )
 from shiftproof.data.images.rows import RowImages, read_class_names
-from shiftproof.data.images.tars import Beside, TarData, TarFiles, read_object
+from shiftproof.data.images.tars import SampleMember, TarData, TarFiles, read_object
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.images import read_size
-from shiftproof.metrics.faults import read_number
+from shiftproof.metrics.faults import Fault, read_number
 from shiftproof.types import Sample
 
-OBJECTS = ("objects", "annotations")
+OBJECT_KEYS = ("objects", "annotations")
 """The column, or the field of a sample's JSON, that holds the objects of an image."""
 
-_BOXES = ("bbox", "boxes")
-_CATEGORIES = ("category", "category_name", "label", "category_id", "categories", "labels")
-_CROWDS = ("iscrowd", "is_crowd")
-_LARGEST_CLASS = 100_000
-_ANY_SIZE = (2**31, 2**31)
-"""Size of an image whose size is unknown, so that no box is outside."""
-
+_BOX_KEYS = ("bbox", "boxes")
+_CATEGORY_KEYS = ("category", "category_name", "label", "category_id", "categories", "labels")
+_CROWD_KEYS = ("iscrowd", "is_crowd")
+_MAX_CLASS = 100_000
 BOX_FORMATS = ("xywh", "xyxy")
 """Formats of boxes: x, y, width, height as in COCO, or two corners."""
 
 
 @dataclass(frozen=True)
-class StatedObjects:
+class ImageAnnotation:
     """The stored annotation of one image.
 
     Attributes:
-        value: its objects: a dict of lists, or a list of dicts; None without annotations.
-        size: width and height, where they are stated.
-        identity: the number that it is called by, where it has one.
+        objects: a dict of lists, or a list of dicts; None without annotations.
+        size: width and height, if given.
+        image_id: the id of the image, if given.
     """
 
-    value: Any
+    objects: Any
     size: tuple[int, int] | None = None
-    identity: int | None = None
+    image_id: int | None = None
 
 
 @final
 class PackedDetectionData(DetectionData):
     """Images in tars or tables, with boxes stored beside them.
 
-    Of a table the column ``objects`` (or ``annotations``) holds the objects of a row, as the
-    detection data of the Hugging Face hub have it; of a tar the field of that name in the sample's
-    JSON. They are lists of ``bbox`` and ``category`` (or ``category_id``, ``label``), and perhaps of
-    ``area`` and ``iscrowd``, or a list of objects that each have these. Ids are those of the images.
+    In tables, the column ``objects`` (or ``annotations``) has the objects of a row, as in detection
+    datasets of the Hugging Face hub; in tars, the field of that name in the sample's JSON. They are
+    lists of ``bbox`` and ``category`` (or ``category_id``, ``label``), and optionally of ``area`` and
+    ``iscrowd``, or a list of objects that each have these. Ids are those of the images.
 
     Args:
         images: the images.
-        stated: what is stated of each, in their order.
-        names: the class names of the table; without them the sorted names that occur, or numbers.
-        box_format: ``"xywh"`` as COCO has boxes, or ``"xyxy"`` for two corners.
+        annotations: the annotation of each image, in their order.
+        names: the class names of the table; by default the sorted names that occur, or numbers.
+        box_format: ``"xywh"`` as in COCO, or ``"xyxy"`` for two corners.
 
     Raises:
-        InputError: no objects at all, lists of other lengths, categories that are no classes, or
-            boxes that are those of the other format.
+        InputError: no objects at all, lists of different lengths, categories that are not classes,
+            or boxes of the other format.
     """
 
     def __init__(
         self,
         images: TarData | RowImages,
-        stated: Sequence[StatedObjects],
+        annotations: Sequence[ImageAnnotation],
         *,
         names: Sequence[str] | None = None,
         box_format: str = "xywh",
@@ -85,42 +82,45 @@ class PackedDetectionData(DetectionData):
         if box_format not in BOX_FORMATS:
             raise UnknownNameError.of("box format", box_format, BOX_FORMATS)
         keys = [sample.id for sample in images.samples]
-        if all(each.value is None for each in stated):
+        if all(annotation.objects is None for annotation in annotations):
             raise InputError(
-                f"{images.name} has no boxes: expected {' or '.join(OBJECTS)}, of each image the "
-                "lists bbox and category, as a column or in the JSON of a sample."
+                f"{images.name} has no boxes: expected {' or '.join(OBJECT_KEYS)} with the lists bbox "
+                "and category of each image, as a column or in the JSON of a sample."
             )
-        rows = [
-            list(_list_objects(key, each.value)) for key, each in zip(keys, stated, strict=True)
+        image_objects = [
+            list(_list_objects(key, annotation.objects))
+            for key, annotation in zip(keys, annotations, strict=True)
         ]
-        classes = _find_classes(images.name, rows, names)
+        classes = _find_classes(images.name, image_objects, names)
         sizes = [
-            each.size or _read_size(images, sample) or _ANY_SIZE
-            for each, sample in zip(stated, images.samples, strict=True)
+            annotation.size or _read_size(images, sample) or UNKNOWN_SIZE
+            for annotation, sample in zip(annotations, images.samples, strict=True)
         ]
         if box_format == "xywh":
-            _check_format(images.name, rows, sizes)
+            _check_format(images.name, image_objects, sizes)
         objects: dict[str, ImageObjects] = {}
         faults: list[Fault] = []
-        for key, size, found, each in zip(keys, sizes, rows, stated, strict=True):
-            if size == _ANY_SIZE:
+        for key, size, found, annotation in zip(
+            keys, sizes, image_objects, annotations, strict=True
+        ):
+            if size == UNKNOWN_SIZE:
                 faults.append(Fault(key, NO_FILE, kept=True, detail="missing or no image"))
-            if each.value is None:
+            if annotation.objects is None:
                 faults.append(Fault(key, NO_ANNOTATIONS, kept=True, detail="nothing is stated"))
-            converted = (one.row(classes, box_format) for one in found)
-            objects[key], wrong = check_boxes(key, size, converted, keep_negative=True)
-            faults += wrong
-        identities = [each.identity for each in stated]
-        are_known = None not in identities and len(set(identities)) == len(identities)
+            rows = (one.to_raw(classes, box_format) for one in found)
+            objects[key], box_faults = check_boxes(key, size, rows, keep_negative=True)
+            faults += box_faults
+        ids = [annotation.image_id for annotation in annotations]
         image_ids = {
-            key: each for key, each in zip(keys, identities, strict=True) if each is not None
+            key: image_id for key, image_id in zip(keys, ids, strict=True) if image_id is not None
         }
+        are_unique = len(set(image_ids.values())) == len(keys)
         super().__init__(
             images.name,
             Path(),
             objects,
             classes,
-            image_ids=image_ids if are_known else None,
+            image_ids=image_ids if are_unique else None,
             faults=faults,
             images=images,
         )
@@ -128,8 +128,8 @@ class PackedDetectionData(DetectionData):
 
 def _read_size(images: TarData | RowImages, sample: Sample) -> tuple[int, int] | None:
     try:
-        return read_size(images.content(sample))
-    except BrokenFileError:  # named when it is read
+        return read_size(images.read_content(sample))
+    except BrokenFileError:  # reported when it is read
         return None
 
 
@@ -140,15 +140,15 @@ def read_tar_boxes(tars: TarFiles, *, box_format: str = "xywh") -> PackedDetecti
         InputError: no boxes; see :class:`PackedDetectionData`.
         BrokenFileError: a damaged tar, or invalid JSON.
     """
-    found: dict[str, StatedObjects] = {}
+    by_sample: dict[str, ImageAnnotation] = {}
 
-    def note(member: Beside) -> None:
+    def parse_member(member: SampleMember) -> None:
         if member.suffix == "json":
-            found[member.sample] = _parse_objects(read_object(member.read(), member.name))
+            by_sample[member.sample] = _parse_annotation(read_object(member.read(), member.name))
 
-    images = TarData(tars, labeled=False, note=note)
-    stated = [found.get(sample, StatedObjects(None)) for sample in images.sample_keys]
-    return PackedDetectionData(images, stated, box_format=box_format)
+    images = TarData(tars, labeled=False, on_member=parse_member)
+    annotations = [by_sample.get(key, ImageAnnotation(None)) for key in images.sample_keys]
+    return PackedDetectionData(images, annotations, box_format=box_format)
 
 
 def read_row_boxes(images: RowImages, *, box_format: str = "xywh") -> PackedDetectionData:
@@ -157,28 +157,28 @@ def read_row_boxes(images: RowImages, *, box_format: str = "xywh") -> PackedDete
     Raises:
         InputError: no boxes; see :class:`PackedDetectionData`.
     """
-    column = next((name for name in OBJECTS if name in images.features), None)
-    wanted = [name for name in (column, "width", "height", "image_id") if name in images.features]
-    columns = {name: images.values(name) for name in wanted if name is not None}
-    stated = [
-        _parse_objects({name: values[row] for name, values in columns.items()})
+    column = next((name for name in OBJECT_KEYS if name in images.features), None)
+    names = [name for name in (column, "width", "height", "image_id") if name in images.features]
+    columns = {name: images.read_column(name) for name in names if name is not None}
+    annotations = [
+        _parse_annotation({name: values[row] for name, values in columns.items()})
         for row in range(len(images))
     ]
-    names = None if column is None else _find_names(images.features[column])
-    return PackedDetectionData(images, stated, names=names, box_format=box_format)
+    class_names = None if column is None else _find_class_names(images.features[column])
+    return PackedDetectionData(images, annotations, names=class_names, box_format=box_format)
 
 
-def _parse_objects(value: Mapping[str, Any]) -> StatedObjects:
-    objects = next((value[name] for name in OBJECTS if name in value), None)
-    width, height = _count(value.get("width")), _count(value.get("height"))
+def _parse_annotation(record: Mapping[str, Any]) -> ImageAnnotation:
+    objects = next((record[key] for key in OBJECT_KEYS if key in record), None)
+    width, height = _parse_count(record.get("width")), _parse_count(record.get("height"))
     size = None if width is None or height is None else (width, height)
-    return StatedObjects(objects, size, _count(value.get("image_id")))
+    return ImageAnnotation(objects, size, _parse_count(record.get("image_id")))
 
 
-def _count(value: Any) -> int | None:
+def _parse_count(value: Any) -> int | None:
     """Return a non-negative integer, or None for any other value."""
-    is_one = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_one and 0 <= value < 2**53 else None
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_integer and 0 <= value < 2**53 else None
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,9 @@ class _Object:
     category: int | str
     area: float | None = None
     crowd: bool = False
-    instead: str = field(default="")
+    instead: str = ""
 
-    def row(self, classes: Classes, box_format: str) -> RawObject:
+    def to_raw(self, classes: Classes, box_format: str) -> RawObject:
         x, y, width, height = self.box
         if box_format == "xyxy":
             width, height = width - x, height - y
@@ -205,65 +205,63 @@ def _list_objects(key: str, value: Any) -> Iterator[_Object]:
     """Yield the annotated objects of an image.
 
     Raises:
-        BrokenFileError: lists of other lengths, or an object without box or category.
+        BrokenFileError: lists of different lengths, or an object without box or category.
     """
-    for at, one in enumerate(_to_dicts(key, value), start=1):
-        place = f"object {at}"
-        box = next((one[name] for name in _BOXES if name in one), None)
-        category = _read_category(f"{key}, {place}", one)
-        four = box if isinstance(box, list | tuple) and len(box) == 4 else [None] * 4
-        x, y, width, height = (read_number(each) for each in four)
-        area = read_number(one.get("area"))
-        crowd = next((one[name] for name in _CROWDS if name in one), 0)
+    for number, record in enumerate(_to_dicts(key, value), start=1):
+        place = f"object {number}"
+        box = next((record[name] for name in _BOX_KEYS if name in record), None)
+        category = _read_category(f"{key}, {place}", record)
+        values = box if isinstance(box, list | tuple) and len(box) == 4 else [None] * 4
+        x, y, width, height = (read_number(value) for value in values)
+        area = read_number(record.get("area"))
+        crowd = next((record[name] for name in _CROWD_KEYS if name in record), 0)
         yield _Object(
             place,
             (x, y, width, height),
             category,
-            area if area == area and area >= 0 else None,
+            area if area >= 0 else None,  # not for NaN
             crowd in (1, True),
-            "" if four is box else f"{box!r:.60}",
+            "" if values is box else f"{box!r:.60}",
         )
 
 
-def _read_category(place: str, one: Mapping[str, Any]) -> int | str:
-    value = next((one[name] for name in _CATEGORIES if one.get(name) is not None), None)
-    number_of_class = _count(value)
+def _read_category(where: str, record: Mapping[str, Any]) -> int | str:
+    value = next((record[name] for name in _CATEGORY_KEYS if record.get(name) is not None), None)
     if isinstance(value, str):
         return value
-    if number_of_class is None or number_of_class > _LARGEST_CLASS:
+    number = _parse_count(value)
+    if number is None or number > _MAX_CLASS:
         raise BrokenFileError(
-            f"{place}: expected a category, the name or number of a class, got {value!r:.60}."
+            f"{where}: expected a category, the name or number of a class, got {value!r:.60}."
         )
-    return number_of_class
+    return number
 
 
 def _to_dicts(key: str, value: Any) -> list[Mapping[str, Any]]:
-    """Return objects one by one, from a list of objects or a list of each property."""
+    """Return a dict for each object, from a list of dicts or a dict of lists."""
     if value is None:
         return []
-    if isinstance(value, list) and all(isinstance(each, dict) for each in value):
+    if isinstance(value, list) and all(isinstance(record, dict) for record in value):
         return value
     if not isinstance(value, dict):
         raise BrokenFileError(
             f"{key}: expected objects as lists of bbox and category, got {value!r:.60}."
         )
-    wanted = (*_BOXES, *_CATEGORIES, *_CROWDS, "area")
-    lists = {name: value[name] for name in wanted if isinstance(value.get(name), list)}
-    lengths = {len(each) for each in lists.values()}
+    names = (*_BOX_KEYS, *_CATEGORY_KEYS, *_CROWD_KEYS, "area")
+    lists = {name: value[name] for name in names if isinstance(value.get(name), list)}
+    lengths = {len(values) for values in lists.values()}
     if len(lengths) > 1:
-        shown = ", ".join(f"{len(each)} of {name}" for name, each in lists.items())
+        shown = ", ".join(f"{len(values)} of {name}" for name, values in lists.items())
         raise BrokenFileError(f"{key}: expected lists of one length for its objects, got {shown}.")
-    return [
-        {name: each[at] for name, each in lists.items()} for at in range(next(iter(lengths), 0))
-    ]
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
 
 
 def _find_classes(
-    name: str, rows: Sequence[Sequence[_Object]], names: Sequence[str] | None
+    name: str, image_objects: Sequence[Sequence[_Object]], names: Sequence[str] | None
 ) -> Classes:
-    found = {one.category for each in rows for one in each}
-    texts = sorted(each for each in found if isinstance(each, str))
-    numbers = [each for each in found if isinstance(each, int)]
+    categories = {one.category for objects in image_objects for one in objects}
+    texts = sorted(category for category in categories if isinstance(category, str))
+    numbers = [category for category in categories if isinstance(category, int)]
     if texts and numbers:
         raise InputError(
             f"{name}: expected categories that are all names or all numbers, got {texts[0]!r} and "
@@ -280,34 +278,34 @@ def _find_classes(
 
 
 def _check_format(
-    name: str, rows: Sequence[Sequence[_Object]], sizes: Sequence[tuple[int, int]]
+    name: str, image_objects: Sequence[Sequence[_Object]], sizes: Sequence[tuple[int, int]]
 ) -> None:
-    """Refuse boxes that leave their images as COCO's, and fit as two corners.
+    """Refuse boxes that leave their images as xywh, and fit as xyxy.
 
     Raises:
         InputError: most of them do.
     """
-    total = corners = 0
-    for found, (width, height) in zip(rows, sizes, strict=True):
-        for one in found:
+    total = xyxy_only = 0
+    for objects, (width, height) in zip(image_objects, sizes, strict=True):
+        for one in objects:
             x, y, third, fourth = one.box
             total += 1
             leaves = x + third > width + 1 or y + fourth > height + 1
-            corners += leaves and x <= third <= width + 1 and y <= fourth <= height + 1
-    if 2 * corners > total:
+            xyxy_only += leaves and x <= third <= width + 1 and y <= fourth <= height + 1
+    if 2 * xyxy_only > total:
         raise InputError(
-            f"{name}: {corners} of {total} boxes leave their images as x, y, width, height, and fit "
-            "as x1, y1, x2, y2; say so (--box-format xyxy, box_format='xyxy')."
+            f"{name}: {xyxy_only} of {total} boxes leave their images as x, y, width, height, and fit "
+            "as x1, y1, x2, y2; if these are corners, say so (--box-format xyxy, box_format='xyxy')."
         )
 
 
-def _find_names(feature: Any) -> list[str] | None:
-    """Return the names of the classes of a column of objects, wherever they stand in it."""
+def _find_class_names(feature: Any) -> list[str] | None:
+    """Return the class names in the feature of a column of objects, at any depth."""
     if isinstance(feature, list) and len(feature) == 1:
-        return _find_names(feature[0])
+        return _find_class_names(feature[0])
     if not isinstance(feature, Mapping):
         return None
     if (names := read_class_names(feature)) is not None:
         return names
-    inner = [feature[name] for name in (*_CATEGORIES, "feature") if name in feature]
-    return next((found for each in inner if (found := _find_names(each)) is not None), None)
+    inner = (feature[key] for key in (*_CATEGORY_KEYS, "feature") if key in feature)
+    return next(filter(None, map(_find_class_names, inner)), None)

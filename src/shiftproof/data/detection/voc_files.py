@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.data.detection.coco_files import is_label_map
 from shiftproof.data.disk import drop_suffix, find_images, join_below, list_folders
-from shiftproof.data.splits import is_asked, splits_in
+from shiftproof.data.splits import matches_split, parse_splits
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.text import read_text
 
-_ENOUGH = 20
+_MAX_CHECKED = 20
 """Number of XML files of a folder that are inspected."""
 
 
@@ -37,42 +37,42 @@ class VocFiles:
 
     def narrow(self, root: Path, split: str) -> VocFiles | None:
         """Return the part of a split, by the folder's name, a list or subfolders, else None."""
-        if is_asked(split, PurePosixPath(self.title).name):
+        if matches_split(PurePosixPath(self.title).name, split):
             return self
-        list_of_images = self._lists(root) / f"{split}.txt"
-        if files.is_file(list_of_images):
-            stems = {drop_suffix(name) for name in self._names(root)}
-            lines = read_text(list_of_images, errors="replace").splitlines()
-            found = (find_stem(line, stems) for line in lines)
-            return replace(self, listed=frozenset(stem for stem, _ in filter(None, found)))
+        image_list = self._find_list_folder(root) / f"{split}.txt"
+        if files.is_file(image_list):
+            stems = {drop_suffix(name) for name in self._list_names(root)}
+            lines = read_text(image_list, errors="replace").splitlines()
+            matches = (find_stem(line, stems) for line in lines)
+            return replace(self, listed=frozenset(stem for stem, _ in filter(None, matches)))
         images, annotations = join_below(self.images, split), join_below(self.annotations, split)
-        there = (root / images).is_dir() and (root / annotations).is_dir()
-        if there and self.images != self.annotations:
+        is_folder = (root / images).is_dir() and (root / annotations).is_dir()
+        if is_folder and self.images != self.annotations:
             return VocFiles(split, images, annotations)
         return None
 
-    def splits(self, root: Path) -> list[str]:
+    def list_splits(self, root: Path) -> list[str]:
         """Return the available splits."""
-        lists = sorted(path.stem for path in self._lists(root).glob("*.txt"))
+        lists = sorted(path.stem for path in self._find_list_folder(root).glob("*.txt"))
         folders = [folder.name for folder in list_folders(root / self.images)]
         title = PurePosixPath(self.title).name
-        return [*([title] if splits_in(title) else []), *lists, *folders]
+        return [*([title] if parse_splits(title) else []), *lists, *folders]
 
-    def _lists(self, root: Path) -> Path:
+    def _find_list_folder(self, root: Path) -> Path:
         return root / PurePosixPath(self.images).parent / "ImageSets" / "Main"
 
-    def _names(self, root: Path) -> tuple[str, ...]:
+    def _list_names(self, root: Path) -> tuple[str, ...]:
         try:
             return find_images(root / self.images).names
         except InputError:  # none
             return ()
 
-    def pictures(self, root: Path) -> tuple[str, ...]:
+    def list_images(self, root: Path) -> tuple[str, ...]:
         """Return the images below ``root``; in a shared folder, those with an XML file."""
-        names = self._names(root)
+        names = self._list_names(root)
         if self.images == self.annotations:
-            home = root / self.annotations
-            names = tuple(n for n in names if files.is_file((home / n).with_suffix(".xml")))
+            folder = root / self.annotations
+            names = tuple(n for n in names if files.is_file((folder / n).with_suffix(".xml")))
         if self.listed is not None:
             names = tuple(name for name in names if drop_suffix(name) in self.listed)
         return tuple(join_below(self.images, name) for name in names)
@@ -87,53 +87,57 @@ def find_stem(line: str, stems: Collection[str]) -> tuple[str, str] | None:
     >>> find_stem("my dog.jpg  1", {"my dog"})
     ('my dog', 'my dog.jpg')
     """
-    whole = line.strip()
-    words = whole.split(maxsplit=1)
-    for word in (whole, re.sub(r"\s+-?[01]$", "", whole), *words[:1]):
-        for stem in (word, re.sub(r"\.[A-Za-z0-9]{1,5}$", "", word)):
+    text = line.strip()
+    first_word = text.split(maxsplit=1)[:1]
+    for name in (text, re.sub(r"\s+-?[01]$", "", text), *first_word):
+        for stem in (name, re.sub(r"\.[A-Za-z0-9]{1,5}$", "", name)):
             if stem in stems:
-                return stem, word
+                return stem, name
     return None
 
 
 def find_voc(root: Path) -> list[VocFiles]:
     """Return the folders of VOC's XML files and images, in a folder or in its splits.
 
-    ``images/`` and ``annotations/``, or two folders of other names; or every XML beside its image.
+    They are ``images/`` and ``annotations/``, or two folders with other names, or a single folder.
 
     Raises:
         InputError: two folders may be the image folder.
     """
     found = []
-    for base in (root, *(folder for folder in list_folders(root) if splits_in(folder.name))):
-        inner = base.relative_to(root).as_posix()
-        if _find_twins(base, base, deep=False):
-            found.append(VocFiles(inner, inner, inner))
+    for base in (root, *(folder for folder in list_folders(root) if parse_splits(folder.name))):
+        title = base.relative_to(root).as_posix()
+        if _has_matching_images(base, base, recursive=False):
+            found.append(VocFiles(title, title, title))
             continue
         for folder in list_folders(base):
             if not is_label_map(folder.name) and folder.name.lower() not in ("xml", "xmls"):
                 continue
-            places = [
+            candidates = [
                 other
                 for other in (base, *list_folders(base))
-                if other != folder and not is_label_map(other.name) and _find_twins(folder, other)
+                if other != folder
+                and not is_label_map(other.name)
+                and _has_matching_images(folder, other)
             ]
-            if len(places) > 1:
-                shown = " and ".join(other.relative_to(root).as_posix() + "/" for other in places)
+            if len(candidates) > 1:
+                shown = " and ".join(
+                    f"{other.relative_to(root).as_posix()}/" for other in candidates
+                )
                 raise InputError(
                     f"{folder}: its images are found in {shown}; give a folder that holds one of "
                     "them."
                 )
-            if places:
-                images = places[0].relative_to(root).as_posix()
-                found.append(VocFiles(inner, images, folder.relative_to(root).as_posix()))
+            if candidates:
+                images = candidates[0].relative_to(root).as_posix()
+                found.append(VocFiles(title, images, folder.relative_to(root).as_posix()))
     return found
 
 
-def _find_twins(annotations: Path, images: Path, *, deep: bool = True) -> bool:
-    """Return whether the XML files in one folder have images of the same names in another."""
-    every = annotations.rglob("*.xml") if deep else annotations.glob("*.xml")
-    for path in itertools.islice(every, _ENOUGH):
+def _has_matching_images(annotations: Path, images: Path, *, recursive: bool = True) -> bool:
+    """Return whether an XML file in one folder has an image of the same name in another."""
+    paths = annotations.rglob("*.xml") if recursive else annotations.glob("*.xml")
+    for path in itertools.islice(paths, _MAX_CHECKED):
         with path.open("rb") as file:
             if b"<annotation" not in file.read(1000):
                 continue

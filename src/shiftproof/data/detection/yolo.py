@@ -11,25 +11,24 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, final
 
 from shiftproof.classes import Classes
+from shiftproof.counts import plural
 from shiftproof.data.detection.boxes import (
     NO_FILE,
-    UNKNOWN_CLASS,
     UNREADABLE,
     DetectionData,
-    Fault,
     RawObject,
     check_boxes,
     read_image_sizes,
 )
 from shiftproof.data.disk import find_images, join_below, list_folders
 from shiftproof.data.images.folder import name_folder
-from shiftproof.data.splits import splits_in
+from shiftproof.data.splits import matches_split, parse_splits
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.images import IMAGE_SUFFIXES
 from shiftproof.io.text import read_text
 from shiftproof.io.yaml import MAX_BYTES, read_yaml
-from shiftproof.metrics.faults import read_number
+from shiftproof.metrics.faults import UNKNOWN_CLASS, Fault, read_number
 
 SPLITS = ("train", "val", "test")
 
@@ -50,17 +49,17 @@ class YoloData(DetectionData):
     file has ``kpt_shape`` [K, D], a row is a box and K key points of D numbers, which are ignored.
 
     Args:
-        config: the YAML file: ``names`` as a list or as number to name; ``train``, ``val`` and
-            ``test`` each a folder, a ``.txt`` with one path a line, or a list of these; ``path``, if
-            it is there, a folder that they are relative to. Or a folder of images with their labels
-            and no YAML file, whose classes are those of ``classes.txt`` or ``obj.names``, else
-            numbers.
-        split: one of the three; "all" if the folder has no splits.
-        root: the folder of the data, instead of the YAML file's own. Ids are relative to it; ``path``
-            has no effect then.
+        config: the YAML file: ``names`` is a list or maps numbers to names; ``train``, ``val`` and
+            ``test`` are each a folder, a ``.txt`` with one path per line, or a list of these;
+            ``path``, which is optional, is the folder that they are relative to. Or a folder of
+            images and labels without a YAML file, whose classes are those of ``classes.txt`` or
+            ``obj.names``, or else numbers.
+        split: train, val or test; "all" if the folder has no splits.
+        root: the folder of the data, overriding the YAML file. Ids are relative to it, and ``path``
+            is ignored.
 
     Raises:
-        InputError: no such split, names that cannot be used, or paths that leave the folder.
+        InputError: no such split, invalid names, or paths that leave the folder.
         BrokenFileError: a file that cannot be read.
         MissingExtraError: PyYAML is not installed.
     """
@@ -68,21 +67,20 @@ class YoloData(DetectionData):
     def __init__(
         self, config: str | Path, split: str = "val", *, root: str | Path | None = None
     ) -> None:
-        layout = YoloConfig(Path(config), root=None if root is None else Path(root))
-        home, names = layout.home, layout.names
-        images = layout.images(split)
-        ordered = sorted(names)
-        places = {number_: place for place, number_ in enumerate(ordered)}
+        data = YoloConfig(Path(config), root=None if root is None else Path(root))
+        images = data.list_images(split)
+        class_numbers = sorted(data.names)
+        labels = {number: label for label, number in enumerate(class_numbers)}
         faults: list[Fault] = []
         objects = {}
-        for name, size in zip(images, read_image_sizes(home, images), strict=True):
+        for name, size in zip(images, read_image_sizes(data.root, images), strict=True):
             if size is None:
                 detail = "relative boxes need the image's size"
                 faults.append(Fault(name, NO_FILE, kept=False, detail=detail))
                 continue
-            labels = home / find_label_file(name)
+            label_file = data.root / find_label_file(name)
             try:
-                text = read_text(labels) if files.is_file(labels) else ""
+                text = read_text(label_file) if files.is_file(label_file) else ""
             except BrokenFileError as error:
                 faults.append(Fault(name, UNREADABLE, kept=False, detail=str(error)))
                 continue
@@ -91,21 +89,21 @@ class YoloData(DetectionData):
                 if not words:
                     continue
                 place = f"line {line} of {find_label_file(name)}"
-                label = read_number(words[0])
-                if not label.is_integer() or int(label) not in places:
+                number = read_number(words[0])
+                if not number.is_integer() or int(number) not in labels:
                     faults.append(Fault(f"{name}, {place}", UNKNOWN_CLASS, False, words[0][:40]))
                     continue
-                numbers = [read_number(word) for word in words[1:]]
-                rows.append(_parse_row(place, places[int(label)], numbers, size, layout.key_points))
-            objects[name], wrong = check_boxes(name, size, rows)
-            faults += wrong
+                values = [read_number(word) for word in words[1:]]
+                rows.append(_parse_row(place, labels[int(number)], values, size, data.key_points))
+            objects[name], box_faults = check_boxes(name, size, rows)
+            faults += box_faults
         if not objects:
-            raise InputError(f"{layout.where}: {split} has no image that is there and can be read.")
+            raise InputError(f"{data.where}: {split} has no image that can be read.")
         super().__init__(
-            f"{name_folder(home)} {split}",
-            home,
+            f"{name_folder(data.root)} {split}",
+            data.root,
             objects,
-            Classes(tuple(names[key] for key in ordered)),
+            Classes(tuple(data.names[number] for number in class_numbers)),
             faults=faults,
         )
 
@@ -113,104 +111,115 @@ class YoloData(DetectionData):
 class YoloConfig:
     """The content of a YAML file of the data, or without one what the folders imply.
 
-    Takes what :class:`YoloData` takes.
+    Arguments as for :class:`YoloData`.
 
     Attributes:
         where: name in messages.
-        home: the folder of the data.
-        names: the classes by number.
-        numbered: whether the classes have no names, only numbers.
-        splits: the existing splits, as written.
-        key_points: how many numbers of key points follow the box in a row, or None.
+        root: the folder of the data.
+        names: the class names by number.
+        is_numbered: whether the classes have no names, only numbers.
+        splits: the entries of the existing splits, as written.
+        key_points: number of values of key points after the box in a row, or None.
     """
 
     def __init__(self, config: Path, *, root: Path | None = None) -> None:
         self.where = config.name
-        self.home = root if root is not None else config if config.is_dir() else config.parent
-        self._is_given = root is not None
-        self.numbered = False
-        value: Mapping[str, Any]
-        if config.is_dir():
-            value = _infer_config(config)
-            self.numbered = "names" not in value
-        else:
-            value = read_config(config)
-        self.names = _read_names(self.where, value)
-        self.key_points = _count_key_points(self.where, value.get("kpt_shape"))
-        self.splits = {name: value[name] for name in (*SPLITS, ALL) if value.get(name)}
-        if "val" not in self.splits and value.get("validation"):
-            self.splits["val"] = value["validation"]
-        self._inner = "." if root is not None else self._base(value.get("path"))
+        self.root = root if root is not None else config if config.is_dir() else config.parent
+        self._is_root_given = root is not None
+        content = _infer_config(config) if config.is_dir() else read_config(config)
+        self.is_numbered = config.is_dir() and "names" not in content
+        self.names = _read_names(self.where, content)
+        self.key_points = _count_key_points(self.where, content.get("kpt_shape"))
+        self.splits = {name: content[name] for name in (*SPLITS, ALL) if content.get(name)}
+        if "val" not in self.splits and content.get("validation"):
+            self.splits["val"] = content["validation"]
+        self._base = "." if root is not None else self._find_base(content.get("path"))
 
-    def _base(self, path: Any) -> str:
-        """Return the folder that entries are relative to, below ``home``."""
+    def _find_base(self, path: Any) -> str:
+        """Return the folder that entries are relative to, below ``root``."""
         if not path:
             return "."
         text = str(path)
-        inside = make_relative(self.home, text)
-        if inside is not None and (self.home / inside).is_dir():
-            return inside
-        entries = [part for entry in self.splits.values() for part in _split_entry(entry)]
-        if not (self.home / text).exists() and any(self._find(".", part) for part in entries):
-            return "."  # of another machine, or of the place where it was made
+        relative = make_relative(self.root, text)
+        if relative is not None and (self.root / relative).is_dir():
+            return relative
+        entries = [part for entry in self.splits.values() for part in list_entries(entry)]
+        if not (self.root / text).exists() and any(self._find(".", entry) for entry in entries):
+            return "."  # the path is of another machine, or of the original place of the data
         raise InputError(
             f"{self.where}: path is {text!r}, which leaves the folder of the file. Give the folder "
             "of the data as root (--root), or take path out of the file."
         )
 
-    def images(self, split: str) -> list[str]:
-        """Return the images of a split, relative to ``home``.
+    def find_split(self, split: str) -> str:
+        """Return the name of a split here: ``val`` for ``validation``, for example.
+
+        Raises:
+            InputError: no such split; the message lists the splits.
+        """
+        if split in self.splits:
+            return split
+        name = next((name for name in self.splits if matches_split(name, split)), None)
+        if name is None:
+            raise self._make_split_error(split)
+        return name
+
+    def _make_split_error(self, split: str) -> InputError:
+        existing = ", ".join(self.splits) or "none"
+        return InputError(f"{self.where} has no split {split!r}; it has {existing}.")
+
+    def list_images(self, split: str) -> list[str]:
+        """Return the images of a split, relative to ``root``.
 
         Raises:
             InputError: no such split, it does not exist, or it leaves the folder.
         """
         if split not in self.splits:
-            there = ", ".join(self.splits) or "none"
-            raise InputError(f"{self.where} has no split {split!r}; it has {there}.")
-        found = [name for part in _split_entry(self.splits[split]) for name in self._images(part)]
-        return list(dict.fromkeys(found))
+            raise self._make_split_error(split)
+        entries = list_entries(self.splits[split])
+        return list(dict.fromkeys(name for entry in entries for name in self._list_entry(entry)))
 
-    def folders(self, split: str) -> list[str]:
-        """Return the existing folders and lists of a split, relative to ``home``."""
-        entries = [part for part in _split_entry(self.splits[split]) if isinstance(part, str)]
-        found = [self._find(self._inner, part) for part in entries]
-        return [name for name in found if name is not None]
+    def list_folders(self, split: str) -> list[str]:
+        """Return the existing folders and lists of a split, relative to ``root``."""
+        entries = [entry for entry in list_entries(self.splits[split]) if isinstance(entry, str)]
+        names = [self._find(self._base, entry) for entry in entries]
+        return [name for name in names if name is not None]
 
-    def leads_out(self, split: str) -> bool:
-        """Whether an entry of a split can only be read as a path out of ``home``."""
-        return any(self._leads_out(part) for part in _split_entry(self.splits[split]))
+    def is_outside(self, split: str) -> bool:
+        """Return whether an entry of a split can only be a path outside of ``root``."""
+        return any(self._is_outside(entry) for entry in list_entries(self.splits[split]))
 
-    def _leads_out(self, entry: Any) -> bool:
+    def _is_outside(self, entry: Any) -> bool:
         return all(
-            make_relative(self.home, str(Path(self._inner, text))) is None
-            for text in (str(entry), str(entry).removeprefix("../"))
+            make_relative(self.root, str(Path(self._base, path))) is None
+            for path in (str(entry), str(entry).removeprefix("../"))
         )
 
     def _find(self, base: str, entry: Any) -> str | None:
-        """Return the folder or list that an entry means, as Ultralytics reads it, or None.
+        """Return the folder or list of an entry as Ultralytics reads it, or None.
 
-        It is the path as it stands; else, as Roboflow writes it, without the ``../`` at its front.
+        It is the path as written, or else, as Roboflow writes it, the path without a leading ``../``.
         """
         if not isinstance(entry, str):
             raise InputError(
                 f"{self.where}: expected a folder, a .txt or a list of these, got {entry!r:.60}."
             )
-        for text in (entry, entry.removeprefix("../")):
-            name = make_relative(self.home, str(Path(base, text)))
-            if name is not None and (self.home / name).exists():
+        for path in (entry, entry.removeprefix("../")):
+            name = make_relative(self.root, str(Path(base, path)))
+            if name is not None and (self.root / name).exists():
                 return name
         return None
 
-    def _images(self, entry: Any) -> list[str]:
+    def _list_entry(self, entry: Any) -> list[str]:
         """Return the images of one entry."""
-        name = self._find(self._inner, entry)
-        as_written = self.home / self._inner / entry
-        is_outside = self._leads_out(entry) or (
-            make_relative(self.home, str(Path(self._inner, entry))) is None and as_written.exists()
+        name = self._find(self._base, entry)
+        as_written = self.root / self._base / entry
+        is_outside = self._is_outside(entry) or (
+            make_relative(self.root, str(Path(self._base, entry))) is None and as_written.exists()
         )
-        if is_outside and name is not None and not self._is_given:
+        if is_outside and name is not None and not self._is_root_given:
             raise InputError(
-                f"{self.where}: {entry} can be {as_written.resolve()} or {self.home / name}. Give "
+                f"{self.where}: {entry} can be {as_written.resolve()} or {self.root / name}. Give "
                 "the folder of the data as root (--root)."
             )
         if is_outside and name is None:
@@ -219,53 +228,55 @@ class YoloConfig:
                 "leaves it. Give the folder of the data as root (--root)."
             )
         if name is None:
-            raise InputError(f"{self.where}: {entry} does not exist in {self.home / self._inner}.")
-        path = self.home / name
+            raise InputError(f"{self.where}: {entry} does not exist in {self.root / self._base}.")
+        path = self.root / name
         if path.is_dir():
-            return [join_below(name, found) for found in find_images(path).names]
+            return [join_below(name, image) for image in find_images(path).names]
         if path.suffix == ".txt" and path.is_file():
-            return [image for _, image in self.read_list(name)]
-        raise InputError(f"{self.where}: {entry} is no folder and no .txt with one image a line.")
+            return self._read_list(name)
+        raise InputError(
+            f"{self.where}: {entry} is not a folder and not a .txt with one image per line."
+        )
 
-    def read_list(self, name: str) -> list[tuple[str, str]]:
-        """Return the lines of a list of images, each with its image below ``home``.
+    def _read_list(self, name: str) -> list[str]:
+        """Return the images of a list, relative to ``root``.
 
         Raises:
             InputError: a path that leaves the folder.
         """
         # As written by the common tools: "./" stands for the folder of the list itself.
         folder = str(PurePosixPath(name).parent)
-        found = []
-        for line in read_text(self.home / name, errors="replace").splitlines():
-            text = line.strip().replace("\\", "/")
-            if not text:
+        images = []
+        for line in read_text(self.root / name, errors="replace").splitlines():
+            path = line.strip().replace("\\", "/")
+            if not path:
                 continue
-            base = folder if text.startswith("./") else self._inner
-            inside = make_relative(self.home, str(Path(base, text)))
-            if inside is None:
+            base = folder if path.startswith("./") else self._base
+            relative = make_relative(self.root, str(Path(base, path)))
+            if relative is None:
                 raise InputError(
-                    f"{name}: expected a path below the dataset's folder, got {text!r}, which "
+                    f"{name}: expected a path below the dataset's folder, got {path!r}, which "
                     "leaves it; write the path relative to the folder."
                 )
-            found.append((line, inside))
-        return found
+            images.append(relative)
+        return images
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Read a YAML file; nothing in it is executed.
 
     Raises:
-        BrokenFileError: it cannot be read, is above a megabyte, or holds no mapping.
+        BrokenFileError: it cannot be read, is above a megabyte, or is not a mapping.
         MissingExtraError: PyYAML is not installed.
     """
-    value = read_yaml(path)
-    if not isinstance(value, dict):
+    content = read_yaml(path)
+    if not isinstance(content, dict):
         raise BrokenFileError(f"{path}: expected names, and train, val or test.")
-    return value
+    return content
 
 
 def is_yolo(path: Path) -> bool:
-    """Whether a file has a YAML suffix, ``names`` and a split, judged by its text."""
+    """Return whether a file has a YAML suffix, and its text has ``names`` and a split."""
     if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -275,13 +286,13 @@ def is_yolo(path: Path) -> bool:
 
 
 def has_labels(root: Path) -> bool:
-    """Whether a folder without a YAML file has images and their labels, by the files' names.
+    """Return whether a folder without a YAML file has images and labels, by the names of files.
 
-    Those are ``images`` and ``labels`` with texts of the same names in them, in the folder or in
-    those of its splits; or texts beside the images and a file with the names of the classes.
+    It has ``images`` and ``labels`` with text files of the same names, in the folder or in its
+    splits; or text files beside the images, and a file with the class names.
     """
     if any((base / "labels").is_dir() and (base / "images").is_dir() for base in _list_bases(root)):
-        return any(_has_twin(base) for base in _list_bases(root))
+        return any(_has_matching_images(base) for base in _list_bases(root))
     return _find_class_file(root) is not None and any(
         (path.parent / (path.stem + suffix)).is_file()
         for folder in (root, *list_folders(root))
@@ -290,7 +301,7 @@ def has_labels(root: Path) -> bool:
     )
 
 
-def _has_twin(base: Path) -> bool:
+def _has_matching_images(base: Path) -> bool:
     labels, images = base / "labels", base / "images"
     if not (labels.is_dir() and images.is_dir()):
         return False
@@ -302,59 +313,60 @@ def _has_twin(base: Path) -> bool:
 
 
 def _take_first(paths: Iterable[Path]) -> list[Path]:
-    """Return some of many files; of a dataset's labels nearly all have an image."""
+    """Return the first 50 files, which are enough: nearly all labels of a dataset have an image."""
     return list(itertools.islice(paths, 50))
 
 
 def _list_bases(root: Path) -> list[Path]:
-    return [root, *(folder for folder in list_folders(root) if splits_in(folder.name))]
+    return [root, *(folder for folder in list_folders(root) if parse_splits(folder.name))]
 
 
 def _find_class_file(root: Path) -> Path | None:
-    named = [root / name for name in ("classes.txt", "obj.names", "labels/classes.txt")]
-    return next((p for p in (*named, *sorted(root.glob("*.names"))) if p.is_file()), None)
+    candidates = [root / name for name in ("classes.txt", "obj.names", "labels/classes.txt")]
+    candidates += sorted(root.glob("*.names"))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _infer_config(root: Path) -> dict[str, Any]:
     """Return the content that a YAML file of a folder without one would have."""
-    value: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     for base in _list_bases(root):
         images = base / "images"
         if images.is_dir() and base != root:
-            value.setdefault(_split_name(base.name), f"{base.name}/images")
+            content.setdefault(_find_split(base.name), f"{base.name}/images")
         elif images.is_dir():
-            inner = [folder for folder in list_folders(images) if splits_in(folder.name)]
-            value |= {_split_name(f.name): f"images/{f.name}" for f in inner}
+            inner = [folder for folder in list_folders(images) if parse_splits(folder.name)]
+            content |= {_find_split(folder.name): f"images/{folder.name}" for folder in inner}
             if not inner:
-                value[ALL] = "images"
-    if not value:
-        value[ALL] = "."
-    names = _find_class_file(root)
-    if names is not None:
-        lines = read_text(names).splitlines()
-        value["names"] = [line.strip() for line in lines if line.strip()]
-        return value
+                content[ALL] = "images"
+    if not content:
+        content[ALL] = "."
+    class_file = _find_class_file(root)
+    if class_file is not None:
+        lines = read_text(class_file).splitlines()
+        content["names"] = [line.strip() for line in lines if line.strip()]
+        return content
     highest = -1
     for folder in (base / "labels" for base in _list_bases(root)):
         for path in folder.rglob("*.txt") if folder.is_dir() else ():
             for line in read_text(path, errors="replace").splitlines():
-                first = read_number((line.split() or ["nan"])[0])
-                if first.is_integer() and 0 <= first < MAX_CLASSES:
-                    highest = max(highest, int(first))
-    value["nc"] = highest + 1
-    return value
+                number = read_number((line.split() or ["nan"])[0])
+                if number.is_integer() and 0 <= number < MAX_CLASSES:
+                    highest = max(highest, int(number))
+    content["nc"] = highest + 1
+    return content
 
 
-def _split_name(folder: str) -> str:
-    return min(splits_in(folder))
+def _find_split(folder: str) -> str:
+    return min(parse_splits(folder))
 
 
 def find_label_file(name: str) -> str:
     """Return the path of an image's labels, both relative to the root."""
     parts = list(PurePosixPath(name).with_suffix(".txt").parts)
-    for at in reversed(range(len(parts) - 1)):
-        if parts[at] == "images":
-            parts[at] = "labels"
+    for index in reversed(range(len(parts) - 1)):
+        if parts[index] == "images":
+            parts[index] = "labels"
             break
     return "/".join(parts)
 
@@ -374,11 +386,11 @@ def _parse_row(
     is_outline = key_points is None and len(values) >= 6 and len(values) % 2 == 0
     if not is_outline:
         points = f"{key_points} for key points" if key_points else "the points of an outline"
-        count = f"{len(values)} number{'' if len(values) == 1 else 's'} behind the class"
+        count = f"{plural(len(values), 'number')} after the class"
         expected = f"expected 4{' and' if key_points else ', or'} {points}"
         return RawObject(place, label, (math.nan,) * 4, instead=f"{count}, {expected}")
     if not all(map(math.isfinite, values)):
-        return RawObject(place, label, (math.nan,) * 4, instead="an outline with what is no number")
+        return RawObject(place, label, (math.nan,) * 4, instead="an outline with an invalid number")
     xs = [x * width for x in values[::2]]
     ys = [y * height for y in values[1::2]]
     outline = [[value for point in zip(xs, ys, strict=True) for value in point]]
@@ -387,29 +399,29 @@ def _parse_row(
 
 
 def _compute_area(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Return the area by Gauss's formula."""
+    """Return the area of a polygon by the shoelace formula."""
     count = len(xs)
     return 0.5 * abs(
-        sum(xs[at] * ys[(at + 1) % count] - xs[(at + 1) % count] * ys[at] for at in range(count))
+        sum(xs[i] * ys[(i + 1) % count] - xs[(i + 1) % count] * ys[i] for i in range(count))
     )
 
 
-def _read_names(where: str, value: Mapping[str, Any]) -> dict[int, str]:
-    names = value.get("names")
-    count = value.get("nc")
+def _read_names(where: str, content: Mapping[str, Any]) -> dict[int, str]:
+    names = content.get("names")
+    count = content.get("nc")
     if names is None and type(count) is int and 0 < count <= MAX_CLASSES:
-        return {place: f"class_{place}" for place in range(count)}  # as Ultralytics calls them
+        return {number: f"class_{number}" for number in range(count)}  # as Ultralytics names them
     if isinstance(names, list) and names:
-        found = {place: str(name) for place, name in enumerate(names)}
+        by_number = {number: str(name) for number, name in enumerate(names)}
     elif isinstance(names, dict) and names and all(type(key) is int for key in names):
-        found = {key: str(name) for key, name in names.items()}
+        by_number = {key: str(name) for key, name in names.items()}
     else:
         raise InputError(
             f"{where}: expected names as a list, or as number to name; got {names!r:.60}."
         )
-    if isinstance(count, int) and count != len(found):
-        raise InputError(f"{where}: nc is {count}, but there are {len(found)} names.")
-    return found
+    if isinstance(count, int) and count != len(by_number):
+        raise InputError(f"{where}: nc is {count}, but there are {len(by_number)} names.")
+    return by_number
 
 
 def _count_key_points(where: str, shape: Any) -> int | None:
@@ -428,16 +440,17 @@ def _count_key_points(where: str, shape: Any) -> int | None:
     return int(shape[0] * shape[1])
 
 
-def _split_entry(entry: Any) -> list[Any]:
-    return entry if isinstance(entry, list) else [entry]
+def list_entries(value: Any) -> list[Any]:
+    """Return the entries of a split, which may be a single one or a list."""
+    return value if isinstance(value, list) else [value]
 
 
-def make_relative(home: Path, text: str) -> str | None:
-    """Return a path as one below ``home``, or None where it is none; ``text`` may be absolute."""
-    if "\0" in text or PureWindowsPath(text).drive:
+def make_relative(root: Path, path: str) -> str | None:
+    """Return an absolute or relative path relative to ``root``; None if it leaves it."""
+    if "\0" in path or PureWindowsPath(path).drive:
         return None
-    full = Path(os.path.normpath(home.absolute() / text))
-    for base in (home.absolute(), home.resolve()):
+    full = Path(os.path.normpath(root.absolute() / path))
+    for base in (root.absolute(), root.resolve()):
         if full.is_relative_to(os.path.normpath(base)):
             return full.relative_to(os.path.normpath(base)).as_posix()
     return None

@@ -20,19 +20,19 @@ from shiftproof.types import Image, Sample
 class ImageArrays(ImageData):
     """Arrays as a dataset.
 
-    The arrays are not copied; do not change them while the dataset is in use. They are sent to
-    each worker process whole: for more than fits into memory several times, use a folder.
+    The arrays are not copied; do not change them while the dataset is in use. All of them are sent to
+    each worker process: if that is more than fits into memory, use a folder.
 
     Args:
         images: ``(N, H, W, 3)`` uint8 RGB in 0..255, or a sequence of ``(H, W, 3)`` of any sizes;
             gray ``(H, W)`` becomes three equal channels when it is read.
         labels: ``(N,)`` integers, indices into ``classes``; None for no labels.
-        classes: None numbers them as far as the labels go.
-        ids: unique names, the keys of the noise; by default ``000000``, ``000001``, ...
-        name: what tables call the data.
+        classes: the classes; by default numbers up to the largest label.
+        ids: unique names, the keys for randomness; by default ``000000``, ``000001``, ...
+        name: name in tables and records.
 
     Raises:
-        ImageError: an array that is no uint8 image.
+        ImageError: an array that is not a uint8 image.
         LabelError: labels that are not one integer per image, or outside the classes.
         InputError: no images, or ids that are not one unique text per image.
     """
@@ -47,13 +47,13 @@ class ImageArrays(ImageData):
         name: str = "arrays",
     ) -> None:
         if isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3:
-            # As a batch it would be H gray images of W x 3 pixels, which nobody means.
+            # A batch of H gray images of W x 3 pixels is never meant.
             raise ImageError(
                 f"Expected images, got one array of shape {images.shape}: for a single image, give "
                 "[image]."
             )
-        arrays = [_check(image, number) for number, image in enumerate(images)]
-        keys = [f"{number:06}" for number in range(len(arrays))] if ids is None else list(ids)
+        arrays = [_check_image(image, index) for index, image in enumerate(images)]
+        keys = [f"{index:06}" for index in range(len(arrays))] if ids is None else list(ids)
         if len(keys) != len(arrays) or not all(isinstance(key, str) and key for key in keys):
             raise InputError(
                 f"Expected one text per image as its id, got {plural(len(keys), 'id')} for "
@@ -79,12 +79,12 @@ class ImageArrays(ImageData):
         ]
 
 
-def _check(image: Image, number: int) -> Image:
+def _check_image(image: Image, index: int) -> Image:
     array = np.asarray(image)
     is_shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
     if array.dtype != np.uint8 or not is_shaped or array.size == 0:
         raise ImageError(
-            f"Image {number}: expected (H, W, 3) uint8 RGB in 0..255 or (H, W) gray, got shape "
+            f"Image {index}: expected (H, W, 3) uint8 RGB in 0..255 or (H, W) gray, got shape "
             f"{array.shape}, {array.dtype}."
         )
     return array

@@ -11,8 +11,8 @@ from typing import TypeVar
 from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS, GROUPS
 from shiftproof.counts import plural
-from shiftproof.data.disk import find_twins, list_folders
-from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
+from shiftproof.data.disk import find_counterparts, list_folders
+from shiftproof.data.images.cells import CorruptedData, canonicalize_corruption, order_cells
 from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.text import read_json
@@ -35,9 +35,9 @@ class CellFolders(CorruptedData):
     Args:
         root: the tree.
         folders: the folder of each cell, including the clean images if they exist.
-        passed_over: the folders in the root that are not corruptions.
+        ignored_folders: the folders in the root that are not corruptions.
         missing: the images missing from each cell.
-        clean_without_twin: the number of clean images that no corrupted cell has.
+        unpaired_clean: the number of clean images that no corrupted cell has.
         samples, classes: as for :class:`~shiftproof.data.dataset.ImageData`.
     """
 
@@ -45,23 +45,23 @@ class CellFolders(CorruptedData):
         self,
         root: Path,
         folders: Mapping[Cell, Path],
-        passed_over: Sequence[str],
+        ignored_folders: Sequence[str],
         missing: Mapping[Cell, tuple[str, ...]],
-        clean_without_twin: int,
+        unpaired_clean: int,
         samples: Sequence[Sample],
         classes: Classes | None,
     ) -> None:
         self.root = root
         self._folders = dict(folders)
-        self.passed_over = tuple(passed_over)
+        self.ignored_folders = tuple(ignored_folders)
         self.missing = dict(missing)
-        self.clean_without_twin = clean_without_twin
+        self.unpaired_clean = unpaired_clean
         super().__init__(name_folder(root), samples, classes)
 
     def narrow(self: Self, samples: Sequence[Sample], rule: str) -> Self:
         """Return the tree restricted to some of its images; see :class:`ImageData`."""
         narrowed = super().narrow(samples, rule)
-        narrowed.missing = keep_only(self.missing, (sample.id for sample in samples))
+        narrowed.missing = restrict_missing(self.missing, (sample.id for sample in samples))
         return narrowed
 
     @property
@@ -75,15 +75,11 @@ class CellFolders(CorruptedData):
         return CLEAN in self._folders
 
     def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
-        """Return the samples of a cell.
-
-        Raises:
-            InputError: the tree has no such cell.
-        """
+        """Return the samples of a cell; see :class:`CorruptedData`."""
         if cell not in self._folders:
             raise self._make_cell_error(cell)
-        lacking = set(self.missing.get(cell, ()))
-        return tuple(sample for sample in self.samples if sample.id not in lacking)
+        missing = set(self.missing.get(cell, ()))
+        return tuple(sample for sample in self.samples if sample.id not in missing)
 
     def settings(self) -> Settings:
         """Return the settings for the records, including what is missing or ignored."""
@@ -91,8 +87,8 @@ class CellFolders(CorruptedData):
             **super().settings(),
             "missing": {str(cell): len(names) for cell, names in sorted(self.missing.items())},
             "corruptions not in the table": list(self.other_corruptions),
-            "folders that are no corruption": list(self.passed_over),
-            "clean images without a corrupted twin": self.clean_without_twin,
+            "folders that are no corruption": list(self.ignored_folders),
+            "clean images without a corrupted twin": self.unpaired_clean,
         }
 
     def _check_cell(self, sample: Sample, cell: Cell) -> None:
@@ -103,22 +99,17 @@ class CellFolders(CorruptedData):
 # ---------------------------------------------------------------- the folders
 
 
-def is_corrupted_tree(root: Path) -> bool:
-    """Return whether a folder is a -C tree: it contains a known corruption with severities."""
-    return find_first_cell(root) is not None
-
-
 def find_first_cell(root: Path) -> Path | None:
     """Return the folder of one cell of a known corruption, or None if a folder is not a -C tree.
 
     Known corruptions are those of the table, and those in the manifest that ``corrupt`` writes.
     """
-    listed = _read_manifest_corruptions(root)
+    in_manifest = _read_manifest_corruptions(root)
     cell_folders = (
         folder
-        for first in list_folders(root)
-        for corruption in _list_corruption_folders(first)
-        if canonical(corruption.name) in CORRUPTIONS or corruption.name in listed
+        for top_folder in list_folders(root)
+        for corruption in _list_corruption_folders(top_folder)
+        if canonicalize_corruption(corruption.name) in CORRUPTIONS or corruption.name in in_manifest
         for folder in list_folders(corruption)
         if _SEVERITY.fullmatch(folder.name)
     )
@@ -134,8 +125,8 @@ def _read_manifest_corruptions(root: Path) -> frozenset[str]:
         manifest = read_json(file)
     except BrokenFileError:
         return frozenset()
-    listed = manifest.get("corruptions") if isinstance(manifest, dict) else None
-    return frozenset(listed) if isinstance(listed, dict) else frozenset()
+    corruptions = manifest.get("corruptions") if isinstance(manifest, dict) else None
+    return frozenset(corruptions) if isinstance(corruptions, dict) else frozenset()
 
 
 def list_tree_cells(root: Path, clean: str | Path | None = None) -> tuple[Cell, ...]:
@@ -159,54 +150,53 @@ def find_cells(root: Path, clean: Path) -> tuple[dict[Cell, Path], tuple[str, ..
         InputError: no cells, a severity outside 1 to 5, or a cell that occurs twice.
     """
     if not root.is_dir():
-        raise InputError(f"{root} is no folder; expected a -C tree.")
+        raise InputError(f"{root} is not a folder; expected a -C tree.")
     found: dict[Cell, Path] = {}
-    passed_over: list[str] = []
-    for first in list_folders(root):
-        if first.resolve() == clean.resolve() or first.name == "clean":
+    ignored_folders: list[str] = []
+    for top_folder in list_folders(root):
+        if top_folder.resolve() == clean.resolve() or top_folder.name == "clean":
             continue
-        for corruption in _list_corruption_folders(first):
-            severities = [f for f in list_folders(corruption) if _SEVERITY.fullmatch(f.name)]
+        for corruption in _list_corruption_folders(top_folder):
+            matches = {f: _SEVERITY.fullmatch(f.name) for f in list_folders(corruption)}
+            severities = {f: int(match[1]) for f, match in matches.items() if match}
             if not severities:
-                passed_over.append(corruption.relative_to(root).as_posix())
-            for folder in severities:
-                match = _SEVERITY.fullmatch(folder.name)
-                assert match is not None
-                severity = int(match[1])
+                ignored_folders.append(corruption.relative_to(root).as_posix())
+            for folder, severity in severities.items():
                 if not 1 <= severity <= 5:
                     raise InputError(f"{folder}: expected severities 1 to 5; remove the folder.")
-                cell = Cell(canonical(corruption.name), severity)
+                cell = Cell(canonicalize_corruption(corruption.name), severity)
                 if cell in found:
-                    raise InputError(f"{cell} is there twice: {found[cell]} and {folder}.")
+                    raise InputError(f"{cell} occurs twice: {found[cell]} and {folder}.")
                 found[cell] = folder
     if not found:
         raise InputError(
-            f"{root} is no -C tree: expected <corruption>/<severity 1 to 5>/<class>/<file>."
+            f"{root} is not a -C tree: expected <corruption>/<severity 1 to 5>/<class>/<file>."
         )
-    return found, tuple(passed_over)
+    return found, tuple(ignored_folders)
 
 
-def _list_corruption_folders(first: Path) -> list[Path]:
+def _list_corruption_folders(folder: Path) -> list[Path]:
     """Return the corruption folders of a folder in the root: its subfolders if it is a group."""
-    if first.name not in _GROUP_FOLDERS:
-        return [first]
-    inner = list_folders(first)
+    if folder.name not in _GROUP_FOLDERS:
+        return [folder]
+    subfolders = list_folders(folder)
     # A corruption itself may be named "noise" or "blur".
-    return [first] if any(_SEVERITY.fullmatch(folder.name) for folder in inner) else inner
+    is_corruption = any(_SEVERITY.fullmatch(subfolder.name) for subfolder in subfolders)
+    return [folder] if is_corruption else subfolders
 
 
 # ---------------------------------------------------------------- missing and paired images
 
 
-def keep_only(
+def restrict_missing(
     missing: Mapping[Cell, tuple[str, ...]], names: Iterable[str]
 ) -> dict[Cell, tuple[str, ...]]:
-    """Restrict the missing images to ``names``."""
-    kept = set(names)
+    """Restrict the missing images of each cell to ``names``."""
+    allowed = set(names)
     restricted = {
-        cell: tuple(name for name in lost if name in kept) for cell, lost in missing.items()
+        cell: tuple(name for name in absent if name in allowed) for cell, absent in missing.items()
     }
-    return {cell: lost for cell, lost in restricted.items() if lost}
+    return {cell: absent for cell, absent in restricted.items() if absent}
 
 
 @dataclass(frozen=True)
@@ -236,7 +226,7 @@ def pair_with_clean(clean: Path, names: Sequence[str], clean_names: Iterable[str
         InputError: no image has a clean twin.
     """
     clean_names = list(clean_names)
-    found = find_twins(names, clean_names)
+    found = find_counterparts(names, clean_names)
     unpaired = tuple(name for name, twin in found.items() if twin is None)
     if len(unpaired) == len(names):
         raise InputError(

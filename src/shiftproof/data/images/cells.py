@@ -13,8 +13,8 @@ from shiftproof.errors import InputError
 from shiftproof.types import CLEAN, Cell, Image, Sample
 
 FINGERPRINT_BYTES = 2_000_000_000
-"""Maximum size of a dataset that is read completely for its fingerprint; reading the 3.75 million files of
-ImageNet-C would take as long as a benchmark of a small model."""
+"""Maximum size of a dataset that is read completely for its fingerprint; reading the 3.75 million
+files of ImageNet-C would take as long as a benchmark of a small model."""
 
 FINGERPRINT_FILES = 20
 """Number of images read per cell of a larger tree."""
@@ -68,8 +68,14 @@ class CorruptedData(ImageData):
         return self.read_cell(sample, CLEAN)
 
     def _make_cell_error(self, cell: Cell) -> InputError:
-        there = shorten(str(other) for other in self.cells)
-        return InputError(f"{self.name} has no cell {cell}; it has {there}.")
+        existing = shorten(str(other) for other in self.cells)
+        return InputError(f"{self.name} has no cell {cell}; it has {existing}.")
+
+    def _choose_step(self, total_bytes: int) -> int:
+        """Return the step between images whose content is read for the fingerprint; 1 for all."""
+        if total_bytes <= FINGERPRINT_BYTES:
+            return 1
+        return -(-len(self) // FINGERPRINT_FILES)
 
 
 def check_clean(data: ImageData) -> None:
@@ -80,22 +86,22 @@ def check_clean(data: ImageData) -> None:
     """
     if isinstance(data, CorruptedData) and not data.has_clean:
         raise InputError(
-            f"{data.name} holds corrupted copies alone; expected clean images. Give the folder of one "
-            "of its cells to take those as they are."
+            f"{data.name} holds only corrupted copies; expected clean images. To use the images of one "
+            "of its cells, give its folder."
         )
 
 
 def order_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """Return the corrupted cells in ``cells``: the table's corruptions first, in its order."""
-    known = {name: place for place, name in enumerate(CORRUPTIONS)}
+    ranks = {name: rank for rank, name in enumerate(CORRUPTIONS)}
 
-    def order(cell: Cell) -> tuple[int, Cell]:
-        return known.get(cell.corruption, len(known)), cell
+    def make_key(cell: Cell) -> tuple[int, Cell]:
+        return ranks.get(cell.corruption, len(ranks)), cell
 
-    return tuple(sorted((cell for cell in cells if not cell.is_clean), key=order))
+    return tuple(sorted((cell for cell in cells if not cell.is_clean), key=make_key))
 
 
-def canonical(name: str) -> str:
+def canonicalize_corruption(name: str) -> str:
     """Return the name of a known corruption, also for spellings like ``Gaussian Noise``."""
     folded = re.sub(r"[\s-]+", "_", name.strip().lower())
     return folded if folded in CORRUPTIONS else name

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import final
 
 from shiftproof.classes import Classes, LabelSet
-from shiftproof.data.disk import find_images, fingerprints_below, read_below
-from shiftproof.data.images import cells
+from shiftproof.data.disk import find_images, fingerprint_below, read_below, read_file_size
 from shiftproof.data.images.cell_folders import (
     CellFolders,
     find_cells,
-    keep_only,
     pair_with_clean,
+    restrict_missing,
 )
-from shiftproof.data.images.folder import FolderLabels, crop_border
+from shiftproof.data.images.folder import FolderLabels
+from shiftproof.data.images.image_files import crop_border
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.types import CLEAN, Cell, Image, Sample, Settings
@@ -27,9 +27,8 @@ class CorruptedTree(CellFolders):
 
     ``severity_3`` is read as 3, and an additional folder is allowed above the corruption
     (``noise``, ``blur``, ``weather``, ``digital``, ``extra``: the published tars). Corruptions of
-    any name are found; those that are neither among the 15 nor holdout are listed in
-    ``other_corruptions``. Trees of tars or tables are read by
-    :class:`~shiftproof.data.PackedTree`.
+    any name are found; those that are not in the table are listed in ``other_corruptions``. Trees of
+    tars or tables are read by :class:`~shiftproof.data.PackedTree`.
 
     An image's id is its path below the severity, so it is the same in every cell. The samples are
     the union of all corrupted cells; if a cell lacks an image, ``missing`` lists it and reading it
@@ -39,7 +38,7 @@ class CorruptedTree(CellFolders):
 
     Args:
         root: the tree.
-        classes, class_map, labeled: as for :class:`~shiftproof.data.ImageFolder`, a label set too.
+        classes, class_map, labeled: as for :class:`~shiftproof.data.ImageFolder`.
         clean: folder of the clean images, by default ``ROOT/clean`` if that exists.
 
     Raises:
@@ -59,16 +58,16 @@ class CorruptedTree(CellFolders):
     ) -> None:
         folder = Path(root)
         if clean is not None and not Path(clean).is_dir():
-            raise InputError(f"{clean} is no folder; expected the folder of the clean images.")
+            raise InputError(f"{clean} is not a folder; expected the folder of the clean images.")
         clean_folder = Path(clean) if clean is not None else folder / "clean"
-        folders, ignored = find_cells(folder, clean_folder)
-        names, missing = _pair(folders)
+        folders, ignored_folders = find_cells(folder, clean_folder)
+        names, missing = _compare_cells(folders)
         labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
-        samples = labels.samples(names)
+        samples = labels.make_samples(names)
         self.folders_left_out = labels.count_left_out(names)
         self.border = labels.border
         names = [sample.id for sample in samples]
-        missing = keep_only(missing, names)
+        missing = restrict_missing(missing, names)
         self._clean_names: Mapping[str, str] = {}
         unused = 0
         if clean_folder.is_dir():
@@ -77,14 +76,10 @@ class CorruptedTree(CellFolders):
             folders[CLEAN] = clean_folder
             if pairs.unpaired:
                 missing[CLEAN] = pairs.unpaired
-        super().__init__(folder, folders, ignored, missing, unused, samples, labels.classes)
+        super().__init__(folder, folders, ignored_folders, missing, unused, samples, labels.classes)
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it does not exist or cannot be read; the message contains cell and id.
-        """
+        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB; see :class:`CorruptedData`."""
         self._check_cell(sample, cell)
         try:
             image = read_below(self._folders[cell], self._find_file(sample.id, cell))
@@ -107,19 +102,18 @@ class CorruptedTree(CellFolders):
             cell: [self._find_file(sample.id, cell) for sample in self.samples] for cell in ordered
         }
         sizes = {
-            cell: [_read_size(self._folders[cell] / name) for name in names[cell]]
+            cell: [read_file_size(self._folders[cell] / name) for name in names[cell]]
             for cell in ordered
         }
-        total = sum(size for row in sizes.values() for size in row if size is not None)
-        is_complete = total <= cells.FINGERPRINT_BYTES
-        step = 1 if is_complete else -(-len(self) // cells.FINGERPRINT_FILES)
+        total = sum(size or 0 for cell_sizes in sizes.values() for size in cell_sizes)
+        step = self._choose_step(total)
         parts: list[list[str]] = [[] for _ in self.samples]
         for cell in ordered:
-            contents = fingerprints_below(self._folders[cell], names[cell][::step])
+            contents = fingerprint_below(self._folders[cell], names[cell][::step])
             for index, (image_parts, size) in enumerate(zip(parts, sizes[cell], strict=True)):
                 content = "" if index % step else contents[index // step]
                 image_parts.append(f"{cell} {size} {content}")
-        return [files.fingerprint(part.encode() for part in one) for one in parts]
+        return [files.fingerprint(map(str.encode, image_parts)) for image_parts in parts]
 
     def settings(self) -> Settings:
         """Return the settings for the records, including what is missing or ignored."""
@@ -131,29 +125,21 @@ class CorruptedTree(CellFolders):
         }
 
 
-def _pair(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str, ...]]]:
+def _compare_cells(folders: Mapping[Cell, Path]) -> tuple[list[str], dict[Cell, tuple[str, ...]]]:
     """Return the images of all cells, sorted, and the missing images of each cell."""
-    # Only differences from the first cell are stored: 75 sets of 50,000 names would fill the
-    # memory.
+    # Only differences from the first cell are stored: 75 sets of 50,000 names would fill the memory.
     first: frozenset[str] | None = None
     extra: dict[Cell, set[str]] = {}
-    lacking: dict[Cell, set[str]] = {}
+    absent: dict[Cell, set[str]] = {}
     for cell, folder in folders.items():
         names = frozenset(find_images(folder).names)
         if first is None:
             first = names
         extra[cell] = set(names - first)
-        lacking[cell] = set(first - names)
+        absent[cell] = set(first - names)
     assert first is not None
-    added = set().union(*extra.values())
-    missing = {cell: lacking[cell] | (added - extra[cell]) for cell in folders}
-    return sorted(first | added), {
+    all_extra = set().union(*extra.values())
+    missing = {cell: absent[cell] | (all_extra - extra[cell]) for cell in folders}
+    return sorted(first | all_extra), {
         cell: tuple(sorted(names)) for cell, names in missing.items() if names
     }
-
-
-def _read_size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None

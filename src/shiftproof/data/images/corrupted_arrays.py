@@ -15,8 +15,7 @@ from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.counts import plural
 from shiftproof.data.disk import list_folders, shorten
-from shiftproof.data.images import cells
-from shiftproof.data.images.cells import CorruptedData, canonical, order_cells
+from shiftproof.data.images.cells import CorruptedData, canonicalize_corruption, order_cells
 from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.io import files
@@ -28,21 +27,23 @@ Split = Literal["test", "train"]
 SEVERITIES = 5
 """Severities that are concatenated in each array of CIFAR-10-C."""
 
-_LABELS = "labels.npy"
-_BLOCK = 256  # images read at once for a fingerprint
+_LABELS_FILE = "labels.npy"
+_BLOCK = 256
+"""Number of images that are read at once for a fingerprint."""
+
 _CLEAN_NAMES = ("clean", "identity")
 
 
 @final
 class CorruptedArrays(CorruptedData):
-    """``.npy`` files of corrupted images, memory-mapped and never loaded as a whole.
+    """``.npy`` files of corrupted images, which are memory-mapped.
 
-    Two layouts are read:
+    There are two layouts:
 
     - ``ROOT/<corruption>.npy`` beside ``ROOT/labels.npy``, as CIFAR-10-C and CIFAR-100-C are
-      published: all images at severity 1, then all at severity 2, to 5.
+      published: all images at severity 1, then all at severity 2, and so on to 5.
     - ``ROOT/<corruption>/test_images.npy`` beside ``test_labels.npy`` (or ``train_``), as MNIST-C
-      is published: each corruption at one strength, which counts as severity 1.
+      is published: each corruption at a single severity, which is read as 1.
 
     The images of a cell are ``(N, H, W, 3)``, ``(N, H, W, 1)`` or ``(N, H, W)`` uint8 in 0..255;
     gray becomes three equal channels. The n-th image is the same in every cell, and its id is n.
@@ -57,8 +58,8 @@ class CorruptedArrays(CorruptedData):
         split: which files to read in the second layout.
 
     Raises:
-        InputError: no such layout, or arrays of different numbers of images.
-        BrokenFileError: a file that is no array of uint8 images, or of integer labels.
+        InputError: no such layout, or arrays with different numbers of images.
+        BrokenFileError: a file that is not an array of uint8 images, or of integer labels.
         LabelError: a label outside the classes, or labels that differ between cells.
     """
 
@@ -77,19 +78,19 @@ class CorruptedArrays(CorruptedData):
         if split not in ("test", "train"):
             raise UnknownNameError.of("split", split, ["test", "train"])
         if not self.root.is_dir():
-            raise InputError(f"{root} is no folder; expected one of corrupted arrays.")
+            raise InputError(f"{root} is not a folder; expected a folder of corrupted arrays.")
         clean_file = _find_clean_file(self.root, clean, split)
-        stacked = (self.root / _LABELS).is_file()
-        self._slabs, labels = (
+        is_stacked = (self.root / _LABELS_FILE).is_file()
+        self._ranges, labels = (
             _read_stacked(self.root, clean_file)
-            if stacked
+            if is_stacked
             else _read_folders(self.root, split, clean_file)
         )
         count = len(labels)
         if clean_file is not None:
-            self._slabs[CLEAN] = _Slab(open_array(clean_file), 0, count)
-        self.severities = "stacked in each file" if stacked else "one, without a number: 1"
-        _check_shapes(self._slabs, count)
+            self._ranges[CLEAN] = _RowRange(open_array(clean_file), 0, count)
+        self.severities = "stacked in each file" if is_stacked else "one, without a number: 1"
+        _check_shapes(self._ranges, count)
         if classes is None or labeled is False:
             samples = [Sample(f"{number:06}") for number in range(count)]
         else:
@@ -100,39 +101,31 @@ class CorruptedArrays(CorruptedData):
     @property
     def cells(self) -> tuple[Cell, ...]:
         """The existing corrupted cells: the table's corruptions first, in its order."""
-        return order_cells(self._slabs)
+        return order_cells(self._ranges)
 
     @property
     def has_clean(self) -> bool:
         """Whether there are clean images."""
-        return CLEAN in self._slabs
+        return CLEAN in self._ranges
 
     def cell_samples(self, cell: Cell) -> tuple[Sample, ...]:
-        """Return all samples: every cell has them.
-
-        Raises:
-            InputError: there is no such cell.
-        """
-        if cell not in self._slabs:
+        """Return all samples, which every cell has; see :class:`CorruptedData`."""
+        if cell not in self._ranges:
             raise self._make_cell_error(cell)
         return self.samples
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it does not exist or cannot be read; the message contains cell and id.
-        """
-        if cell not in self._slabs:
+        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB; see :class:`CorruptedData`."""
+        if cell not in self._ranges:
             raise BrokenFileError(f"{sample.id}: {self.name} has no {cell}.")
-        slab = self._slabs[cell]
+        rows = self._ranges[cell]
         try:
-            (image,) = slab.array.read(slab.start + int(sample.id), 1)
+            (image,) = rows.array.read(rows.start + int(sample.id), 1)
         except BrokenFileError as error:
             raise BrokenFileError(f"{cell}: {sample.id}: {error}") from error
-        gray = image if image.ndim == 2 else image[:, :, 0]
-        is_gray = image.ndim == 2 or image.shape[2] == 1
-        return np.repeat(gray[:, :, None], 3, axis=2) if is_gray else image
+        if image.ndim == 2:
+            image = image[:, :, None]
+        return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
 
     def content_fingerprints(self) -> list[str]:
         """Return a fingerprint of each image in all cells together.
@@ -140,24 +133,23 @@ class CorruptedArrays(CorruptedData):
         It covers the pixels; above 2 GB the shapes of all arrays, and the pixels of 20 images
         (``cells.FINGERPRINT_FILES``), evenly spread.
         """
-        total = sum(math.prod(slab.array.shape[1:]) for slab in self._slabs.values()) * len(self)
-        whole = total <= cells.FINGERPRINT_BYTES
-        step = 1 if whole else -(-len(self) // cells.FINGERPRINT_FILES)
-        marks: list[list[str]] = [[] for _ in self.samples]
-        for cell, slab in sorted(self._slabs.items()):
-            for mark in marks:
-                mark.append(f"{cell} {slab.array.shape}")
-            for place, image in self._rows(slab, step):
-                marks[place].append(files.fingerprint([image.tobytes()]))
-        return [files.fingerprint(part.encode() for part in mark) for mark in marks]
+        total = sum(math.prod(rows.array.shape[1:]) for rows in self._ranges.values()) * len(self)
+        step = self._choose_step(total)
+        parts: list[list[str]] = [[] for _ in self.samples]
+        for cell, rows in sorted(self._ranges.items()):
+            for image_parts in parts:
+                image_parts.append(f"{cell} {rows.array.shape}")
+            for index, image in self._read_rows(rows, step):
+                parts[index].append(files.fingerprint([image.tobytes()]))
+        return [files.fingerprint(map(str.encode, image_parts)) for image_parts in parts]
 
-    def _rows(self, slab: _Slab, step: int) -> Iterator[tuple[int, NDArray[Any]]]:
+    def _read_rows(self, rows: _RowRange, step: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yield index and image of every ``step``-th sample, reading blocks of them if possible."""
         numbers = [int(sample.id) for sample in self.samples]
-        whole = step == 1 and numbers == list(range(len(numbers)))
-        for place in range(0, len(numbers), _BLOCK if whole else step):
-            count = min(_BLOCK, len(numbers) - place) if whole else 1
-            yield from enumerate(slab.array.read(slab.start + numbers[place], count), place)
+        is_contiguous = step == 1 and numbers == list(range(len(numbers)))
+        for index in range(0, len(numbers), _BLOCK if is_contiguous else step):
+            count = min(_BLOCK, len(numbers) - index) if is_contiguous else 1
+            yield from enumerate(rows.array.read(rows.start + numbers[index], count), index)
 
     def settings(self) -> Settings:
         """Return the settings for the records, including the layout of the severities."""
@@ -170,68 +162,72 @@ class CorruptedArrays(CorruptedData):
 
 
 @dataclass(frozen=True)
-class _Slab:
-    """The images of a cell: rows of ``array`` from ``start``; ``array`` must have ``rows`` rows."""
+class _RowRange:
+    """The images of a cell: rows of ``array`` from ``start``; it must have ``expected`` rows."""
 
     array: ArrayFile
     start: int
-    rows: int
+    expected: int
 
 
 def is_corrupted_arrays(root: Path) -> bool:
     """Return whether a folder is like CIFAR-10-C or MNIST-C: arrays named after corruptions."""
-    if (root / _LABELS).is_file():
-        return any(canonical(path.stem) in CORRUPTIONS for path in root.glob("*.npy"))
+    if (root / _LABELS_FILE).is_file():
+        return any(canonicalize_corruption(path.stem) in CORRUPTIONS for path in root.glob("*.npy"))
     return any(
         (folder / f"{split}_images.npy").is_file()
         for folder in list_folders(root)
-        if canonical(folder.name) in CORRUPTIONS
+        if canonicalize_corruption(folder.name) in CORRUPTIONS
         for split in ("test", "train")
     )
 
 
 def list_array_cells(root: Path) -> tuple[Cell, ...]:
     """Return the cells of arrays in order, from the file names alone."""
-    is_stacked = (root / _LABELS).is_file()
-    found = (
-        [path.stem for path in root.glob("*.npy") if path.name != _LABELS]
+    is_stacked = (root / _LABELS_FILE).is_file()
+    names = (
+        [path.stem for path in root.glob("*.npy") if path.name != _LABELS_FILE]
         if is_stacked
         else [path.parent.name for path in root.glob("*/*_images.npy")]
     )
     severities = range(1, SEVERITIES + 1 if is_stacked else 2)
-    return order_cells({Cell(canonical(name), level) for name in found for level in severities})
+    return order_cells(
+        {Cell(canonicalize_corruption(name), severity) for name in names for severity in severities}
+    )
 
 
-def _read_stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
+def _read_stacked(root: Path, clean: Path | None) -> tuple[dict[Cell, _RowRange], NDArray[Any]]:
     """Return the cells of one file per corruption, and the labels of one severity."""
-    labels = _read_labels(root / _LABELS)
-    count, over = divmod(len(labels), SEVERITIES)
-    if over or count == 0:
+    labels = _read_labels(root / _LABELS_FILE)
+    count, remainder = divmod(len(labels), SEVERITIES)
+    if remainder or count == 0:
         raise InputError(
-            f"{root / _LABELS}: expected labels for {SEVERITIES} severities, got {len(labels)}."
+            f"{root / _LABELS_FILE}: expected labels for {SEVERITIES} severities, got {len(labels)}."
         )
-    blocks = labels.reshape(SEVERITIES, count)
-    if (blocks != blocks[0]).any():
+    by_severity = labels.reshape(SEVERITIES, count)
+    if (by_severity != by_severity[0]).any():
         raise LabelError(
-            f"{root / _LABELS}: expected the labels of the same images {SEVERITIES} times, once for "
+            f"{root / _LABELS_FILE}: expected the labels of the same images {SEVERITIES} times, once for "
             "each severity; they differ."
         )
-    found = [path for path in root.glob("*.npy") if path.is_file() and path.name != _LABELS]
+    found = [path for path in root.glob("*.npy") if path.is_file() and path.name != _LABELS_FILE]
     paths = _group_by_corruption({path: path.stem for path in found}, clean)
     if not paths:
-        raise InputError(f"{root} holds no arrays beside {_LABELS}; expected <corruption>.npy.")
+        raise InputError(
+            f"{root} holds no arrays beside {_LABELS_FILE}; expected <corruption>.npy."
+        )
     arrays = {name: open_array(path) for name, path in paths.items()}
-    slabs = {
-        Cell(name, 1 + place): _Slab(array, place * count, len(labels))
+    ranges = {
+        Cell(name, 1 + index): _RowRange(array, index * count, len(labels))
         for name, array in arrays.items()
-        for place in range(SEVERITIES)
+        for index in range(SEVERITIES)
     }
-    return slabs, blocks[0]
+    return ranges, by_severity[0]
 
 
 def _read_folders(
     root: Path, split: str, clean: Path | None
-) -> tuple[dict[Cell, _Slab], NDArray[Any]]:
+) -> tuple[dict[Cell, _RowRange], NDArray[Any]]:
     """Return the cells of one folder per corruption, and the labels that they share."""
     found = [folder / f"{split}_images.npy" for folder in list_folders(root)]
     paths = _group_by_corruption(
@@ -239,31 +235,34 @@ def _read_folders(
     )
     if not paths:
         raise InputError(
-            f"{root} holds no corrupted arrays: expected {_LABELS} and <corruption>.npy, or "
+            f"{root} holds no corrupted arrays: expected {_LABELS_FILE} and <corruption>.npy, or "
             f"<corruption>/{split}_images.npy and {split}_labels.npy."
         )
-    of_each = [path.with_name(f"{split}_labels.npy") for path in paths.values()]
-    labels = _read_labels(of_each[0])
-    for other in of_each[1:]:
-        if not np.array_equal(_read_labels(other), labels):
+    label_files = [path.with_name(f"{split}_labels.npy") for path in paths.values()]
+    labels = _read_labels(label_files[0])
+    for label_file in label_files[1:]:
+        if not np.array_equal(_read_labels(label_file), labels):
             raise LabelError(
-                f"{other}: expected the labels of {of_each[0]}, since the n-th image is the same in "
+                f"{label_file}: expected the labels of {label_files[0]}, since the n-th image is the same in "
                 "all folders; they differ."
             )
-    slabs = {Cell(name, 1): _Slab(open_array(path), 0, len(labels)) for name, path in paths.items()}
-    return slabs, labels
+    ranges = {
+        Cell(name, 1): _RowRange(open_array(path), 0, len(labels)) for name, path in paths.items()
+    }
+    return ranges, labels
 
 
 def _group_by_corruption(names: Mapping[Path, str], clean: Path | None) -> dict[str, Path]:
-    """Return the arrays by their corruption's name, without that of the clean images."""
-    found: dict[str, Path] = {}
+    """Return the arrays by the names of their corruptions, without that of the clean images."""
+    by_corruption: dict[str, Path] = {}
     for path, name in sorted(names.items()):
         if clean is not None and path.resolve() == clean.resolve():
             continue
-        if (known := canonical(name)) in found:
-            raise InputError(f"{known} is there twice: {found[known]} and {path}.")
-        found[known] = path
-    return found
+        corruption = canonicalize_corruption(name)
+        if corruption in by_corruption:
+            raise InputError(f"{corruption} occurs twice: {by_corruption[corruption]} and {path}.")
+        by_corruption[corruption] = path
+    return by_corruption
 
 
 def _find_clean_file(root: Path, clean: str | Path | None, split: str) -> Path | None:
@@ -299,22 +298,23 @@ def _check_range(labels: NDArray[Any], classes: Classes, root: Path) -> None:
         )
 
 
-def _check_shapes(slabs: Mapping[Cell, _Slab], count: int) -> None:
-    """Raise unless every array holds images, as many as there are labels, and all of one size."""
+def _check_shapes(ranges: Mapping[Cell, _RowRange], count: int) -> None:
+    """Check that every array has images, as many as there are labels, and all of the same size."""
     if count == 0:
         raise InputError("Expected at least one image, got none.")
     sizes: dict[tuple[int, ...], dict[str, None]] = {}
-    for slab in slabs.values():
-        array = slab.array
+    for rows in ranges.values():
+        array = rows.array
         is_shaped = len(array.shape) == 3 or (len(array.shape) == 4 and array.shape[3] in (1, 3))
         if array.dtype != np.uint8 or not is_shaped or 0 in array.shape[1:]:
             raise BrokenFileError(
                 f"{array.path}: expected uint8 images (N, H, W, 3), (N, H, W, 1) or (N, H, W), got "
                 f"shape {array.shape}, {array.dtype}."
             )
-        if array.shape[0] != slab.rows:
+        if array.shape[0] != rows.expected:
             raise InputError(
-                f"{array.path}: expected {plural(slab.rows, 'image')}, one per label, got {array.shape[0]}."
+                f"{array.path}: expected {plural(rows.expected, 'image')}, one per label, got "
+                f"{array.shape[0]:,}."
             )
         sizes.setdefault(array.shape[1:3], {})[str(array.path)] = None
     if len(sizes) > 1:

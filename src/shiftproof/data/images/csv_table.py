@@ -9,17 +9,17 @@ from typing import final
 
 from shiftproof.classes import Classes, compose
 from shiftproof.counts import plural
-from shiftproof.data.dataset import ImageData
-from shiftproof.data.disk import fingerprints_below, read_below, read_csv
+from shiftproof.data.disk import read_csv
+from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import BrokenFileError, InputError, LabelError
-from shiftproof.types import Image, Sample
+from shiftproof.types import Sample
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
 LABEL_COLUMNS = ("label", "class", "target")
 
 
 @final
-class ImageTable(ImageData):
+class ImageTable(ImageFiles):
     """The images of a CSV file with rows ``path,label``, or just ``path`` without labels.
 
     A first row that names a column ``path`` (or file, filename, image) is a header; the column
@@ -40,7 +40,7 @@ class ImageTable(ImageData):
         labeled: None reads labels if there are any; False ignores them; True requires them.
 
     Raises:
-        BrokenFileError: the file is no CSV, or a row is not ``path,label``; with its line.
+        BrokenFileError: the file is not valid CSV, or a row is not ``path,label``; with its line.
         InputError: an image occurs twice (the message has both lines), or there are no rows.
         LabelError: a label is not among the classes, or only some rows have one; with the line.
     """
@@ -59,42 +59,29 @@ class ImageTable(ImageData):
             raise LabelError(f"{source}: labels need classes; none were given.")
         given_root = source.parent if root is None else Path(root)
         # With links resolved, ".." means the same in an id as on disk.
-        self.root = given_root.resolve()
-        translated = {compose(key): name for key, name in (class_map or {}).items()}
+        resolved_root = given_root.resolve()
+        normalized_map = {compose(key): name for key, name in (class_map or {}).items()}
         lines: dict[str, int] = {}
         labels: dict[str, int | None] = {}
         for line, written, label in _read_rows(source):
             where = f"{source}, line {line}"
-            name = _make_id(written, self.root, given_root, where)
+            name = _make_id(written, resolved_root, given_root, where)
             if name in lines:
-                raise InputError(f"{where}: {name} stands in line {lines[name]} already.")
+                raise InputError(f"{where}: {name} is already in line {lines[name]}.")
             lines[name] = line
             labels[name] = (
                 None
                 if labeled is False or classes is None
-                else _read_label(label, classes, translated, where)
+                else _read_label(label, classes, normalized_map, where)
             )
-        known = [name for name, found in labels.items() if found is not None]
-        without = [name for name, found in labels.items() if found is None]
-        if without and (known or labeled):
+        unlabeled = [name for name, label_index in labels.items() if label_index is None]
+        if unlabeled and (labeled or len(unlabeled) < len(labels)):
             raise LabelError(
-                f"{source}, line {lines[without[0]]}: expected path,label; {len(without)} of "
+                f"{source}, line {lines[unlabeled[0]]}: expected path,label; {len(unlabeled)} of "
                 f"{plural(len(labels), 'row has', 'rows have')} no label, this one first."
             )
-        samples = [Sample(name, found) for name, found in labels.items()]
-        super().__init__(source.name, samples, classes)
-
-    def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it is missing or cannot be read; the message has the sample's id.
-        """
-        return read_below(self.root, sample.id)
-
-    def content_fingerprints(self) -> list[str]:
-        """Return the fingerprint of each file's content."""
-        return fingerprints_below(self.root, (sample.id for sample in self.samples))
+        samples = [Sample(name, label_index) for name, label_index in labels.items()]
+        super().__init__(source.name, resolved_root, samples, classes)
 
 
 def _read_rows(source: Path) -> list[tuple[int, str, str]]:
@@ -104,27 +91,27 @@ def _read_rows(source: Path) -> list[tuple[int, str, str]]:
         raise InputError(f"{source} names no images: expected rows of path,label.")
     line, first = rows[0]
     titles = [cell.lower() for cell in first]
-    path_at = next((titles.index(name) for name in PATH_COLUMNS if name in titles), None)
-    label_at = next((titles.index(name) for name in LABEL_COLUMNS if name in titles), None)
-    if path_at is not None:
+    path_column = next((titles.index(name) for name in PATH_COLUMNS if name in titles), None)
+    label_column = next((titles.index(name) for name in LABEL_COLUMNS if name in titles), None)
+    if path_column is not None:
         width = len(titles)
         del rows[0]
         if not rows:
             raise InputError(f"{source} names no images: expected rows of path,label.")
     else:
-        path_at, label_at, width = 0, 1, 2
+        path_column, label_column, width = 0, 1, 2
         if len(first) == 1 and (";" in first[0] or "\t" in first[0]):
             raise BrokenFileError(f"{source}, line {line}: expected commas between the cells.")
-    found = []
+    labeled_paths = []
     for line, cells in rows:
-        if len(cells) > width or path_at >= len(cells) or not cells[path_at]:
+        if len(cells) > width or path_column >= len(cells) or not cells[path_column]:
             raise BrokenFileError(
                 f"{source}, line {line}: expected path,label, or a first row with the columns' names "
                 f"path and label; got {','.join(cells)!r:.80}."
             )
-        label = "" if label_at is None or label_at >= len(cells) else cells[label_at]
-        found.append((line, cells[path_at], label))
-    return found
+        label = "" if label_column is None or label_column >= len(cells) else cells[label_column]
+        labeled_paths.append((line, cells[path_column], label))
+    return labeled_paths
 
 
 def _make_id(written: str, root: Path, given_root: Path, where: str) -> str:

@@ -1,4 +1,4 @@
-"""The 20 labeled ImageNet photographs that the package foolbox carries."""
+"""The 20 labeled ImageNet photographs of the package foolbox."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from pathlib import Path
 from typing import final
 
 from shiftproof.classes import Classes, imagenet
-from shiftproof.data.dataset import ImageData
-from shiftproof.data.disk import fingerprints_below, read_below
+from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import LabelError, MissingExtraError
-from shiftproof.types import Image, Sample
+from shiftproof.types import Sample
 
 _NAME = re.compile(r"imagenet_\d\d_(\d{1,3})\.jpg")
 
 
 @final
-class DemoPhotographs(ImageData):
+class DemoPhotographs(ImageFiles):
     """Twenty ImageNet photographs, labeled by the class's index in their names.
 
-    Found among the files of foolbox without importing it: its import brings in far more than
-    pictures, and fails beside some versions of scipy.
+    They are found without importing foolbox, which would import much more and fails with some
+    versions of scipy.
 
     Args:
-        classes: the model's classes, in any order, by ImageNet's names or ids; by default
-            ImageNet's 1,000 in their usual order.
+        classes: the model's classes, in any order, by ImageNet's names or ids; by default the
+            1,000 classes of ImageNet in their usual order.
 
     Raises:
         MissingExtraError: foolbox is not installed, or has no photographs.
@@ -34,43 +33,31 @@ class DemoPhotographs(ImageData):
 
     def __init__(self, classes: Classes | None = None) -> None:
         try:
-            listed = metadata.files("foolbox") or []
+            package_files = metadata.files("foolbox") or []
         except metadata.PackageNotFoundError as error:
             raise MissingExtraError.of("foolbox", "demo") from error
-        found = {path.name: path for path in listed if _NAME.fullmatch(path.name)}
-        if not found:
+        paths = {path.name: path for path in package_files if _NAME.fullmatch(path.name)}
+        if not paths:
             raise MissingExtraError.of("foolbox with its photographs", "demo")
-        self.root = Path(str(next(iter(found.values())).locate())).parent
+        root = Path(str(next(iter(paths.values())).locate())).parent
         classes = imagenet() if classes is None else classes
-        samples = [Sample(name, _label(name, classes)) for name in sorted(found)]
-        super().__init__("20 ImageNet photographs", samples, classes)
-
-    def read(self, sample: Sample) -> Image:
-        """Return the photograph as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read.
-        """
-        return read_below(self.root, sample.id)
-
-    def content_fingerprints(self) -> list[str]:
-        """Return the fingerprint of each file's content."""
-        return fingerprints_below(self.root, (sample.id for sample in self.samples))
+        samples = [Sample(name, _find_label(name, classes)) for name in sorted(paths)]
+        super().__init__("20 ImageNet photographs", root, samples, classes)
 
 
-def _label(file_name: str, classes: Classes) -> int:
-    usual = imagenet()
+def _find_label(file_name: str, classes: Classes) -> int:
+    reference = imagenet()
     match = _NAME.fullmatch(file_name)
     assert match is not None
     index = int(match[1])
-    if classes.title == usual.title:
+    if classes.title == reference.title:
         return index
-    assert usual.wordnet_ids is not None
-    for spelling in (usual.wordnet_ids[index], usual.names[index]):
-        if (found := classes.find(spelling)) is not None:
-            return found
+    assert reference.wordnet_ids is not None
+    for name in (reference.wordnet_ids[index], reference.names[index]):
+        if (label := classes.find(name)) is not None:
+            return label
     raise LabelError(
         "The demo photographs are labeled with ImageNet's classes, and the model's "
-        f"({classes.title}, {len(classes)} classes) lack {usual.names[index]!r}. Use a model of "
+        f"({classes.title}, {len(classes)} classes) lack {reference.names[index]!r}. Use a model of "
         "ImageNet, or measure on your own images."
     )

@@ -9,22 +9,20 @@ from typing import final
 
 from shiftproof.classes import LABEL_SETS, Classes, LabelSet, compose, imagenet, label_set
 from shiftproof.counts import plural
-from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import (
     ImageListing,
     find_images,
-    fingerprints_below,
-    read_below,
     read_csv,
     shorten,
 )
+from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import BrokenFileError, LabelError
 from shiftproof.io.text import read_json
-from shiftproof.types import Image, Sample, Settings
+from shiftproof.types import Sample, Settings
 
 
 @final
-class ImageFolder(ImageData):
+class ImageFolder(ImageFiles):
     """Images below a folder; the first folder of an image's path is its class.
 
     A class folder is named by WordNet id, class name or index (see ``Classes.find``), or by a key
@@ -59,37 +57,29 @@ class ImageFolder(ImageData):
         labeled: bool | None = None,
         only: Sequence[str] | ImageListing | None = None,
     ) -> None:
-        self.root = Path(root)
-        found = find_images(self.root) if only is None else only
-        found = found if isinstance(found, ImageListing) else ImageListing(tuple(found), 0, ())
-        self.others, self.links = found.others, found.links
+        root = Path(root)
+        listing = find_images(root) if only is None else only
+        if not isinstance(listing, ImageListing):
+            listing = ImageListing(tuple(listing))
+        self.other_files, self.links = sum(listing.other_counts.values()), listing.links
         labels = FolderLabels(classes, class_map=class_map, labeled=labeled, where=str(root))
-        samples = labels.samples(found.names)
-        self.folders_left_out = labels.count_left_out(found.names)
-        self.border = labels.border
-        super().__init__(name_folder(self.root), samples, labels.classes)
-
-    def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read; the message has the sample's id.
-        """
-        return crop_border(read_below(self.root, sample.id), self.border, sample.id)
+        samples = labels.make_samples(listing.names)
+        self.folders_left_out = labels.count_left_out(listing.names)
+        super().__init__(name_folder(root), root, samples, labels.classes, border=labels.border)
 
     @property
     def hint(self) -> str | None:
         """Advice if the class folders are exactly those of a published dataset, else None.
 
-        Nothing changes automatically: over all classes the errors are higher than the published
-        ones, which are over the dataset's own classes.
+        The published errors are over the dataset's own classes; over all classes they are higher.
         """
         if self.classes is None or self.classes.title != imagenet().title:
             return None
         classes = {sample.label for sample in self.samples}
         for title in LABEL_SETS:
             outputs = label_set(title).outputs
-            if all(len(group) == 1 for group in outputs) and classes == {g[0] for g in outputs}:
+            is_one_to_one = all(len(group) == 1 for group in outputs)
+            if is_one_to_one and classes == {group[0] for group in outputs}:
                 return (
                     f"{self.name} has exactly the {plural(len(outputs), 'class')} of {title}, whose "
                     f"published errors are over these alone. For those, open it with label_set({title!r}) as "
@@ -97,15 +87,11 @@ class ImageFolder(ImageData):
                 )
         return None
 
-    def content_fingerprints(self) -> list[str]:
-        """Return the fingerprint of each file's content."""
-        return fingerprints_below(self.root, (sample.id for sample in self.samples))
-
     def settings(self) -> Settings:
         """Return the settings for the records, including what was ignored."""
         return {
             **super().settings(),
-            "files that are no images": self.others,
+            "files that are no images": self.other_files,
             "links to images that are there already": list(self.links),
             "images of no class": sum(self.folders_left_out.values()),
             "pixels cut off each side": self.border,
@@ -113,7 +99,7 @@ class ImageFolder(ImageData):
 
 
 def name_folder(root: Path) -> str:
-    """Return the name of a folder, also if it is given as ``.``."""
+    """Return the name of a folder, even if it is given as ``.``."""
     return root.resolve().name or str(root)
 
 
@@ -144,8 +130,8 @@ class FolderLabels:
         self._labeled = labeled
         self._where = where
 
-    def samples(self, names: Sequence[str]) -> list[Sample]:
-        """Return the samples of paths with ``/``, at least one; ignored ones are left out.
+    def make_samples(self, names: Sequence[str]) -> list[Sample]:
+        """Return the samples of images, by their paths; those outside the label set are left out.
 
         Raises:
             LabelError: class folders that are not known, or images beside them.
@@ -157,40 +143,42 @@ class FolderLabels:
             or (not folders and self._labeled is None)
         ):
             return [Sample(name) for name in names]
-        loose = [name for name in names if "/" not in name]
-        if loose:
+        without_folder = [name for name in names if "/" not in name]
+        if without_folder:
             raise LabelError(
-                f"{self._where}: {len(loose)} of {plural(len(names), 'image lies', 'images lie')} in no "
-                f"class folder (first: "
-                f"{loose[0]}). Put them into one, or measure without labels (--unlabeled, "
+                f"{self._where}: {len(without_folder)} of "
+                f"{plural(len(names), 'image is', 'images are')} not in a class folder (first: "
+                f"{without_folder[0]}). Put them into one, or measure without labels (--unlabeled, "
                 "labeled=False)."
             )
         left_out = self.count_left_out(names)
         kept = [folder for folder in folders if folder not in left_out]
         if not kept:
             raise LabelError(
-                f"{self._where}: none of the {plural(len(folders), 'class folder')} is of a class of "
-                f"{self.classes.title}, which leaves them all out: {shorten(folders)}."
+                f"{self._where}: none of the {plural(len(folders), 'class folder')} is in the label set "
+                f"{self.classes.title}: {shorten(folders)}."
             )
         where = f"{self._where}, class map"
-        index = {folder: _find(folder, self.classes, self._class_map, where) for folder in kept}
-        unknown = [folder for folder, label in index.items() if label is None]
+        labels = {
+            folder: _find_label(folder, self.classes, self._class_map, where) for folder in kept
+        }
+        unknown = [folder for folder, label in labels.items() if label is None]
         if unknown:
             raise LabelError(
                 _explain_unknown_folders(self._where, names, kept, unknown, self.classes)
             )
-        found = ((name, name.split("/")[0]) for name in names)
-        return [Sample(name, index[folder]) for name, folder in found if folder in index]
+        named_folders = ((name, name.split("/")[0]) for name in names)
+        return [Sample(name, labels[folder]) for name, folder in named_folders if folder in labels]
 
-    def knows(self, folders: Sequence[str]) -> bool:
+    def knows_all(self, folders: Sequence[str]) -> bool:
         """Return whether there are folders, and each is named after a class or is to be ignored."""
         return bool(folders) and all(map(self._is_known, folders))
 
     def _is_known(self, folder: str) -> bool:
         if self.classes is None:
             return False
-        named = compose(folder) in self._class_map or self.classes.find(folder) is not None
-        return named or (self._label_set is not None and self._label_set.leaves_out(folder))
+        is_class = compose(folder) in self._class_map or self.classes.find(folder) is not None
+        return is_class or (self._label_set is not None and self._label_set.leaves_out(folder))
 
     def count_left_out(self, names: Iterable[str]) -> dict[str, int]:
         """Return the folders outside the label set, with their numbers of images."""
@@ -204,29 +192,14 @@ class FolderLabels:
         }
 
 
-def crop_border(image: Image, border: int, name: str) -> Image:
-    """Return the image without a frame of ``border`` pixels.
-
-    Raises:
-        BrokenFileError: the image consists only of the frame.
-    """
-    if border == 0:
-        return image
-    if min(image.shape[:2]) <= 2 * border:
-        raise BrokenFileError(
-            f"{name}: {image.shape[0]} x {image.shape[1]} pixels is nothing but the frame of "
-            f"{border} pixels that its dataset has."
-        )
-    inner: Image = image[border:-border, border:-border].copy()
-    return inner
-
-
-def _find(folder: str, classes: Classes, class_map: Mapping[str, str], where: str) -> int | None:
-    meant = class_map.get(compose(folder))
-    if meant is None:
+def _find_label(
+    folder: str, classes: Classes, class_map: Mapping[str, str], where: str
+) -> int | None:
+    class_name = class_map.get(compose(folder))
+    if class_name is None:
         return classes.find(folder)
     try:
-        return classes.index(meant)
+        return classes.index(class_name)
     except LabelError as error:
         raise LabelError(f"{where}, folder {folder!r}: {error}") from error
 
@@ -238,25 +211,25 @@ def _explain_unknown_folders(
     ambiguous = [folder for folder in unknown if len(classes.meanings(folder)) > 1]
     if ambiguous:
         return f"{where}: the class folder {classes.ambiguity(ambiguous[0])}"
-    inner = {name.split("/")[1] for name in names if name.count("/") > 1}
-    if len(unknown) == len(folders) and any(classes.find(folder) is not None for folder in inner):
+    subfolders = {name.split("/")[1] for name in names if name.count("/") > 1}
+    if len(unknown) == len(folders) and any(classes.find(one) is not None for one in subfolders):
         deeper = " or ".join(f"{where}/{folder}" for folder in folders[:3])
-        todo = f"The class folders lie one folder deeper: give {deeper}."
+        advice = f"The class folders are one level deeper: give {deeper}."
     else:
-        names_first = (
-            "Name the model's classes (--classes FILE, a name a line in the order of its outputs), "
+        first_advice = (
+            "Name the model's classes (--classes FILE, a name a line in the order of its outputs), give"
             if classes.is_numbered
-            else ""
+            else "Give"
         )
-        todo = (
-            f"{names_first}{'give' if names_first else 'Give'} a class map (--class-map FILE, rows of "
-            "folder,class), or measure without labels (--unlabeled, labeled=False)."
+        advice = (
+            f"{first_advice} a class map (--class-map FILE, rows of folder,class), or measure without "
+            "labels (--unlabeled, labeled=False)."
         )
     known = f"only {len(folders) - len(unknown)}" if len(unknown) < len(folders) else "none"
     return (
         f"{where}: the model knows {known} of the {plural(len(folders), 'class folder')}. Unknown: "
         f"{shorten(unknown)}. Expected a WordNet id, a name or an index of its "
-        f"{plural(len(classes), 'class')} ({shown}). {todo}"
+        f"{plural(len(classes), 'class')} ({shown}). {advice}"
     )
 
 
@@ -266,7 +239,7 @@ def read_class_map(path: str | Path) -> dict[str, str]:
     A first row ``folder,class`` of the CSV is a header. A class is what ``Classes.find`` takes.
 
     Raises:
-        BrokenFileError: it is missing or neither.
+        BrokenFileError: the file is missing, or is neither.
         LabelError: a folder is given twice.
     """
     path = Path(path)
@@ -290,8 +263,8 @@ def _read_json_map(path: Path) -> dict[str, str]:
 
 def _read_csv_map(path: Path) -> dict[str, str]:
     table: dict[str, str] = {}
-    for place, (line, row) in enumerate(read_csv(path)):
-        if place == 0 and [cell.lower() for cell in row] == ["folder", "class"]:
+    for index, (line, row) in enumerate(read_csv(path)):
+        if index == 0 and [cell.lower() for cell in row] == ["folder", "class"]:
             continue
         if len(row) != 2 or not all(row):
             raise BrokenFileError(f"{path}, line {line}: expected folder,class; got {row!r:.80}.")

@@ -12,7 +12,7 @@ from shiftproof.classes import Classes, LabelSet
 from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.coco_files import is_label_map
-from shiftproof.data.disk import all_files, find_images, holds_packed, shorten
+from shiftproof.data.disk import find_images, list_files, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
 from shiftproof.data.images.cell_folders import find_first_cell
 from shiftproof.data.images.corrupted import CorruptedTree
@@ -20,9 +20,10 @@ from shiftproof.data.images.corrupted_arrays import CorruptedArrays
 from shiftproof.data.images.csv_table import ImageTable
 from shiftproof.data.images.folder import ImageFolder
 from shiftproof.data.images.packed_tree import PackedTree, find_packing
-from shiftproof.data.images.parquet import ParquetImages, is_parquet, list_parquet_splits
+from shiftproof.data.images.parquet import list_parquet_splits
 from shiftproof.data.images.rows import RowImages, choose_label, read_class_names
-from shiftproof.data.images.saved import SavedDataset, list_splits
+from shiftproof.data.images.saved import list_splits
+from shiftproof.data.images.tables import TABLE_READERS
 from shiftproof.data.images.tars import TarData, TarFiles
 from shiftproof.errors import (
     BrokenFileError,
@@ -33,11 +34,11 @@ from shiftproof.errors import (
 )
 from shiftproof.io.border import show_name
 from shiftproof.io.images import is_image, read_size
-from shiftproof.io.tars import is_tar, open_tar
+from shiftproof.io.tars import open_tar
 
 
 @dataclass(frozen=True)
-class ImageReading:
+class ImageOptions:
     """Options for reading images and labels; see :func:`~shiftproof.data.open_data`."""
 
     classes: Classes | LabelSet | None
@@ -58,18 +59,8 @@ class ImageReading:
 # ---------------------------------------------------------------- images in tars and tables
 
 
-def holds_tars(root: Path) -> bool:
-    """Return whether a folder has tars and no image files."""
-    return holds_packed(root, is_tar)
-
-
-def holds_parquet(root: Path) -> bool:
-    """Return whether a folder has Parquet files and no image files."""
-    return holds_packed(root, is_parquet)
-
-
-_LOOKED_AT = 100
-"""Number of members of a tar from which the contents of its samples are described."""
+_DESCRIBED_MEMBERS = 100
+"""Number of members of a tar from which its content is described."""
 
 
 def find_tars(request: Request) -> FoundDataset:
@@ -82,17 +73,15 @@ def find_tars(request: Request) -> FoundDataset:
 
 def describe_tars(title: str, tars: TarFiles) -> Part:
     """Return the part for some tars, with a description of the samples in the first one."""
-    name, location = next(iter(tars.places.items()))
+    names = tuple(tars.locations)
     try:
-        with open_tar(location, name) as source:
-            first = itertools.islice(source.entries(), _LOOKED_AT)
-            kinds = Counter(entry.suffix for entry in first if entry.info.isreg())
+        with open_tar(tars.locations[names[0]], names[0]) as source:
+            first = itertools.islice(source.entries(), _DESCRIBED_MEMBERS)
+            suffixes = Counter(entry.suffix for entry in first if entry.info.isreg())
     except BrokenFileError as error:
-        return Part(title, "", (".",), tuple(tars.places), about=f"; {error}")
-    shown = shorten(show_name(f".{kind}") for kind, _ in kinds.most_common())
-    return Part(
-        title, "", (".",), tuple(tars.places), about=f"; the first holds {shown or 'nothing'}"
-    )
+        return Part(title, "", (".",), names, details=f"; {error}")
+    shown = shorten(show_name(f".{suffix}") for suffix, _ in suffixes.most_common())
+    return Part(title, "", (".",), names, details=f"; the first holds {shown or 'nothing'}")
 
 
 def find_packed_tree(request: Request) -> FoundDataset:
@@ -103,7 +92,7 @@ def find_packed_tree(request: Request) -> FoundDataset:
     if find_packing(first) == "webdataset":
         part = describe_tars("tars", TarFiles.find(path))
     else:
-        names = sorted(name for name in all_files(path) if name.endswith((".arrow", ".parquet")))
+        names = sorted(name for name in list_files(path) if name.endswith((".arrow", ".parquet")))
         part = Part("tables", "", (".",), tuple(names))
     return FoundDataset(path, request.layout, path, (part,))
 
@@ -115,20 +104,19 @@ def find_rows(request: Request) -> FoundDataset:
     if layout == "saved":
         splits = list(list_splits(path)) or [None]
     else:
-        splits = [found.split or None for found in list_parquet_splits(path)]
+        splits = [files.split or None for files in list_parquet_splits(path)]
     if split is not None and split not in splits:
         raise UnknownNameError.of(f"split of {path}", split, [name for name in splits if name])
     parts = []
     for name in splits if split is None else [split]:
         title = name or path.name
         try:
-            kind = SavedDataset if layout == "saved" else ParquetImages
-            data = kind(path, name, labeled=False, column=request.column)
+            data = TABLE_READERS[layout](path, name, labeled=False, column=request.column)
         except ShiftproofError as error:
             parts.append(Part(title, "", (), (), problem=error))
             continue
         ids = tuple(sample.id for sample in data.samples)
-        parts.append(Part(title, "", (), ids, about=_describe_columns(data)))
+        parts.append(Part(title, "", (), ids, details=_describe_columns(data)))
     root = path if path.is_dir() else path.parent
     return FoundDataset(root, layout, path, tuple(parts))
 
@@ -142,8 +130,8 @@ def _describe_columns(data: RowImages) -> str:
     if label is None:
         return f" in the column {show_name(data.column)}, without labels"
     names = read_class_names(data.features[label])
-    kinds = "" if names is None else f" ({plural(len(names), 'class')})"
-    return f" in the column {show_name(data.column)}, labels in {show_name(label)}{kinds}"
+    count = "" if names is None else f" ({plural(len(names), 'class')})"
+    return f" in the column {show_name(data.column)}, labels in {show_name(label)}{count}"
 
 
 # ---------------------------------------------------------------- images without annotations
@@ -165,8 +153,8 @@ def find_image(request: Request) -> FoundDataset:
 def find_table(request: Request) -> FoundDataset:
     """Find the images listed in a CSV file."""
     path = request.path
-    pictures = tuple(sample.id for sample in ImageTable(path).samples)
-    part = Part(path.name, "", (".",), pictures)
+    ids = tuple(sample.id for sample in ImageTable(path).samples)
+    part = Part(path.name, "", (".",), ids)
     return FoundDataset(path.parent, request.layout, path, (part,))
 
 
@@ -178,48 +166,54 @@ def find_arrays(request: Request) -> FoundDataset:
 def find_image_files(request: Request) -> FoundDataset:
     """Find the images of a folder, all of them or those below one folder in it."""
     path, images = request.path, request.images
-    found = find_images(path)
-    names = found.names
-    omissions = _name_other_files(found.kinds)
-    inner = "."
+    listing = find_images(path)
+    names = listing.names
+    omissions = _describe_other_files(listing.other_counts)
+    folder = "."
     if images is not None:
         if not images.resolve().is_relative_to(path.resolve()):
             raise InputError(f"{images} is not below {path}; give a folder in it.")
-        inner = images.resolve().relative_to(path.resolve()).as_posix()
+        folder = images.resolve().relative_to(path.resolve()).as_posix()
     elif request.layout == "plain":
-        _check_maps(path, names)
-    if inner != ".":
-        chosen = tuple(name for name in names if name.startswith(f"{inner}/"))
-        omissions.append(f"{plural(len(names) - len(chosen), 'image')} outside of {inner}/")
-        names = chosen
-    omissions += [f"{link}: a link to images that are there already" for link in found.links]
-    omissions += [f"{output}/: what shiftproof has written there" for output in found.outputs]
-    part = Part(path.name or str(path), "", (inner,), names)
-    walk = found if inner == "." else None
-    return FoundDataset(path, request.layout, path, (part,), tuple(omissions), walk=walk)
+        _check_no_label_maps(path, names)
+    if folder != ".":
+        inside = tuple(name for name in names if name.startswith(f"{folder}/"))
+        omissions.append(f"{plural(len(names) - len(inside), 'image')} outside of {folder}/")
+        names = inside
+    omissions += [f"{link}: a link to images that are listed already" for link in listing.links]
+    omissions += [f"{output}/: an output of shiftproof" for output in listing.outputs]
+    part = Part(path.name or str(path), "", (folder,), names)
+    return FoundDataset(
+        path,
+        request.layout,
+        path,
+        (part,),
+        tuple(omissions),
+        listing=listing if folder == "." else None,
+    )
 
 
 def _explain_no_data(path: Path) -> str:
     if path.suffix.lower() in (".gz", ".tgz", ".zip", ".7z"):
         return f"{path} is an archive; unpack it and give the folder."
-    return f"{path} is a file of no known kind; expected images or a dataset."
+    return f"{path} is a file of an unknown kind; expected images or a dataset."
 
 
-def _name_other_files(kinds: Mapping[str, int]) -> list[str]:
-    """Describe the files of a plain folder that are not images."""
-    if not kinds:
+def _describe_other_files(counts: Mapping[str, int]) -> list[str]:
+    """Describe the files of a plain folder that are not images, from their counts by suffix."""
+    if not counts:
         return []
-    ranked = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
-    shown = ", ".join(f"{count} {kind}" for kind, count in ranked[:5])
-    files = plural(sum(kinds.values()), "file that is no image", "files that are no images")
-    return [f"{files} ({shown})"]
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{count} {suffix}" for suffix, count in ranked[:5])
+    total = sum(counts.values())
+    return [f"{plural(total, 'file that is not an image', 'files that are not images')} ({shown})"]
 
 
-def _check_maps(root: Path, names: Sequence[str]) -> None:
+def _check_no_label_maps(root: Path, names: Sequence[str]) -> None:
     """Refuse a folder with photographs and label maps of the same names, which is ambiguous.
 
     Raises:
-        InputError: the folder has such maps.
+        InputError: the folder has such label maps.
     """
     folders = {name.rpartition("/")[0] for name in names}
     if not any(is_label_map(part) for folder in folders for part in folder.split("/")):
@@ -227,66 +221,69 @@ def _check_maps(root: Path, names: Sequence[str]) -> None:
     photographs: dict[tuple[str, str], str] = {}
     for name in names:
         parts = PurePosixPath(name).parts
-        for at in range(len(parts) - 1):
-            if not is_label_map("/".join(parts[:-1])):
-                photographs.setdefault(_make_key(parts, at), "/".join(parts[: at + 1]))
-    beside: Counter[tuple[str, str]] = Counter()
+        if is_label_map("/".join(parts[:-1])):
+            continue
+        for level in range(len(parts) - 1):
+            photographs.setdefault(_make_key(parts, level), "/".join(parts[: level + 1]))
+    paired: Counter[tuple[str, str]] = Counter()
     total: Counter[str] = Counter()
     for name in names:
         parts = PurePosixPath(name).parts
-        for at in range(len(parts) - 1):
-            if is_label_map(parts[at]) and not is_label_map("/".join(parts[:at])):
-                folder = "/".join(parts[: at + 1])
+        for level in range(len(parts) - 1):
+            if is_label_map(parts[level]) and not is_label_map("/".join(parts[:level])):
+                folder = "/".join(parts[: level + 1])
                 total[folder] += 1
-                if (photo := photographs.get(_make_key(parts, at))) is not None:
-                    beside[photo, folder] += 1
+                if (photo := photographs.get(_make_key(parts, level))) is not None:
+                    paired[photo, folder] += 1
                 break
-    for (photo, folder), count in beside.most_common(1):
+    for (photo, folder), count in paired.most_common(1):
         if 2 * count >= total[folder]:
             raise InputError(
-                f"{root}: {folder}/ holds images of the same names as {photo}/: maps of labels, or "
-                f"more photographs? Give {root / photo} alone, or the folder as images (--images "
+                f"{root}: {folder}/ holds images of the same names as {photo}/: label maps, or more "
+                f"photographs? Give {root / photo} alone, or the folder as images (--images "
                 f"{photo}), or all of it (--images .)."
             )
 
 
-def _make_key(parts: Sequence[str], at: int) -> tuple[str, str]:
-    """Return the common key of a photograph and its map: parent folder, and path without endings."""
-    stem = PurePosixPath(*parts[at + 1 :]).with_suffix("").as_posix()
+def _make_key(parts: Sequence[str], level: int) -> tuple[str, str]:
+    """Return the common key of a photograph and its label map.
+
+    It is the path above the folder at ``level``, and the path below it without ending.
+    """
+    stem = PurePosixPath(*parts[level + 1 :]).with_suffix("").as_posix()
     for ending in ("_mask", "_masks", "_seg", "_label", "_labels", "_gt", "_depth", "-mask"):
         stem = stem.removesuffix(ending)
-    return "/".join(parts[:at]), stem
+    return "/".join(parts[:level]), stem
 
 
 # ---------------------------------------------------------------- opening
 
 
-def open_tars(found: FoundDataset, reading: ImageReading) -> ImageData:
+def open_tars(found: FoundDataset, options: ImageOptions) -> ImageData:
     """Open webdataset tars."""
     return TarData(
         found.address or found.source,
-        reading.model_classes,
-        class_map=reading.class_map,
-        labeled=reading.labeled,
-        label_key=reading.label_key,
+        options.model_classes,
+        class_map=options.class_map,
+        labeled=options.labeled,
+        label_key=options.label_key,
     )
 
 
-def open_rows(found: FoundDataset, reading: ImageReading) -> ImageData:
+def open_rows(found: FoundDataset, options: ImageOptions) -> ImageData:
     """Open a saved dataset, or Parquet files."""
-    kind = SavedDataset if found.layout == "saved" else ParquetImages
-    return kind(
+    return TABLE_READERS[found.layout](
         found.source,
-        reading.split,
-        reading.model_classes,
-        class_map=reading.class_map,
-        labeled=reading.labeled,
-        label_key=reading.label_key,
-        column=None if reading.images is None else str(reading.images),
+        options.split,
+        options.model_classes,
+        class_map=options.class_map,
+        labeled=options.labeled,
+        label_key=options.label_key,
+        column=None if options.images is None else str(options.images),
     )
 
 
-def open_image(found: FoundDataset, reading: ImageReading) -> ImageData:
+def open_image(found: FoundDataset, options: ImageOptions) -> ImageData:
     """Refuse a single image.
 
     Raises:
@@ -296,57 +293,57 @@ def open_image(found: FoundDataset, reading: ImageReading) -> ImageData:
     raise InputError(f"{path} is an image; expected a folder of images: give {path.parent}.")
 
 
-def open_table(found: FoundDataset, reading: ImageReading) -> ImageData:
+def open_table(found: FoundDataset, options: ImageOptions) -> ImageData:
     """Open a CSV file."""
     return ImageTable(
-        found.source, reading.model_classes, class_map=reading.class_map, labeled=reading.labeled
+        found.source, options.model_classes, class_map=options.class_map, labeled=options.labeled
     )
 
 
-def open_corrupted_tree(found: FoundDataset, reading: ImageReading) -> ImageData:
+def open_corrupted_tree(found: FoundDataset, options: ImageOptions) -> ImageData:
     """Open a -C tree."""
     return CorruptedTree(
         found.source,
-        reading.classes,
-        class_map=reading.class_map,
-        labeled=reading.labeled,
-        clean=reading.clean,
+        options.classes,
+        class_map=options.class_map,
+        labeled=options.labeled,
+        clean=options.clean,
     )
 
 
-def open_packed_tree(found: FoundDataset, reading: ImageReading) -> ImageData:
+def open_packed_tree(found: FoundDataset, options: ImageOptions) -> ImageData:
     """Open a -C tree of tars or tables."""
     return PackedTree(
         found.source,
-        reading.model_classes,
-        class_map=reading.class_map,
-        labeled=reading.labeled,
-        clean=reading.clean,
-        split=reading.split,
-        column=None if reading.images is None else str(reading.images),
-        label_key=reading.label_key,
+        options.model_classes,
+        class_map=options.class_map,
+        labeled=options.labeled,
+        clean=options.clean,
+        split=options.split,
+        column=None if options.images is None else str(options.images),
+        label_key=options.label_key,
     )
 
 
-def open_corrupted_arrays(found: FoundDataset, reading: ImageReading) -> ImageData:
+def open_corrupted_arrays(found: FoundDataset, options: ImageOptions) -> ImageData:
     """Open -C arrays.
 
     Raises:
         InputError: a class map was given, but the labels are numbers.
     """
-    if reading.class_map is not None:
+    if options.class_map is not None:
         raise InputError(f"{found.source} has its labels as numbers, so a class map has no effect.")
     return CorruptedArrays(
-        found.source, reading.model_classes, labeled=reading.labeled, clean=reading.clean
+        found.source, options.model_classes, labeled=options.labeled, clean=options.clean
     )
 
 
-def open_folder(found: FoundDataset, reading: ImageReading) -> ImageData:
+def open_folder(found: FoundDataset, options: ImageOptions) -> ImageData:
     """Open a plain folder of images."""
     return ImageFolder(
         found.source / found.folders[0],
-        reading.classes,
-        class_map=reading.class_map,
-        labeled=reading.labeled,
-        only=found.walk,
+        options.classes,
+        class_map=options.class_map,
+        labeled=options.labeled,
+        only=found.listing,
     )

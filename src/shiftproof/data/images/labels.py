@@ -1,4 +1,4 @@
-"""Looking up labels from files, by index or name, in a model's classes."""
+"""Labels that files state for images, looked up in a model's classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shiftproof.data.disk import shorten
 from shiftproof.errors import LabelError
 
 
-class StatedLabels:
+class LabelReader:
     """Reader of the labels that files state for images.
 
     Args:
@@ -36,47 +36,49 @@ class StatedLabels:
         self.classes = classes
         self.labeled = labeled
         self.key = key
-        self._class_map = {compose(name): meant for name, meant in (class_map or {}).items()}
+        self._class_map = {compose(label): name for label, name in (class_map or {}).items()}
 
     @property
-    def are_read(self) -> bool:
+    def reads_labels(self) -> bool:
         """Whether labels are read."""
         return self.labeled is not False and self.classes is not None
 
-    def index(self, value: object, place: str) -> int:
+    def find_class(self, label: object, where: str) -> int:
         """Return the class index of a number or a name; see ``Classes.find``.
 
         Raises:
-            LabelError: not a number or name of a class; the message begins with ``place``.
+            LabelError: not a number or name of a class; the message starts with ``where``.
         """
         assert self.classes is not None
-        text = check_label(value, place)
+        text = check_label(label, where)
         try:
             return self.classes.index(self._class_map.get(compose(text), text))
         except LabelError as error:
-            raise LabelError(f"{place}: {error}") from error
+            raise LabelError(f"{where}: {error}") from error
 
-    def translate(self, names: Sequence[str], used: Iterable[int], where: str) -> dict[int, int]:
-        """Map each used label number to the model's class, by the dataset's class names.
+    def match_classes(
+        self, names: Sequence[str], used: Iterable[int], where: str
+    ) -> dict[int, int]:
+        """Map each used label of a dataset to the model's class, by the dataset's class names.
 
-        A name with commas, such as ImageNet's "tench, Tinca tinca", matches by any part. A name
-        that several classes share means the class of the same number, if there are as many names as
-        classes.
+        A name with commas, such as ImageNet's "tench, Tinca tinca", matches by any part. If several
+        classes have the name, it is the class of the same index, provided that there are as many
+        names as classes.
 
         Raises:
             LabelError: names that the model does not know.
         """
         assert self.classes is not None
-        numbers = sorted(set(used))
-        found = {number: self._meaning(names, number, where) for number in numbers}
-        known = {number: label for number, label in found.items() if label is not None}
-        unknown = [names[number] for number in numbers if number not in known]
+        labels = sorted(set(used))
+        matches = {label: self._match_class(names, label, where) for label in labels}
+        known = {label: index for label, index in matches.items() if index is not None}
+        unknown = [names[label] for label in labels if label not in known]
         if unknown:
             shown = (
                 self.classes.names if len(self.classes) <= 20 else (*self.classes.names[:5], "…")
             )
             raise LabelError(
-                f"{where}: the model knows {len(known) or 'none'} of the {plural(len(numbers), 'class')} "
+                f"{where}: the model knows {len(known) or 'none'} of the {plural(len(labels), 'class')} "
                 f"that the images are of. Unknown: {shorten(unknown)}. Expected names of its "
                 f"{plural(len(self.classes), 'class')} ({', '.join(shown)}). Give a class map (--class-map "
                 "FILE, rows of folder,class), or measure without labels (--unlabeled, "
@@ -84,47 +86,48 @@ class StatedLabels:
             )
         return known
 
-    def _meaning(self, names: Sequence[str], number: int, where: str) -> int | None:
+    def _match_class(self, names: Sequence[str], label: int, where: str) -> int | None:
         assert self.classes is not None
-        name = names[number]
-        mapped = self._class_map.get(compose(name), self._class_map.get(str(number)))
+        name = names[label]
+        mapped = self._class_map.get(compose(name), self._class_map.get(str(label)))
         if mapped is not None:
-            return self.index(mapped, f"{where}, class {name!r}")
-        as_many = len(names) == len(self.classes)
-        if as_many and self.classes.is_numbered:
-            return number
-        meant = set(self.classes.meanings(name))
-        if not meant:
-            parts = [set(self.classes.meanings(part)) for part in name.split(",")]
-            told = [part for part in parts if part]
-            meant = set.intersection(*told) if told else set()
-        if as_many and number in meant:
-            return number
-        return meant.pop() if len(meant) == 1 else None
+            return self.find_class(mapped, f"{where}, class {name!r}")
+        has_same_count = len(names) == len(self.classes)
+        if has_same_count and self.classes.is_numbered:
+            return label
+        candidates = set(self.classes.meanings(name))
+        if not candidates:
+            parts = (set(self.classes.meanings(part)) for part in name.split(","))
+            known_parts = [part for part in parts if part]
+            candidates = set.intersection(*known_parts) if known_parts else set()
+        if has_same_count and label in candidates:
+            return label
+        return candidates.pop() if len(candidates) == 1 else None
 
 
-def check_label(value: object, place: str) -> str:
+def check_label(label: object, where: str) -> str:
     """Return a label as a string.
 
     Raises:
         LabelError: neither a number nor a name.
     """
-    is_one = isinstance(value, int | str) and not isinstance(value, bool)
-    text = str(value).strip() if is_one else ""
+    is_label = isinstance(label, int | str) and not isinstance(label, bool)
+    text = str(label).strip() if is_label else ""
     if not text or len(text) > 1000:
         raise LabelError(
-            f"{place}: expected a label, the name or the index of a class, got {value!r:.60}."
+            f"{where}: expected a label, the name or the index of a class, got {label!r:.60}."
         )
     return text
 
 
-def choose_key(there: Iterable[str], candidates: Sequence[str], where: str) -> str | None:
+def choose_key(keys: Iterable[str], candidates: Sequence[str], where: str) -> str | None:
     """Return the only candidate that is present, or None.
 
     Raises:
         LabelError: there are several.
     """
-    found = [name for name in candidates if name in set(there)]
+    existing = set(keys)
+    found = [name for name in candidates if name in existing]
     if len(found) > 1:
         raise LabelError(
             f"{where}: {' and '.join(found)} could each be the label; say which (--label-key "

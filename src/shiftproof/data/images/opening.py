@@ -11,12 +11,12 @@ from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.opening import open_detection_data
-from shiftproof.data.disk import find_twins, list_folders
+from shiftproof.data.disk import find_counterparts, list_folders
 from shiftproof.data.find import find_dataset, find_plain
 from shiftproof.data.found import FoundDataset
 from shiftproof.data.images.cell_folders import (
     find_cells,
-    is_corrupted_tree,
+    find_first_cell,
     list_tree_cells,
 )
 from shiftproof.data.images.cells import CorruptedData
@@ -24,7 +24,7 @@ from shiftproof.data.images.corrupted import CorruptedTree
 from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays, list_array_cells
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
-from shiftproof.data.images.image_layouts import ImageReading
+from shiftproof.data.images.image_layouts import ImageOptions
 from shiftproof.data.images.packed_tree import PackedTree, find_packing
 from shiftproof.data.layouts import LAYOUTS, recognize_layout
 from shiftproof.data.presence import check_presence, is_address
@@ -78,21 +78,21 @@ def open_data(
         LabelError: labels or class folders that the model does not know.
         MissingExtraError: "demo" without the extra that installs the photographs.
     """
+    options = ImageOptions(classes, class_map, labeled, clean, split, images, root, label_key)
     if isinstance(source, ImageData):
-        options = (class_map, labeled, clean, split, images, root, label_key)
-        if any(given is not None for given in options):
+        given = (class_map, labeled, clean, split, images, root, label_key)
+        if any(option is not None for option in given):
             raise InputError(
-                "A dataset is open already: give class_map, labeled, clean, split, images, root "
-                "and label_key where it is made."
+                "The dataset is open already: give class_map, labeled, clean, split, images, root "
+                "and label_key where it is opened."
             )
-        if classes is not None:
-            check_labels(source, _get_classes(classes))
+        if options.model_classes is not None:
+            check_labels(source, options.model_classes)
         return source
-    reading = ImageReading(classes, class_map, labeled, clean, split, images, root, label_key)
     if _is_demo(source):
-        _check_demo(source, reading)
-        return DemoPhotographs(None if classes is None else _get_classes(classes))
-    return _open(source if is_address(source) else Path(source), reading)
+        _check_demo(source, options)
+        return DemoPhotographs(options.model_classes)
+    return _open(source if is_address(source) else Path(source), options)
 
 
 def check_data(
@@ -113,33 +113,33 @@ def check_data(
     Raises:
         InputError, BrokenFileError, UnknownNameError: as for :func:`open_data`.
     """
-    reading = ImageReading(None, class_map, labeled, clean, split, images, root, label_key)
+    options = ImageOptions(None, class_map, labeled, clean, split, images, root, label_key)
     if _is_demo(source):
-        _check_demo(source, reading)
+        _check_demo(source, options)
         return
     if not is_address(source) and recognize_layout(Path(source)) in _TREE_LAYOUTS:
         # Opening a tree would list the images of all cells.
-        _check_reading(recognize_layout(Path(source)), str(source), reading)
+        _check_options(recognize_layout(Path(source)), str(source), options)
         return
     try:
-        name = _check_openable(_find(source, reading), reading)
+        name = _check_openable(_find(source, options), options)
     except InputError:
         # If all folders are named after classes of the model, other files do not matter.
-        is_settled = labeled is False or split is not None or root is not None
-        if is_settled or not _can_be_plain(Path(source), images):
+        is_excluded = labeled is False or split is not None or root is not None
+        if is_excluded or not _can_be_plain(Path(source), images):
             raise
         name = "plain"
-    _check_reading(name, str(source), reading)
+    _check_options(name, str(source), options)
 
 
 _TREE_LAYOUTS = ("corrupted tree", "packed tree")
 
 
-def _check_openable(found: FoundDataset, reading: ImageReading) -> str:
+def _check_openable(found: FoundDataset, options: ImageOptions) -> str:
     """Open without labels what can be opened from its file names alone, and return its layout."""
     if found.layout not in ("webdataset", "plain"):
         open_images = LAYOUTS[found.layout].open_images or _open_photographs
-        open_images(found, dataclasses.replace(reading, labeled=False))
+        open_images(found, dataclasses.replace(options, labeled=False))
     return found.layout
 
 
@@ -159,16 +159,18 @@ def _is_demo(source: str | Path) -> bool:
     return not Path(source).exists() and not is_address(source)
 
 
-def _check_demo(source: str | Path, reading: ImageReading) -> None:
+def _check_demo(source: str | Path, options: ImageOptions) -> None:
     """Refuse missing sources, and options that the demo photographs do not take."""
-    given = (reading.split, reading.images, reading.root, reading.label_key)
-    if any(one is not None for one in given):
+    given = (options.split, options.images, options.root, options.label_key)
+    if any(option is not None for option in given):
         raise InputError(
             f"{source} has no parts to choose from: leave out split, images, root and label key."
         )
     check_presence(source, "images")
-    if reading.class_map is not None or reading.labeled is not None:
-        raise InputError("The demo photographs have their labels; leave out what changes them.")
+    if options.class_map is not None or options.labeled is not None:
+        raise InputError(
+            "The demo photographs have labels: leave out the class map and whether to read labels."
+        )
 
 
 def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[Cell, ...] | None:
@@ -181,7 +183,7 @@ def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[Ce
     """
     path = Path(source)
     layout = recognize_layout(path) if path.is_dir() else None
-    if layout in ("corrupted tree", "packed tree"):
+    if layout in _TREE_LAYOUTS:
         return list_tree_cells(path, clean)
     return list_array_cells(path) if layout == "corrupted arrays" else None
 
@@ -205,7 +207,7 @@ def open_copies(root: str | Path, data: ImageData) -> CorruptedData:
     elif packing == "webdataset":
         tree = PackedTree(root, labeled=False)
     else:
-        # The ids of rows start with their split.
+        # The ids of rows start with the split.
         split = data.samples[0].id.rpartition("/")[0]
         tree = PackedTree(root, labeled=False, split=split or None)
     pair_copies(data, tree)
@@ -219,88 +221,83 @@ def pair_copies(data: ImageData, tree: CorruptedData) -> dict[str, str | None]:
         InputError: the tree has none of the images.
     """
     names = [sample.id for sample in data.samples]
-    found = find_twins(names, [sample.id for sample in tree.samples])
-    if not any(found.values()):
+    copies = find_counterparts(names, [sample.id for sample in tree.samples])
+    if not any(copies.values()):
         raise InputError(
-            f"{tree.name}: none of the {plural(len(names), 'image')} of {data.name} is there; expected "
-            f"the same paths below each severity, such as {names[0]}."
+            f"{tree.name} has none of the {plural(len(names), 'image')} of {data.name}; expected the "
+            f"same paths below each severity, such as {names[0]}."
         )
-    return found
+    return copies
 
 
-def _open(source: str | Path, reading: ImageReading) -> ImageData:
+def _open(source: str | Path, options: ImageOptions) -> ImageData:
     """Find the layout of a path or an address, and open it."""
-    found = _find(source, reading)
-    _check_reading(found.layout, found.address or str(found.source), reading)
+    found = _find(source, options)
+    _check_options(found.layout, found.address or str(found.source), options)
     open_images = LAYOUTS[found.layout].open_images or _open_photographs
-    data = open_images(found, reading)
+    data = open_images(found, options)
     data.omissions = (*data.omissions, *found.omissions, *found.notes)
     return data
 
 
-def _check_reading(name: str, source: str, reading: ImageReading) -> None:
+def _check_options(name: str, source: str, options: ImageOptions) -> None:
     """Refuse options that a layout does not take."""
     layout, path = LAYOUTS[name], redact_urls(source)
-    if reading.clean is not None and "clean" not in layout.takes:
+    if options.clean is not None and "clean" not in layout.options:
         raise InputError(
-            f"{path} is no -C tree (corruption/severity/class/file), so it has no clean twin."
+            f"{path} is not a -C tree (corruption/severity/class/file), so it has no clean images."
         )
-    if isinstance(reading.classes, LabelSet) and "label_set" not in layout.takes:
+    if isinstance(options.classes, LabelSet) and "label_set" not in layout.options:
         raise InputError(
-            f"{path} has no class folders, and the label set {reading.classes.title} says what "
-            "those mean; give its classes instead."
+            f"{path} has no class folders, which the label set {options.classes.title} needs; "
+            "give its classes instead."
         )
-    if reading.label_key is not None and "label_key" not in layout.takes:
+    if options.label_key is not None and "label_key" not in layout.options:
         raise InputError(
-            f"{path} is {layout.title}; a label key says what states the label in tars, "
-            "saved datasets and Parquet files."
+            f"{path} is {layout.title}; only tars, saved datasets and Parquet files have a label key."
         )
 
 
-def _find(source: str | Path, reading: ImageReading) -> FoundDataset:
-    split, images, root = reading.split, reading.images, reading.root
+def _find(source: str | Path, options: ImageOptions) -> FoundDataset:
+    split, images, root = options.split, options.images, options.root
     path = Path(source)
     if is_address(source):
         return find_dataset(source, split=split, images=images, root=root)
-    if reading.labeled is False or not path.is_dir() or not _knows_folders(path, reading):
-        narrowed = None if LAYOUTS[recognize_layout(path)].has_own_splits else split
-        return find_dataset(path, split=narrowed, images=images, root=root)
+    if options.labeled is False or not path.is_dir() or not _are_class_folders(path, options):
+        found_split = None if LAYOUTS[recognize_layout(path)].has_own_splits else split
+        return find_dataset(path, split=found_split, images=images, root=root)
     if split is not None or root is not None:
-        raise InputError(f"{path} holds class folders alone: leave out split and root.")
+        raise InputError(f"{path} holds only class folders: leave out split and root.")
     return find_plain(path, images=path if images is None else images)
 
 
-def _knows_folders(path: Path, reading: ImageReading) -> bool:
+def _are_class_folders(path: Path, options: ImageOptions) -> bool:
     """Return whether all folders are named after classes, so that other files do not matter."""
-    if reading.classes is None or is_corrupted_tree(path) or is_corrupted_arrays(path):
+    if options.classes is None or find_first_cell(path) or is_corrupted_arrays(path):
         return False
     labels = FolderLabels(
-        reading.classes, class_map=reading.class_map, labeled=reading.labeled, where=str(path)
+        options.classes, class_map=options.class_map, labeled=options.labeled, where=str(path)
     )
-    return labels.knows([folder.name for folder in list_folders(path)])
+    return labels.knows_all([folder.name for folder in list_folders(path)])
 
 
-def _open_photographs(found: FoundDataset, reading: ImageReading) -> ImageData:
+def _open_photographs(found: FoundDataset, options: ImageOptions) -> ImageData:
     """Open the photographs of data with boxes or label maps, without labels."""
     data: DetectionData | SegmentationData
     if LAYOUTS[found.layout].task == "segmentation":
-        data = open_segmentation_data(found.source, split=reading.split)
+        data = open_segmentation_data(found.source, split=options.split)
     else:
         data = open_detection_data(
-            found.source, split=reading.split, images=reading.images, root=reading.root
+            found.source, split=options.split, images=options.images, root=options.root
         )
-    if reading.classes is None and not reading.labeled:
+    if options.classes is None and not options.labeled:
         return data
-    if reading.labeled or reading.class_map is not None:
+    if options.labeled or options.class_map is not None:
         raise LabelError(
-            f"{found.source} is {found.title} data: its photographs have no label "
-            "each. Measure without labels (--unlabeled, labeled=False)."
+            f"{found.source} is {found.title} data, whose images have no labels. Measure without "
+            "labels (--unlabeled, labeled=False)."
         )
     return ImageFolder(data.root, only=[sample.id for sample in data.samples])
-
-
-def _get_classes(classes: Classes | LabelSet) -> Classes:
-    return classes.classes if isinstance(classes, LabelSet) else classes
 
 
 def check_labels(data: ImageData, classes: Classes) -> None:

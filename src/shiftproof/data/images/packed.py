@@ -36,7 +36,7 @@ class PackedImages(ImageData):
         super().__init__(name, samples, classes)
 
     @abstractmethod
-    def content(self, sample: Sample) -> bytes:
+    def read_content(self, sample: Sample) -> bytes:
         """Return the encoded bytes of an image.
 
         Raises:
@@ -48,13 +48,9 @@ class PackedImages(ImageData):
         """Return the total size of all files."""
 
     def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read; the message contains the sample's id.
-        """
+        """Return the image as ``(H, W, 3)`` uint8 RGB; see :class:`ImageData`."""
         try:
-            return read_image(self.content(sample))
+            return read_image(self.read_content(sample))
         except BrokenFileError as error:
             reason = str(error).removeprefix(f"{sample.id}: ").removeprefix("image: ")
             raise BrokenFileError(f"{sample.id}: {reason}") from error

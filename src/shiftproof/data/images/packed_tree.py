@@ -19,8 +19,9 @@ from shiftproof.data.images.cell_folders import (
     pair_with_clean,
 )
 from shiftproof.data.images.packed import PackedImages
-from shiftproof.data.images.parquet import ParquetImages, is_parquet
-from shiftproof.data.images.saved import SavedDataset, is_saved_dataset
+from shiftproof.data.images.parquet import is_parquet
+from shiftproof.data.images.saved import is_saved_dataset
+from shiftproof.data.images.tables import TABLE_READERS
 from shiftproof.data.images.tars import TarData
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io import files
@@ -65,8 +66,7 @@ class PackOptions:
                 path, self.classes, class_map=self.class_map, labeled=label_option,
                 label_key=self.label_key,
             )  # fmt: skip
-        dataset_class = SavedDataset if packing == "saved" else ParquetImages
-        return dataset_class(
+        return TABLE_READERS[packing](
             path, self.split, self.classes, class_map=self.class_map, labeled=label_option,
             label_key=self.label_key, column=self.column,
         )  # fmt: skip
@@ -114,7 +114,7 @@ class PackedTree(CellFolders):
     ) -> None:
         folder = Path(root)
         clean_path: str | Path = folder / "clean" if clean is None else clean
-        folders, ignored = find_cells(folder, Path(clean_path))
+        folders, ignored_folders = find_cells(folder, Path(clean_path))
         options = PackOptions(classes, class_map, labeled, split, column, label_key)
         self.packing = _determine_packing(folder, folders)
         _check_split(self.packing, folder, options)
@@ -132,16 +132,21 @@ class PackedTree(CellFolders):
         missing = {cell: self._list_missing(cell, ids) for cell in folders if not cell.is_clean}
         missing[CLEAN] = unpaired
         super().__init__(
-            folder, folders, ignored, {cell: lost for cell, lost in missing.items() if lost},
-            unused, samples, first.classes,
-        )  # fmt: skip
+            folder,
+            folders,
+            ignored_folders,
+            {cell: names for cell, names in missing.items() if names},
+            unused,
+            samples,
+            first.classes,
+        )
 
     def _locate_cells(self, folders: Mapping[Cell, Path], clean: str | Path) -> dict[Cell, Path]:
         """Return the path of each cell: its folder, or its one table if ``clean`` is a table."""
         is_table = self.packing == "parquet" and Path(clean).is_file()
-        name = Path(clean).name
+        table = Path(clean).name
         return {
-            cell: folder / name if is_table and (folder / name).is_file() else folder
+            cell: folder / table if is_table and (folder / table).is_file() else folder
             for cell, folder in folders.items()
         }
 
@@ -178,11 +183,7 @@ class PackedTree(CellFolders):
         return key if cell.is_clean else self._cell_ids.get(key, key)
 
     def read_cell(self, sample: Sample, cell: Cell) -> Image:
-        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it does not exist or cannot be read; the message contains cell and id.
-        """
+        """Return the image of a cell as ``(H, W, 3)`` uint8 RGB; see :class:`CorruptedData`."""
         self._check_cell(sample, cell)
         pack, key = self._packs[cell], self._find_cell_id(sample.id, cell)
         if not pack.has(key):
@@ -200,14 +201,14 @@ class PackedTree(CellFolders):
         """
         sizes = {cell: pack.count_bytes() for cell, pack in sorted(self._packs.items())}
         is_complete = sum(sizes.values()) <= cells.FINGERPRINT_BYTES
-        step = 1 if is_complete else -(-len(self) // cells.FINGERPRINT_FILES)
+        step = self._choose_step(sum(sizes.values()))
         parts: list[list[str]] = [[] for _ in self.samples]
         for cell, size in sizes.items():
             contents = self._compute_fingerprints(cell, step)
             for index, image_parts in enumerate(parts):
                 content = contents[index // step] if index % step == 0 else ""
                 image_parts.append(f"{cell} {'' if is_complete else size} {content}")
-        return [files.fingerprint(part.encode() for part in one) for one in parts]
+        return [files.fingerprint(map(str.encode, image_parts)) for image_parts in parts]
 
     def _compute_fingerprints(self, cell: Cell, step: int) -> list[str]:
         """Return the fingerprint of every ``step``-th image in a cell; "missing" for missing ones."""
@@ -217,7 +218,9 @@ class PackedTree(CellFolders):
         fingerprints: dict[str, str] = {}
         if existing:
             contents = pack.narrow(existing, "for a fingerprint").content_fingerprints()
-            fingerprints = {sample.id: one for sample, one in zip(existing, contents, strict=True)}
+            fingerprints = {
+                sample.id: content for sample, content in zip(existing, contents, strict=True)
+            }
         return [fingerprints.get(key, "missing") for key in keys]
 
     def settings(self) -> Settings:

@@ -13,10 +13,10 @@ from typing import Any, final
 import numpy as np
 
 from shiftproof.classes import Classes
-from shiftproof.data.disk import all_files
-from shiftproof.data.images.labels import StatedLabels
-from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, read_state
-from shiftproof.data.splits import split_of
+from shiftproof.data.disk import list_files
+from shiftproof.data.images.labels import LabelReader
+from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, read_file_version
+from shiftproof.data.splits import parse_splits
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.border import check_names, convert_errors, open_regular
 from shiftproof.io.parquet import check_footer
@@ -36,12 +36,12 @@ class ParquetFiles:
     """The Parquet files of one split, in order.
 
     Attributes:
-        home: the given file or folder.
+        source: the given file or folder.
         split: name of the split, or "" for a single given file.
         paths: the files.
     """
 
-    home: Path
+    source: Path
     split: str
     paths: tuple[Path, ...]
 
@@ -54,25 +54,25 @@ def list_parquet_splits(root: Path) -> list[ParquetFiles]:
     """
     if root.is_file():
         return [ParquetFiles(root, "", (root,))]
-    names = sorted(filter(is_parquet, all_files(root)), key=sort_key)
+    names = sorted(filter(is_parquet, list_files(root)), key=sort_key)
     check_names(root, names)
-    grouped: dict[str, list[str]] = {}
+    by_split: dict[str, list[str]] = {}
     for name in names:
-        grouped.setdefault(_split_name(PurePosixPath(name)), []).append(name)
+        by_split.setdefault(_find_split_name(PurePosixPath(name)), []).append(name)
     return [
-        ParquetFiles(root, split, tuple(root / name for name in found))
-        for split, found in grouped.items()
+        ParquetFiles(root, split, tuple(root / name for name in split_names))
+        for split, split_names in by_split.items()
     ]
 
 
-def _split_name(path: PurePosixPath) -> str:
+def _find_split_name(path: PurePosixPath) -> str:
     shard = _SHARD.fullmatch(path.stem)
     if shard is not None:
         return shard[1]
     if path.stem.isdecimal() and len(path.parts) > 1:
         return path.parts[-2]
-    told = split_of(path.name)
-    return path.stem if path.stem.isalpha() or len(told) != 1 else next(iter(told))
+    splits = parse_splits(path.name)
+    return path.stem if path.stem.isalpha() or len(splits) != 1 else next(iter(splits))
 
 
 @final
@@ -106,57 +106,57 @@ class ParquetImages(RowImages):
         label_key: str | None = None,
         column: str | None = None,
     ) -> None:
-        found = _choose(Path(root), split)
-        self._paths = found.paths
-        features = _read_features(found.paths[0])
-        chosen = choose_image_column(found.home, features, column)
+        files = _choose_split(Path(root), split)
+        self._paths = files.paths
+        features = _read_features(files.paths[0])
+        image_column = choose_image_column(files.source, features, column)
         groups = [
-            (number, group, rows)
-            for number, path in enumerate(found.paths)
-            for group, rows in enumerate(_group_sizes(path, chosen))
+            (file, group, rows)
+            for file, path in enumerate(files.paths)
+            for group, rows in enumerate(_read_group_sizes(path, image_column))
         ]
-        self._groups = [(number, group) for number, group, _ in groups]
+        self._groups = [(file, group) for file, group, _ in groups]
         self._starts = np.cumsum([0, *(rows for _, _, rows in groups)])
-        stated = StatedLabels(classes, class_map=class_map, labeled=labeled, key=label_key)
-        prefix = f"{found.split}/" if found.split else ""
-        name = found.home.resolve().stem
+        reader = LabelReader(classes, class_map=class_map, labeled=labeled, key=label_key)
+        prefix = f"{files.split}/" if files.split else ""
+        name = files.source.resolve().stem
         count = int(self._starts[-1])
-        with convert_errors(found.home, "its columns are not what its metadata say"):
-            super().__init__(found.home, name, prefix, count, features, chosen, stated)
+        with convert_errors(files.source, "its columns are not what its metadata say"):
+            super().__init__(files.source, name, prefix, count, features, image_column, reader)
 
-    def image_bytes(self, row: int) -> bytes | None:
+    def read_image_bytes(self, row: int) -> bytes | None:
         """Return the encoded image of a row, or None if the row has none."""
-        place = int(np.searchsorted(self._starts, row, side="right")) - 1
-        number, group = self._groups[place]
-        path = self._paths[number]
+        index = int(np.searchsorted(self._starts, row, side="right")) - 1
+        file, group = self._groups[index]
+        path = self._paths[file]
         with convert_errors(path, "it has changed while it was read"):
-            images = _images(path, read_state(path), group, self.column)
-            value = images[row - int(self._starts[place])].as_py()
-        found: bytes | None = value.get("bytes") if isinstance(value, dict) else value
-        return found
+            images = _read_group_images(path, read_file_version(path), group, self.column)
+            cell = images[row - int(self._starts[index])].as_py()
+        content: bytes | None = cell.get("bytes") if isinstance(cell, dict) else cell
+        return content
 
-    def tables(self) -> list[RowTable]:
+    def list_tables(self) -> list[RowTable]:
         """Return the Parquet files, in order."""
         sizes = [0] * len(self._paths)
-        for (number, _), rows in zip(self._groups, np.diff(self._starts), strict=True):
-            sizes[number] += int(rows)
+        for (file, _), rows in zip(self._groups, np.diff(self._starts), strict=True):
+            sizes[file] += int(rows)
         starts = np.cumsum([0, *sizes]).tolist()
         return [
             RowTable(path, self.column, self.prefix, start, rows)
             for path, start, rows in zip(self._paths, starts, sizes, strict=False)
         ]
 
-    def values(self, column: str) -> list[Any]:
+    def read_column(self, column: str) -> list[Any]:
         """Return a column of all rows."""
-        found = []
+        values = []
         for path in self._paths:
             with convert_errors(path, f"no column {column} that can be read"):
-                found += _open(path).read([column])[column].to_pylist()
-        return found
+                values += _open(path).read([column])[column].to_pylist()
+        return values
 
 
-def _choose(root: Path, split: str | None) -> ParquetFiles:
-    splits = {found.split: found for found in list_parquet_splits(root)}
+def _choose_split(root: Path, split: str | None) -> ParquetFiles:
+    splits = {files.split: files for files in list_parquet_splits(root)}
     if not splits:
         raise InputError(f"{root} holds no Parquet files.")
     if split is not None and root.is_file():
@@ -173,12 +173,12 @@ def _choose(root: Path, split: str | None) -> ParquetFiles:
 
 
 def _open(path: Path) -> Any:
-    return _open_state(path, read_state(path))
+    return _open_version(path, read_file_version(path))
 
 
 @functools.lru_cache(maxsize=64)
-def _open_state(path: Path, state: str) -> Any:
-    """Open a Parquet file whose footer was checked, without loading its content."""
+def _open_version(path: Path, version: str) -> Any:
+    """Open one version of a Parquet file, which is cached; only its footer is read."""
     import pyarrow.parquet as pq
 
     with open_regular(path) as file, convert_errors(path, "no Parquet table that can be read"):
@@ -189,19 +189,19 @@ def _open_state(path: Path, state: str) -> Any:
 def _read_features(path: Path) -> dict[str, Any]:
     """Return the feature of each column, from ``datasets``' metadata or by its type."""
     schema = _open(path).schema_arrow
-    with convert_errors(path, "what datasets wrote of its columns is not as it writes it"):
-        told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        features = dict(((told.get("info") or {}).get("features")) or {})
+    with convert_errors(path, "its metadata are not those that datasets writes"):
+        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = dict((metadata.get("info") or {}).get("features") or {})
     return {field.name: features.get(field.name) or _guess_feature(field.type) for field in schema}
 
 
-def _guess_feature(kind: Any) -> dict[str, str]:
+def _guess_feature(column_type: Any) -> dict[str, str]:
     import pyarrow as pa
 
-    held = kind.field("bytes").type if _has_bytes(kind) else kind
-    if pa.types.is_binary(held) or pa.types.is_large_binary(held):
+    value_type = column_type.field("bytes").type if _has_bytes(column_type) else column_type
+    if pa.types.is_binary(value_type) or pa.types.is_large_binary(value_type):
         return {"_type": "Image"}
-    return {"_type": "Value", "dtype": str(kind)}
+    return {"_type": "Value", "dtype": str(column_type)}
 
 
 def read_parquet_batches(path: Path, rows: int) -> tuple[Any, Iterator[Any]]:
@@ -221,49 +221,51 @@ def _read_batches(path: Path, rows: int) -> Iterator[Any]:
             count += len(batch)
             yield batch
         if count != _open(path).metadata.num_rows:
-            raise BrokenFileError(f"{path} has other rows than it claims.")
+            raise BrokenFileError(f"{path} has another number of rows than its footer says.")
 
 
 def count_other_bytes(path: Path, column: str) -> int:
     """Return the size in bytes of all columns but one."""
-    meta = _open(path).metadata
-    groups = [meta.row_group(at) for at in range(meta.num_row_groups)]
-    columns = [group.column(at) for group in groups for at in range(group.num_columns)]
+    metadata = _open(path).metadata
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
     return sum(
         int(chunk.total_compressed_size)
-        for chunk in columns
+        for chunk in chunks
         if chunk.path_in_schema.partition(".")[0] != column
     )
 
 
-def _has_bytes(kind: Any) -> bool:
+def _has_bytes(column_type: Any) -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_struct(kind)) and kind.get_field_index("bytes") >= 0
+    return bool(pa.types.is_struct(column_type)) and column_type.get_field_index("bytes") >= 0
 
 
-def _group_sizes(path: Path, column: str) -> list[int]:
+def _read_group_sizes(path: Path, column: str) -> list[int]:
     """Check that a column has images, and return the number of rows of each row group."""
     with convert_errors(path, f"expected images in the column {column}"):
         file = _open(path)
-        kind = file.schema_arrow.field(column).type
-        if _guess_feature(kind) != {"_type": "Image"}:
-            raise TypeError(f"it holds {kind}")
-        sizes = [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)]
+        column_type = file.schema_arrow.field(column).type
+        if _guess_feature(column_type) != {"_type": "Image"}:
+            raise TypeError(f"it holds {column_type}")
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         if min(sizes, default=0) < 0 or sum(sizes) > path.stat().st_size:
             raise ValueError(f"{sum(sizes)} rows are claimed")
     return sizes
 
 
 @functools.lru_cache(maxsize=2)
-def _images(path: Path, state: str, group: int, column: str) -> Any:
+def _read_group_images(path: Path, version: str, group: int, column: str) -> Any:
     """Return the images of a row group; cached, since neighbors are read one after the other."""
     with convert_errors(path, f"its images of row group {group} cannot be read"):
         file = _open(path)
-        kind = file.schema_arrow.field(column).type
-        wanted = f"{column}.bytes" if _has_bytes(kind) else column
-        table = file.read_row_group(group, columns=[wanted])
+        column_type = file.schema_arrow.field(column).type
+        name = f"{column}.bytes" if _has_bytes(column_type) else column
+        table = file.read_row_group(group, columns=[name])
         table.validate(full=True)
         if len(table) != file.metadata.row_group(group).num_rows:
-            raise BrokenFileError(f"{path}: row group {group} has other rows than it claims.")
+            raise BrokenFileError(
+                f"{path}: row group {group} has another number of rows than the footer says."
+            )
         return table[column]

@@ -11,8 +11,8 @@ from typing import Any, final
 import numpy as np
 
 from shiftproof.classes import Classes
-from shiftproof.data.images.labels import StatedLabels
-from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, read_state
+from shiftproof.data.images.labels import LabelReader
+from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, read_file_version
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.border import convert_errors, is_utf8, open_regular, show_name
 from shiftproof.io.text import read_json
@@ -57,28 +57,26 @@ class SavedDataset(RowImages):
         label_key: str | None = None,
         column: str | None = None,
     ) -> None:
-        home, prefix = _split_folder(Path(root), split)
-        self._files, features = _read_description(home)
-        chosen = choose_image_column(home, features, column)
-        tables = [_open_table(path) for path in self._files]
-        counts = [_check_table(*each, chosen) for each in zip(self._files, tables, strict=True)]
+        folder, prefix = _find_split_folder(Path(root), split)
+        self._files, features = _read_description(folder)
+        image_column = choose_image_column(folder, features, column)
+        counts = [_check_table(path, _open_table(path), image_column) for path in self._files]
         self._starts = np.cumsum([0, *counts])
-        stated = StatedLabels(classes, class_map=class_map, labeled=labeled, key=label_key)
-        with convert_errors(home, "its columns are not what dataset_info.json says"):
-            super().__init__(
-                home, home.name, prefix, int(self._starts[-1]), features, chosen, stated
-            )
+        reader = LabelReader(classes, class_map=class_map, labeled=labeled, key=label_key)
+        count = int(self._starts[-1])
+        with convert_errors(folder, "its columns are not what dataset_info.json says"):
+            super().__init__(folder, folder.name, prefix, count, features, image_column, reader)
 
-    def image_bytes(self, row: int) -> bytes | None:
+    def read_image_bytes(self, row: int) -> bytes | None:
         """Return the encoded image of a row, or None if the row has none."""
-        place = int(np.searchsorted(self._starts, row, side="right")) - 1
-        path = self._files[place]
+        index = int(np.searchsorted(self._starts, row, side="right")) - 1
+        path = self._files[index]
         with convert_errors(path, "it has changed while it was read"):
-            cell = _open_table(path)[self.column][row - int(self._starts[place])].as_py()
-        found: bytes | None = None if cell is None else cell.get("bytes")
-        return found
+            cell = _open_table(path)[self.column][row - int(self._starts[index])].as_py()
+        content: bytes | None = None if cell is None else cell.get("bytes")
+        return content
 
-    def tables(self) -> list[RowTable]:
+    def list_tables(self) -> list[RowTable]:
         """Return the Arrow files, in order."""
         pairs = zip(self._files, itertools.pairwise(self._starts.tolist()), strict=True)
         return [
@@ -86,7 +84,7 @@ class SavedDataset(RowImages):
             for path, (start, end) in pairs
         ]
 
-    def values(self, column: str) -> list[Any]:
+    def read_column(self, column: str) -> list[Any]:
         """Return a column of all rows."""
         return [value for path in self._files for value in _open_table(path)[column].to_pylist()]
 
@@ -97,14 +95,14 @@ def list_splits(root: Path) -> list[str]:
     Raises:
         BrokenFileError: ``dataset_dict.json`` is not in the format of datasets.
     """
-    listed = root / "dataset_dict.json"
-    if not listed.is_file():
+    path = root / "dataset_dict.json"
+    if not path.is_file():
         return []
-    with convert_errors(listed, "expected the names of splits"):
-        return [_name_file(listed, name) for name in read_json(listed)["splits"]]
+    with convert_errors(path, "expected the names of splits"):
+        return [_check_file_name(path, name) for name in read_json(path)["splits"]]
 
 
-def _split_folder(root: Path, split: str | None) -> tuple[Path, str]:
+def _find_split_folder(root: Path, split: str | None) -> tuple[Path, str]:
     """Return the folder of a split, and the prefix of its ids."""
     if not (root / "dataset_dict.json").is_file():
         if split is not None:
@@ -120,41 +118,40 @@ def _split_folder(root: Path, split: str | None) -> tuple[Path, str]:
     return root / split, f"{split}/"
 
 
-def _read_description(home: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
+def _read_description(folder: Path) -> tuple[tuple[Path, ...], Mapping[str, Any]]:
     """Return a split's files and its columns' features, from ``datasets``' two JSON files."""
-    path = home / "state.json"
+    path = folder / "state.json"
     with convert_errors(path, "not as datasets writes it"):
         state = read_json(path)
-        names = [_name_file(path, entry["filename"]) for entry in state["_data_files"]]
+        names = [_check_file_name(path, entry["filename"]) for entry in state["_data_files"]]
         is_selection = bool(state.get("_indices_data_files"))
     if is_selection:
         raise InputError(
-            f"{home} is a selection of rows; save it again with a newer version of datasets, "
+            f"{folder} is a selection of rows; save it again with a newer version of datasets, "
             "or after flatten_indices()."
         )
-    path = home / "dataset_info.json"
+    path = folder / "dataset_info.json"
     with convert_errors(path, "not as datasets writes it"):
         features = dict(read_json(path).get("features") or {})
-    return tuple(home / name for name in names), features
+    return tuple(folder / name for name in names), features
 
 
-def _name_file(where: Path, name: Any) -> str:
-    """Check that ``name`` is a file or folder beside ``where``, and return it."""
+def _check_file_name(where: Path, name: Any) -> str:
+    """Check that ``name`` is the name of a file or folder in that of ``where``, and return it."""
     if not isinstance(name, str) or not is_utf8(name):
         raise BrokenFileError(f"{where}: expected the name of a file or folder, got {name!r:.60}.")
-    windows = PureWindowsPath(name)
-    if windows.name != name or name in ("", ".", "..") or "\0" in name:
+    if PureWindowsPath(name).name != name or name in ("", ".", "..") or "\0" in name:
         raise BrokenFileError(f"{where} names a file outside of its folder: {show_name(name)}.")
     return name
 
 
 def _open_table(path: Path) -> Any:
-    return _table_as(path, read_state(path))
+    return _open_table_version(path, read_file_version(path))
 
 
 @functools.lru_cache(maxsize=64)
-def _table_as(path: Path, state: str) -> Any:
-    """Memory-map one file of a dataset, without copying it."""
+def _open_table_version(path: Path, version: str) -> Any:
+    """Memory-map one version of a file, which is cached."""
     import pyarrow
     import pyarrow.ipc
 
@@ -186,10 +183,11 @@ def _check_table(path: Path, table: Any, column: str) -> int:
     import pyarrow
 
     with convert_errors(path, f"expected images in the column {show_name(column)}"):
-        kind = table.schema.field(column).type
-        held = kind.field("bytes").type
-        if not (pyarrow.types.is_binary(held) or pyarrow.types.is_large_binary(held)):
-            raise TypeError(f"it holds {held}")
+        column_type = table.schema.field(column).type
+        content_type = column_type.field("bytes").type
+        is_binary = pyarrow.types.is_binary(content_type)
+        if not (is_binary or pyarrow.types.is_large_binary(content_type)):
+            raise TypeError(f"it holds {content_type}")
         if len(table) > path.stat().st_size:
             raise ValueError(f"{len(table)} rows are claimed")
     return len(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,8 +14,8 @@ import numpy as np
 from shiftproof.classes import Classes
 from shiftproof.compute.progress import progress
 from shiftproof.counts import plural
-from shiftproof.data.disk import all_files, shorten
-from shiftproof.data.images.labels import StatedLabels, check_label, choose_key
+from shiftproof.data.disk import list_files, shorten
+from shiftproof.data.images.labels import LabelReader, check_label, choose_key
 from shiftproof.data.images.packed import PackedImages
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.io import files
@@ -24,14 +24,14 @@ from shiftproof.io.locations import Location, expand_braces, has_braces, is_url
 from shiftproof.io.tars import Entry, TarReader, is_tar, open_tar, sort_key
 from shiftproof.types import Sample, Settings
 
-MEMBER = "cls"
-"""The member with the label of a sample, by webdataset's convention."""
+LABEL_MEMBER = "cls"
+"""The suffix of the member with the label of a sample, by webdataset's convention."""
 
-FIELDS = ("label", "cls", "class")
-"""Fields with the label in a sample's JSON, used without such a member."""
+LABEL_FIELDS = ("label", "cls", "class")
+"""Fields with the label in a sample's JSON, used if there is no such member."""
 
-_LARGEST = 1 << 24
-"""Maximum size in bytes of a member with annotations; larger ones are ignored."""
+_MAX_MEMBER_BYTES = 1 << 24
+"""Maximum size of a member with annotations; larger ones are ignored."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class TarFiles:
     """The tars of a dataset: location by name, in numerical order."""
 
     title: str
-    places: Mapping[str, Location]
+    locations: Mapping[str, Location]
 
     @property
-    def home(self) -> Path:
+    def folder(self) -> Path:
         """The folder of the tars; meaningless for URLs."""
-        name, place = next(iter(self.places.items()))
-        return Path(place.address.removesuffix(name) or ".")
+        name, location = next(iter(self.locations.items()))
+        return Path(location.address.removesuffix(name) or ".")
 
     @classmethod
     def find(cls, source: str | Path) -> TarFiles:
@@ -63,38 +63,39 @@ class TarFiles:
         path = Path(source)
         if path.is_file():
             return cls(path.name, {path.name: Location(str(path))})
-        names = sorted(filter(is_tar, all_files(path) if path.is_dir() else ()), key=sort_key)
+        names = sorted(filter(is_tar, list_files(path) if path.is_dir() else ()), key=sort_key)
         check_names(path, names)
         if not names:
-            raise InputError(f"{path} is no tar and holds none.")
+            raise InputError(f"{path} is not a tar and holds none.")
         return cls(path.resolve().name, {name: Location(str(path / name)) for name in names})
 
     @classmethod
     def _find_addresses(cls, pattern: str) -> TarFiles:
-        every = [Location(address) for address in expand_braces(pattern)]
-        paths = [
-            place.address.split("?")[0] if is_url(pattern) else place.address for place in every
-        ]
-        split = [path.split("/") for path in paths]
-        shared = 0
-        while all(len(parts) > shared + 1 and parts[shared] == split[0][shared] for parts in split):
-            shared += 1
-        places = {"/".join(parts[shared:]): each for parts, each in zip(split, every, strict=True)}
-        strange = next((name for name in places if not is_tar(name)), None)
-        if strange is not None:
+        every_location = [Location(address) for address in expand_braces(pattern)]
+        addresses = [location.address for location in every_location]
+        if is_url(pattern):
+            addresses = [address.split("?")[0] for address in addresses]
+        parts = [address.split("/") for address in addresses]
+        # The name of each tar is its path below the folders that all share.
+        depth = 0
+        while all(len(one) > depth + 1 and one[depth] == parts[0][depth] for one in parts):
+            depth += 1
+        names = ["/".join(one[depth:]) for one in parts]
+        locations = dict(zip(names, every_location, strict=True))
+        other = next((name for name in names if not is_tar(name)), None)
+        if other is not None:
             raise InputError(
-                f"{Location(pattern)}: expected tars that are not compressed, got {strange}."
+                f"{Location(pattern)}: expected tars that are not compressed, got {other}."
             )
-        if len(places) < len(every):
+        if len(locations) < len(names):
             raise InputError(f"{Location(pattern)} names a tar twice.")
-        missing = [name for name, place in places.items() if not place.is_file()]
+        missing = [name for name, location in locations.items() if not location.is_file()]
         if missing:
             raise InputError(
                 f"{Location(pattern)}: {len(missing)} of "
-                f"{plural(len(every), 'tar is', 'tars are')} not there: "
-                f"{shorten(missing)}."
+                f"{plural(len(names), 'tar does', 'tars do')} not exist: {shorten(missing)}."
             )
-        return cls(PurePosixPath(split[0][shared - 1]).name if shared else pattern, places)
+        return cls(PurePosixPath(parts[0][depth - 1]).name if depth else pattern, locations)
 
 
 @final
@@ -114,17 +115,17 @@ class TarData(PackedImages):
         class_map: label to class, for labels that are not the model's.
         labeled: None reads labels if there are any; False ignores them; True requires them.
         label_key: the member (``cls``, ``txt``) or the field of the JSON with the label.
-        note: receives the other members of each sample, instead of a search for labels.
+        on_member: called with the other members of each sample, instead of reading labels.
 
     Attributes:
-        sample_keys: the sample key of each image, prefixed by the tar; only with ``note``.
+        sample_keys: the sample key of each image, prefixed by the tar; only with ``on_member``.
         label_key: the source of the labels, or None.
 
     Raises:
         InputError: no tars, or no images in them.
         BrokenFileError: a damaged or truncated tar, or invalid JSON.
-        LabelError: several fields that could be the label, none where JSON is there, labels of some
-            images only, or labels outside the classes.
+        LabelError: several fields that could be the label, JSON without such a field, labels for only
+            some of the images, or labels outside the classes.
     """
 
     def __init__(
@@ -135,49 +136,49 @@ class TarData(PackedImages):
         class_map: Mapping[str, str] | None = None,
         labeled: bool | None = None,
         label_key: str | None = None,
-        note: Note | None = None,
+        on_member: MemberCallback | None = None,
     ) -> None:
         tars = source if isinstance(source, TarFiles) else TarFiles.find(source)
-        stated = StatedLabels(classes, class_map=class_map, labeled=labeled, key=label_key)
-        states = _Statements(stated)
-        index = list_tars(tars, states.add if stated.are_read else note)
+        reader = LabelReader(classes, class_map=class_map, labeled=labeled, key=label_key)
+        candidates = _LabelCandidates(reader)
+        index = list_tars(tars, candidates.add if reader.reads_labels else on_member)
         if not index.ids:
-            raise InputError(f"{tars.title}: {_explain_none(index)}")
-        self._places = dict(tars.places)
+            omitted = f" (left aside: {index.omissions[0]})" if index.omissions else ""
+            raise InputError(f"{tars.title}: the tars hold no images{omitted}.")
+        self._locations = dict(tars.locations)
         self._index = index
-        labels = states.labels(tars.title, index) if stated.are_read else None
-        self.label_key = states.key
-        # The index is sent to workers, and only ``note`` needs the keys.
-        self.sample_keys = () if note is None else tuple(index.keys)
+        labels = candidates.find_labels(tars.title, index) if reader.reads_labels else None
+        self.label_key = candidates.key
+        # The index is sent to workers, and only ``on_member`` needs the keys.
+        self.sample_keys = () if on_member is None else tuple(index.keys)
         index.keys.clear()
-        listed = None if labels is None else [labels[key] for key in index.ids]
-        super().__init__(tars.title, index.ids, listed, classes)
+        super().__init__(tars.title, index.ids, labels, classes)
         index.ids.clear()
         self.omissions = tuple(index.omissions)
 
-    def content(self, sample: Sample) -> bytes:
+    def read_content(self, sample: Sample) -> bytes:
         """Return the encoded bytes of an image."""
-        tar, offset, size = self._index.spot(self._rows[sample.id])
-        return self._places[tar].read(offset, size)
+        tar, offset, size = self._index.locate(self._rows[sample.id])
+        return self._locations[tar].read(offset, size)
 
     def count_bytes(self) -> int:
         """Return the total size of all tars."""
-        return sum(place.size() for place in self._places.values())
+        return sum(location.size() for location in self._locations.values())
 
     def content_fingerprints(self) -> list[str]:
         """Return the fingerprint of each image's bytes; for URLs, of its tar's state and its offset."""
         states = {
-            name: f"{place.size()} {place.state() or ''}"
-            for name, place in self._places.items()
-            if place.is_remote
+            name: f"{location.size()} {location.state() or ''}"
+            for name, location in self._locations.items()
+            if location.is_remote
         }
 
         def fingerprint_row(row: int) -> str:
-            tar, offset, size = self._index.spot(row)
+            tar, offset, size = self._index.locate(row)
             if tar in states:
                 return files.fingerprint([f"{states[tar]} {offset} {size}".encode()])
             try:
-                return files.fingerprint([self._places[tar].read(offset, size)])
+                return files.fingerprint([self._locations[tar].read(offset, size)])
             except BrokenFileError as error:
                 return files.fingerprint([f"unreadable: {error}".encode()])
 
@@ -187,15 +188,15 @@ class TarData(PackedImages):
 
     def settings(self) -> Settings:
         """Return the settings for the records, including the source of the labels."""
-        return {**super().settings(), "tars": len(self._places), "label_key": self.label_key}
+        return {**super().settings(), "tars": len(self._locations), "label_key": self.label_key}
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A member with annotations of its sample.
+class SampleMember:
+    """A member of a tar with annotations of its sample.
 
     Attributes:
-        sample: the key of its sample, with the tar before it.
+        sample: the key of its sample, prefixed by the tar.
         name: its name in messages.
         suffix: the suffix of its name: ``cls``, ``json``, ``txt``, ...
     """
@@ -207,11 +208,11 @@ class Beside:
     _entry: Entry
 
     def read(self) -> bytes:
-        """Return its content; only while its tar is being listed."""
+        """Return its content; possible only while its tar is being listed."""
         return self._source.read(self._entry.info)
 
 
-Note: TypeAlias = Callable[[Beside], None]
+MemberCallback: TypeAlias = Callable[[SampleMember], None]
 
 
 @dataclass
@@ -236,51 +237,56 @@ class TarIndex:
     size: Sequence[int] | np.ndarray[Any, Any] = field(default_factory=list)
     omissions: list[str] = field(default_factory=list)
 
-    def spot(self, row: int) -> tuple[str, int, int]:
+    def locate(self, row: int) -> tuple[str, int, int]:
         """Return the tar of an image, and its offset and size in bytes."""
         return self.tars[int(self.tar[row])], int(self.offset[row]), int(self.size[row])
 
 
-def list_tars(tars: TarFiles, note: Note | None = None) -> TarIndex:
+def list_tars(tars: TarFiles, on_member: MemberCallback | None = None) -> TarIndex:
     """List the images of tars.
 
     Raises:
-        BrokenFileError: a tar that is damaged or cut.
+        BrokenFileError: a damaged or truncated tar.
     """
     ids: list[str] = []
     keys: list[str] = []
-    strange: list[str] = []
-    more = 0
-    spots: list[tuple[int, int, int]] = []
-    with progress("Index", len(tars.places)) as advance:
-        for number, (name, place) in enumerate(tars.places.items()):
-            with open_tar(place, name) as source:
+    unreadable = 0
+    omission = ""
+    rows: list[tuple[int, int, int]] = []
+    with progress("Index", len(tars.locations)) as advance:
+        for number, (name, location) in enumerate(tars.locations.items()):
+            with open_tar(location, name) as source:
                 for entry in source.entries():
                     key = f"{name}/{entry.key}"
                     if entry.is_image:
                         ids.append(f"{name}/{entry.info.name}")
                         keys.append(key)
-                        spots.append((number, entry.info.offset_data, entry.info.size))
+                        rows.append((number, entry.info.offset_data, entry.info.size))
                     elif (reason := entry.not_the_image) is not None:
-                        more += bool(strange)
-                        strange = strange or [f"{name}/{entry.title}: {reason}"]
-                    elif note is not None and _is_small(entry):
-                        note(Beside(key, f"{name}/{entry.title}", entry.suffix, source, entry))
+                        unreadable += 1
+                        omission = omission or f"{name}/{entry.title}: {reason}"
+                    elif on_member is not None and _is_small(entry):
+                        title = f"{name}/{entry.title}"
+                        on_member(SampleMember(key, title, entry.suffix, source, entry))
             advance(note=name)
-    omissions = [f"{first}{f'; and {more:,} more' if more else ''}" for first in strange]
-    tar, offset, size = np.array(spots, np.int64).reshape(-1, 3).T
-    return TarIndex(ids, keys, list(tars.places), tar.copy(), offset.copy(), size.copy(), omissions)
+    if unreadable > 1:
+        omission += f"; and {unreadable - 1:,} more"
+    omissions = [omission] if omission else []
+    tar, offset, size = np.array(rows, np.int64).reshape(-1, 3).T
+    return TarIndex(
+        ids, keys, list(tars.locations), tar.copy(), offset.copy(), size.copy(), omissions
+    )
 
 
 def _is_small(entry: Entry) -> bool:
-    return entry.fault is None and entry.info.isreg() and entry.info.size <= _LARGEST
+    return entry.fault is None and entry.info.isreg() and entry.info.size <= _MAX_MEMBER_BYTES
 
 
 def read_object(data: bytes, name: str) -> Mapping[str, Any]:
     """Return the object in a sample's JSON.
 
     Raises:
-        BrokenFileError: it is none.
+        BrokenFileError: it is not a JSON object.
     """
     with convert_errors(name, "not valid JSON"):
         value = json.loads(data)
@@ -289,82 +295,84 @@ def read_object(data: bytes, name: str) -> Mapping[str, Any]:
     return value
 
 
-def _explain_none(index: TarIndex) -> str:
-    beside = f" (left aside: {index.omissions[0]})" if index.omissions else ""
-    return f"the tars hold no images{beside}."
-
-
-class _Statements:
+class _LabelCandidates:
     """Candidate labels in the samples of tars."""
 
-    def __init__(self, stated: StatedLabels) -> None:
-        self._stated = stated
-        self._of_member: dict[str, str] = {}
-        self._of_json: dict[str, dict[str, Any]] = {}
-        self._fields: dict[str, None] = {}
+    def __init__(self, reader: LabelReader) -> None:
+        self._reader = reader
+        self._from_member: dict[str, str] = {}
+        self._from_json: dict[str, dict[str, Any]] = {}
+        self._json_fields: dict[str, None] = {}
         self.key: str | None = None
 
-    def add(self, member: Beside) -> None:
+    def add(self, member: SampleMember) -> None:
         """Add the candidates of one member."""
-        if member.suffix == (self._stated.key or MEMBER):
+        if member.suffix == (self._reader.key or LABEL_MEMBER):
             with convert_errors(member.name, "expected a label as UTF-8 text"):
-                self._of_member[member.sample] = member.read().decode("utf-8-sig")
+                self._from_member[member.sample] = member.read().decode("utf-8-sig")
         elif member.suffix == "json":
             value = read_object(member.read(), member.name)
-            self._fields.update(dict.fromkeys(value))
-            wanted = FIELDS if self._stated.key is None else (self._stated.key,)
-            self._of_json[member.sample] = {key: value[key] for key in wanted if key in value}
+            self._json_fields.update(dict.fromkeys(value))
+            self._from_json[member.sample] = {
+                field: value[field] for field in self._label_fields if field in value
+            }
 
-    def labels(self, title: str, index: TarIndex) -> dict[str, int] | None:
-        """Return the class of each image by its id; None without labels."""
-        found = self._choose_labels(title)
-        if not found:
-            if self._stated.labeled or self._stated.key is not None or self._of_json:
+    @property
+    def _label_fields(self) -> tuple[str, ...]:
+        return LABEL_FIELDS if self._reader.key is None else (self._reader.key,)
+
+    def find_labels(self, title: str, index: TarIndex) -> list[int] | None:
+        """Return the class of each image, in order; None without labels."""
+        by_sample = self._choose_labels(title)
+        if not by_sample:
+            if self._reader.labeled or self._reader.key is not None or self._from_json:
                 raise LabelError(self._explain_no_labels(title))
             return None
-        without = [
-            key for key, sample in zip(index.ids, index.keys, strict=True) if sample not in found
+        unlabeled = [
+            image
+            for image, sample in zip(index.ids, index.keys, strict=True)
+            if sample not in by_sample
         ]
-        if without:
+        if unlabeled:
             raise LabelError(
-                f"{title}: {len(without)} of {plural(len(index.ids), 'image')} have no {self.key} "
-                f"(first: "
-                f"{without[0]}); expected a label of all, or measure without labels (--unlabeled, "
-                "labeled=False)."
+                f"{title}: {len(unlabeled)} of {plural(len(index.ids), 'image')} have no {self.key} "
+                f"(first: {unlabeled[0]}); expected a label of all, or measure without labels "
+                "(--unlabeled, labeled=False)."
             )
-        meant: dict[str, int] = {}
-        labels = {}
-        for key, sample in zip(index.ids, index.keys, strict=True):
-            text = check_label(found[sample], f"{key}, {self.key}")
-            if text not in meant:
-                meant[text] = self._stated.index(text, f"{key}, {self.key}")
-            labels[key] = meant[text]
+        classes: dict[str, int] = {}
+        labels = []
+        for image, sample in zip(index.ids, index.keys, strict=True):
+            where = f"{image}, {self.key}"
+            text = check_label(by_sample[sample], where)
+            if text not in classes:
+                classes[text] = self._reader.find_class(text, where)
+            labels.append(classes[text])
         return labels
 
     def _choose_labels(self, title: str) -> Mapping[str, Any]:
-        """Return the member or field with the labels."""
-        if self._of_member:
-            self.key = self._stated.key or MEMBER
-            return self._of_member
-        there: Iterable[str] = {key for values in self._of_json.values() for key in values}
-        self.key = choose_key(there, (self._stated.key,) if self._stated.key else FIELDS, title)
+        """Return the labels by sample, of the member or of the field that has them."""
+        if self._from_member:
+            self.key = self._reader.key or LABEL_MEMBER
+            return self._from_member
+        fields = {field for values in self._from_json.values() for field in values}
+        self.key = choose_key(fields, self._label_fields, title)
         if self.key is None:
             return {}
         return {
             sample: values[self.key]
-            for sample, values in self._of_json.items()
+            for sample, values in self._from_json.items()
             if self.key in values
         }
 
     def _explain_no_labels(self, title: str) -> str:
-        wanted = self._stated.key
-        looked = (
-            f"a member .{wanted} or a field {wanted}"
-            if wanted
-            else (f"a member .{MEMBER}, or a field {', '.join(FIELDS)} in its JSON")
+        key = self._reader.key
+        expected = (
+            f"a member .{key} or a field {key}"
+            if key
+            else f"a member .{LABEL_MEMBER}, or a field {', '.join(LABEL_FIELDS)} in its JSON"
         )
-        there = f"; the JSON has {shorten(self._fields)}" if self._fields else ""
+        fields = f"; the JSON has {shorten(self._json_fields)}" if self._json_fields else ""
         return (
-            f"{title}: no sample has {looked}{there}. Say what states the label (--label-key), or "
+            f"{title}: no sample has {expected}{fields}. Say what states the label (--label-key), or "
             "measure without labels (--unlabeled, labeled=False)."
         )

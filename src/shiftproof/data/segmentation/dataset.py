@@ -10,21 +10,21 @@ from typing import final
 import numpy as np
 
 from shiftproof.classes import Classes
-from shiftproof.compute import processes as engine
+from shiftproof.compute import processes
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import default_processes
 from shiftproof.counts import plural
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import check_inside
-from shiftproof.data.disk import find_images, fingerprints_below, read_below
+from shiftproof.data.disk import find_images, fingerprint_below, read_below
 from shiftproof.data.images.folder import name_folder
 from shiftproof.data.segmentation.label_map_layouts import (
     CLEAR,
     LABEL_MAP_LAYOUTS,
     MaskPairs,
     choose_split,
-    find_beside,
     find_layout,
+    find_pairs,
 )
 from shiftproof.data.segmentation.pairs import pair_by_stem
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
@@ -90,11 +90,7 @@ class SegmentationData(ImageData):
         return f"SegmentationData({self.name!r}, {plural(len(self), 'image')}, {classes})"
 
     def read(self, sample: Sample) -> Image:
-        """Return the image as ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            BrokenFileError: it cannot be read.
-        """
+        """Return the image as ``(H, W, 3)`` uint8 RGB; see :class:`ImageData`."""
         return read_below(self.root, sample.id)
 
     def read_mask(self, sample: Sample) -> LabelMap:
@@ -114,25 +110,25 @@ class SegmentationData(ImageData):
         except LabelError as error:
             raise BrokenFileError(f"{name}: {error}") from error
 
-    def size_of(self, sample: Sample) -> tuple[int, int]:
-        """Return height and width of an image's label map.
+    def get_size(self, sample: Sample) -> tuple[int, int]:
+        """Return the height and width of an image's label map.
 
         Raises:
             BrokenFileError: it cannot be read.
         """
-        found = read_size(self.mask_root / self.masks[sample.id])
-        if found is None:
+        size = read_size(self.mask_root / self.masks[sample.id])
+        if size is None:
             raise BrokenFileError(f"{self.masks[sample.id]}: not an image that can be decoded.")
-        return found[1], found[0]
+        return size[1], size[0]
 
     def content_fingerprints(self) -> list[str]:
         """Return a fingerprint of each image's file and its label map's."""
         names = [sample.id for sample in self.samples]
-        pictures = fingerprints_below(self.root, names)
-        maps = fingerprints_below(self.mask_root, (self.masks[name] for name in names))
+        images = fingerprint_below(self.root, names)
+        masks = fingerprint_below(self.mask_root, (self.masks[name] for name in names))
         return [
-            files.fingerprint([picture.encode(), found.encode()])
-            for picture, found in zip(pictures, maps, strict=True)
+            files.fingerprint([image.encode(), mask.encode()])
+            for image, mask in zip(images, masks, strict=True)
         ]
 
     def settings(self) -> Settings:
@@ -170,21 +166,19 @@ def check_masks(
         InputError: all pixels are void.
     """
     workers = default_processes() if workers is None else workers
-    few = len(data) < _FEW
-    results = engine.map_ordered(
-        _check_mask, data.samples, context=data, workers=0 if few else workers
-    )
+    workers = 0 if len(data) < _FEW else workers
+    results = processes.map_ordered(_check_mask, data.samples, context=data, workers=workers)
     counts = []
     faults: list[str] = []
     with progress("Label maps", len(data), show=show_progress) as advance:
-        for sample, found in zip(data.samples, results, strict=True):
-            if isinstance(found, str):
-                faults.append(found)
+        for sample, result in zip(data.samples, results, strict=True):
+            if isinstance(result, str):
+                faults.append(result)
             else:
-                counts.append(found)
+                counts.append(result)
             advance(note=sample.id)
     if faults:
-        more = f" So are {len(faults) - 1:,} more." if len(faults) > 1 else ""
+        more = f" {len(faults) - 1:,} more are invalid." if len(faults) > 1 else ""
         raise BrokenFileError(f"{faults[0]}{more}")
     pixels = np.stack(counts)
     if not pixels.sum():
@@ -195,22 +189,22 @@ def check_masks(
 
 
 _FEW = 64
-"""Number of label maps that are read faster than processes start."""
+"""Number of label maps below which reading them is faster than starting processes."""
 
 
 def _check_mask(data: SegmentationData, sample: Sample) -> I64 | str:
     """Return the pixels of each class, or an error message; runs in a worker."""
     try:
-        found = data.read_mask(sample)
+        mask = data.read_mask(sample)
     except BrokenFileError as error:
         return str(error)
     size = read_size(data.root / sample.id)
-    if size is not None and size != found.shape[::-1]:
+    if size is not None and size != mask.shape[::-1]:
         return (
-            f"{data.masks[sample.id]}: {found.shape[1]} x {found.shape[0]} pixels, but its image "
+            f"{data.masks[sample.id]}: {mask.shape[1]} x {mask.shape[0]} pixels, but its image "
             f"{sample.id} has {size[0]} x {size[1]}; expected a label map of the image's size."
         )
-    return np.bincount(found[found >= 0], minlength=len(data.classes)).astype(np.int64)
+    return np.bincount(mask[mask >= 0], minlength=len(data.classes)).astype(np.int64)
 
 
 # ---------------------------------------------------------------- opening
@@ -255,60 +249,60 @@ def open_segmentation_data(
         BrokenFileError: a list or file of names that cannot be read.
     """
     if isinstance(source, SegmentationData):
-        if any(one is not None for one in (split, masks, classes, condition)):
+        if any(option is not None for option in (split, masks, classes, condition)):
             raise InputError(
-                "A dataset is open already: give split, masks, classes and condition where it is "
-                "made."
+                "The dataset is open already: give split, masks, classes and condition where it is "
+                "opened."
             )
         return source
     path = Path(source)
     if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {what}; expected the folder of a dataset with label maps.")
+        problem = "is a file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {problem}; expected the folder of a dataset with label maps.")
     if masks is not None:
-        return _find_two_folders(path, Path(masks), split, classes, tuple(void), condition)
+        return _open_two_folders(path, Path(masks), split, classes, tuple(void), condition)
     name = find_layout(path)
     if name is None:
-        raise InputError(f"{path} is no dataset with label maps: expected {_MARKS}.")
+        raise InputError(f"{path} is not a dataset with label maps: expected {_EXPECTED}.")
     layout = LABEL_MAP_LAYOUTS[name]
     chosen = choose_split(layout, path, split)
-    found = _select_condition(layout.find(path, chosen), condition, path)
+    pairs = _select_condition(layout.find(path, chosen), condition, path)
     title = name_folder(path) + ("" if chosen == "all" else f" {chosen}")
-    if found.space is None:
-        return _with_space(title, path, path, found, classes, tuple(void))
+    if pairs.space is None:
+        return _open_pairs(title, path, path, pairs, classes, tuple(void))
     if classes is not None:
         raise InputError(
             f"{path} is {layout.title}, whose classes are known, so classes have no effect."
         )
-    return SegmentationData(title, path, found.masks, found.space, conditions=found.conditions)
+    return SegmentationData(title, path, pairs.masks, pairs.space, conditions=pairs.conditions)
 
 
-_MARKS = (
+_EXPECTED = (
     "leftImg8bit and gtFine (Cityscapes), rgb_anon and gt (ACDC), images/validation and "
     "annotations/validation (ADE20K), JPEGImages and SegmentationClass (Pascal VOC), or a folder of "
     "images and one of label maps (--masks)"
 )
 
 
-def _select_condition(found: MaskPairs, condition: str | None, root: Path) -> MaskPairs:
-    there = list(dict.fromkeys(found.conditions.values()))
-    if condition is None and CLEAR in there:
+def _select_condition(pairs: MaskPairs, condition: str | None, root: Path) -> MaskPairs:
+    existing = list(dict.fromkeys(pairs.conditions.values()))
+    if condition is None and CLEAR in existing:
         condition = CLEAR
     if condition is None or condition == "all":
-        return found
-    if not there:
+        return pairs
+    if not existing:
         raise InputError(f"{root} has no conditions, so {condition!r} has no effect.")
-    if condition not in there:
-        raise UnknownNameError.of("condition", condition, [*there, "all"])
-    kept = {image for image, of in found.conditions.items() if of == condition}
-    return MaskPairs(
-        {image: mask for image, mask in found.masks.items() if image in kept},
-        found.space,
-        {image: condition for image in found.masks if image in kept},
-    )
+    if condition not in existing:
+        raise UnknownNameError.of("condition", condition, [*existing, "all"])
+    masks = {
+        image: mask
+        for image, mask in pairs.masks.items()
+        if pairs.conditions.get(image) == condition
+    }
+    return MaskPairs(masks, pairs.space, dict.fromkeys(masks, condition))
 
 
-def _find_two_folders(
+def _open_two_folders(
     images: Path,
     masks: Path,
     split: str | None,
@@ -320,47 +314,48 @@ def _find_two_folders(
         raise InputError("A folder of images has no splits and conditions; leave them out.")
     folder = masks if masks.is_dir() else images / masks
     if not folder.is_dir():
-        raise InputError(f"{masks} is no folder; expected the folder of the label maps.")
+        raise InputError(f"{masks} is not a folder; expected the folder of the label maps.")
     if folder.resolve().is_relative_to(images.resolve()):
-        found = _find_inside(images, folder)
-        return _with_space(name_folder(images), images, images, found, classes, void)
-    pictures, maps = ({name: name for name in find_images(one).names} for one in (images, folder))
-    found = MaskPairs(pair_by_stem(pictures, maps, where=str(images)), None)
-    return _with_space(name_folder(images), images, folder, found, classes, void)
+        pairs = _find_inside(images, folder)
+        return _open_pairs(name_folder(images), images, images, pairs, classes, void)
+    image_names, mask_names = (
+        {name: name for name in find_images(one).names} for one in (images, folder)
+    )
+    pairs = MaskPairs(pair_by_stem(image_names, mask_names, where=str(images)), None)
+    return _open_pairs(name_folder(images), images, folder, pairs, classes, void)
 
 
 def _find_inside(images: Path, folder: Path) -> MaskPairs:
     """Return the pairs if the label maps are in a subfolder of the image folder."""
     inner = folder.resolve().relative_to(images.resolve()).as_posix()
-    pictures = [name for name in find_images(images).names if not name.startswith(f"{inner}/")]
-    tops = {PurePosixPath(name).parts[0] for name in pictures if "/" in name}
-    if len(tops) == 1:
-        return find_beside(images, tops.pop(), inner)
-    maps = {name: f"{inner}/{name}" for name in find_images(folder).names}
-    found = pair_by_stem({name: name for name in pictures}, maps, where=str(images))
-    return MaskPairs(found, None)
+    names = [name for name in find_images(images).names if not name.startswith(f"{inner}/")]
+    top_folders = {PurePosixPath(name).parts[0] for name in names if "/" in name}
+    if len(top_folders) == 1:
+        return find_pairs(images, top_folders.pop(), inner)
+    masks = {name: f"{inner}/{name}" for name in find_images(folder).names}
+    return MaskPairs(pair_by_stem({name: name for name in names}, masks, where=str(images)), None)
 
 
-def _with_space(
+def _open_pairs(
     title: str,
     root: Path,
     mask_root: Path,
-    found: MaskPairs,
+    pairs: MaskPairs,
     classes: str | Path | Classes | Iterable[str] | None,
     void: tuple[int, ...],
 ) -> SegmentationData:
-    paths = [mask_root / mask for mask in found.masks.values()]
-    space = _count_numbers(paths, void) if classes is None else read_space(classes, void)
-    return SegmentationData(title, root, found.masks, space, mask_root=mask_root)
+    paths = [mask_root / mask for mask in pairs.masks.values()]
+    space = _make_space(paths, void) if classes is None else read_space(classes, void)
+    return SegmentationData(title, root, pairs.masks, space, mask_root=mask_root)
 
 
-def _count_numbers(paths: list[Path], void: tuple[int, ...]) -> LabelSpace:
+def _make_space(paths: list[Path], void: tuple[int, ...]) -> LabelSpace:
     """Return unnamed classes for the numbers up to the largest that occurs."""
     workers = 0 if len(paths) < _FEW else default_processes()
     with progress("Numbers of classes", len(paths), show=None) as advance:
         largest = -1
-        for found in engine.map_ordered(_find_largest, paths, context=void, workers=workers):
-            largest = max(largest, found)
+        for number in processes.map_ordered(_find_largest, paths, context=void, workers=workers):
+            largest = max(largest, number)
             advance()
     if largest < 0:
         raise InputError(f"{paths[0].parent}: no pixel of the label maps counts; all are void.")
@@ -368,6 +363,6 @@ def _count_numbers(paths: list[Path], void: tuple[int, ...]) -> LabelSpace:
 
 
 def _find_largest(void: tuple[int, ...], path: Path) -> int:
-    stored = read_indices(path)
-    kept = stored[~np.isin(stored, void)]
-    return int(kept.max()) if kept.size else -1
+    numbers = read_indices(path)
+    counted = numbers[~np.isin(numbers, void)]
+    return int(counted.max()) if counted.size else -1

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from shiftproof.counts import plural
 from shiftproof.data.detection.cityscapes import is_cityscapes
-from shiftproof.data.disk import find_images, join_below, list_folders, shorten
+from shiftproof.data.disk import find_images, join_below, list_folders, list_two_levels, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
-from shiftproof.data.segmentation.pairs import pair, pair_by_stem, stems
-from shiftproof.data.splits import is_asked
+from shiftproof.data.segmentation.pairs import map_stems, pair_by_stem, pair_masks
+from shiftproof.data.splits import matches_split
 from shiftproof.errors import InputError
 from shiftproof.io.images import is_image, read_mode
 from shiftproof.io.text import read_text
@@ -49,43 +49,43 @@ class LabelMapLayout:
 
     Attributes:
         title: name shown to users.
-        is_there: whether a folder has the characteristic folders of the layout.
-        splits: lists the existing splits.
-        split: the default split.
+        matches: returns whether a folder has the characteristic folders of the layout.
+        list_splits: returns the existing splits.
+        default_split: the split to open by default.
         find: finds the images and label maps of a split.
     """
 
     title: str
-    is_there: Callable[[Path], bool]
-    splits: Callable[[Path], list[str]]
-    split: str
+    matches: Callable[[Path], object]
+    list_splits: Callable[[Path], list[str]]
+    default_split: str
     find: Callable[[Path, str], MaskPairs]
 
 
 def find_layout(root: Path) -> str | None:
     """Return the layout of a folder, a key of ``LABEL_MAP_LAYOUTS``, or None."""
-    return next((name for name, one in LABEL_MAP_LAYOUTS.items() if one.is_there(root)), None)
+    return next((name for name, one in LABEL_MAP_LAYOUTS.items() if one.matches(root)), None)
 
 
-def choose_split(layout: LabelMapLayout, root: Path, asked: str | None) -> str:
+def choose_split(layout: LabelMapLayout, root: Path, requested: str | None) -> str:
     """Return the requested or default split.
 
     Raises:
         InputError: no such split; the message lists the splits.
     """
-    there = layout.splits(root)
-    wanted = asked or layout.split
-    if wanted in there:
-        return wanted
-    close = [name for name in there if is_asked(wanted, name)]
-    if close:
-        return close[0]
-    if asked is None and len(there) == 1:
-        return there[0]
-    if list(there) == ["all"]:
-        raise InputError(f"{root} ({layout.title}) has no splits: leave out the split {wanted!r}.")
+    splits = layout.list_splits(root)
+    split = requested or layout.default_split
+    if split in splits:
+        return split
+    matching = [name for name in splits if matches_split(name, split)]
+    if matching:
+        return matching[0]
+    if requested is None and len(splits) == 1:
+        return splits[0]
+    if splits == ["all"]:
+        raise InputError(f"{root} ({layout.title}) has no splits: leave out the split {split!r}.")
     raise InputError(
-        f"{root} has no split {wanted!r}; there are {shorten(there) or 'none'}. Give one as split "
+        f"{root} has no split {split!r}; it has {shorten(splits) or 'none'}. Give one as split "
         "(--split)."
     )
 
@@ -108,8 +108,8 @@ def _find_condition(folder: str, weather: str | None) -> str:
     """Return the condition of an image from its folder and the weather in its name."""
     if weather is None:
         return CLEAR
-    known = _PATTERN.sub("", weather)
-    return known.replace("foggy", "foggyDBF", 1) if folder.endswith("foggyDBF") else known
+    condition = _PATTERN.sub("", weather)
+    return condition.replace("foggy", "foggyDBF", 1) if folder.endswith("foggyDBF") else condition
 
 
 def _is_weather(root: Path) -> bool:
@@ -117,10 +117,10 @@ def _is_weather(root: Path) -> bool:
 
 
 def _list_city_splits(root: Path) -> list[str]:
-    there = (
+    splits = (
         folder.name for name in _list_weather_folders(root) for folder in list_folders(root / name)
     )
-    return list(dict.fromkeys(there))
+    return list(dict.fromkeys(splits))
 
 
 def _find_city(root: Path, split: str) -> MaskPairs:
@@ -128,7 +128,7 @@ def _find_city(root: Path, split: str) -> MaskPairs:
     conditions: dict[str, str] = {}
     for folder in _list_weather_folders(root):
         inner = f"{folder}/{split}"
-        for name in _list_names(root / inner):
+        for name in find_images(root / inner).names:
             image = f"{inner}/{name}"
             match = _FAMILY.fullmatch(PurePosixPath(name).stem)
             key = match["stem"] if match else PurePosixPath(name).stem
@@ -137,18 +137,23 @@ def _find_city(root: Path, split: str) -> MaskPairs:
     masks, space = _find_city_masks(root, f"gtFine/{split}", "_gtFine")
     # Only some images have copies with fog and rain.
     is_subset = CLEAR not in conditions.values()
-    return MaskPairs(pair(images, masks, where=str(root), subset=is_subset), space, conditions)
+    return MaskPairs(
+        pair_masks(images, masks, where=str(root), subset=is_subset), space, conditions
+    )
 
 
 def _find_city_masks(root: Path, inner: str, mark: str) -> tuple[dict[str, str], LabelSpace]:
-    """Return the label maps of a folder: those with training ids, else with all ids of Cityscapes."""
-    names = _list_names(root / inner)
+    """Return the label maps of a folder: those with training ids, or else with Cityscapes' own ids."""
+    names = find_images(root / inner).names
     for ending, space in (("_labelTrainIds", cityscapes_train_ids), ("_labelIds", cityscapes_ids)):
         end = f"{mark}{ending}"
-        chosen = [name for name in names if PurePosixPath(name).stem.endswith(end)]
-        if chosen:
-            found = {str(_strip_ending(name, end)): f"{inner}/{name}" for name in chosen}
-            return found, space()
+        masks = {
+            str(_strip_ending(name, end)): f"{inner}/{name}"
+            for name in names
+            if PurePosixPath(name).stem.endswith(end)
+        }
+        if masks:
+            return masks, space()
     raise InputError(
         f"{root / inner} has no label maps; expected files called "
         f"*{mark}_labelTrainIds.png or *{mark}_labelIds.png."
@@ -169,9 +174,9 @@ def _is_acdc(root: Path) -> bool:
 
 def _list_acdc_splits(root: Path) -> list[str]:
     conditions = list_folders(root / "rgb_anon")
-    there = (folder.name for condition in conditions for folder in list_folders(condition))
+    splits = (folder.name for condition in conditions for folder in list_folders(condition))
     # The reference images under normal conditions have no label maps.
-    return [name for name in dict.fromkeys(there) if not name.endswith("_ref")]
+    return [split for split in dict.fromkeys(splits) if not split.endswith("_ref")]
 
 
 def _find_acdc(root: Path, split: str) -> MaskPairs:
@@ -183,26 +188,22 @@ def _find_acdc(root: Path, split: str) -> MaskPairs:
         inner = f"{condition.name}/{split}"
         if not (root / "rgb_anon" / inner).is_dir():
             continue
-        for name in _list_names(root / "rgb_anon" / inner):
+        for name in find_images(root / "rgb_anon" / inner).names:
             image = f"rgb_anon/{inner}/{name}"
             images[image] = f"{inner}/{_strip_ending(name, '_rgb_anon')}"
             conditions[image] = condition.name
-        found, space = _find_city_masks(root, f"gt/{inner}", "_gt")
-        masks |= {f"{inner}/{key}": mask for key, mask in found.items()}
+        by_key, space = _find_city_masks(root, f"gt/{inner}", "_gt")
+        masks |= {f"{inner}/{key}": mask for key, mask in by_key.items()}
         spaces.append(space)
     if len({id(space) for space in spaces}) > 1:
         raise InputError(
             f"{root}: some conditions have label maps for training (labelTrainIds), others by id "
             "(labelIds) only; bring all into one form."
         )
-    return MaskPairs(pair(images, masks, where=str(root)), spaces[0], conditions)
+    return MaskPairs(pair_masks(images, masks, where=str(root)), spaces[0], conditions)
 
 
 # ---------------------------------------------------------------- ADE20K
-
-
-def _is_ade20k(root: Path) -> bool:
-    return bool(_list_ade20k_splits(root))
 
 
 def _list_ade20k_splits(root: Path) -> list[str]:
@@ -221,20 +222,20 @@ def _find_ade20k(root: Path, split: str) -> MaskPairs:
 # ---------------------------------------------------------------- Pascal VOC
 
 
-def _find_voc_home(root: Path) -> Path | None:
-    first = [] if not root.is_dir() else list_folders(root)
-    inner = [folder for outer in first for folder in list_folders(outer)]
-    there = [one for one in (root, *first, *inner) if _has_masks_of_voc(one)]
-    return there[0] if there else None
+def _find_voc_root(root: Path) -> Path | None:
+    folders = [root, *(list_two_levels(root) if root.is_dir() else [])]
+    return next(filter(_has_voc_folders, folders), None)
 
 
-def _has_masks_of_voc(folder: Path) -> bool:
+def _has_voc_folders(folder: Path) -> bool:
     return (folder / "JPEGImages").is_dir() and (folder / "SegmentationClass").is_dir()
 
 
 def _list_voc_lists(root: Path) -> list[Path]:
-    home = _find_voc_home(root)
-    lists = [] if home is None else sorted((home / "ImageSets" / "Segmentation").glob("*.txt"))
+    voc_root = _find_voc_root(root)
+    lists = (
+        [] if voc_root is None else sorted((voc_root / "ImageSets" / "Segmentation").glob("*.txt"))
+    )
     return [path for path in lists if path.is_file()]
 
 
@@ -243,29 +244,29 @@ def _list_voc_splits(root: Path) -> list[str]:
 
 
 def _find_voc(root: Path, split: str) -> MaskPairs:
-    home = _find_voc_home(root)
-    assert home is not None
-    above = home.relative_to(root).as_posix()
-    images = _list_stems(root, join_below(above, "JPEGImages"))
-    masks = _list_stems(root, join_below(above, "SegmentationClass"))
+    voc_root = _find_voc_root(root)
+    assert voc_root is not None
+    prefix = voc_root.relative_to(root).as_posix()
+    images = _list_stems(root, join_below(prefix, "JPEGImages"))
+    masks = _list_stems(root, join_below(prefix, "SegmentationClass"))
     listed = next((path for path in _list_voc_lists(root) if path.stem == split), None)
     if listed is None:
         # Most images of VOC have only boxes.
         images = {stem: name for stem, name in images.items() if stem in masks}
     else:
-        wanted = read_text(listed).split()
-        if not wanted:
+        stems = read_text(listed).split()
+        if not stems:
             raise InputError(f"{listed} names no images.")
-        gone = [stem for stem in wanted if stem not in images]
-        if gone:
+        missing = [stem for stem in stems if stem not in images]
+        if missing:
             raise InputError(
-                f"{listed}: {len(gone):,} of its {plural(len(wanted), 'image is', 'images are')} not in "
-                f"{join_below(above, 'JPEGImages')} (first: {gone[0]})."
+                f"{listed}: {len(missing):,} of its {plural(len(stems), 'image is', 'images are')} not in "
+                f"{join_below(prefix, 'JPEGImages')} (first: {missing[0]})."
             )
-        images = {stem: images[stem] for stem in wanted}
+        images = {stem: images[stem] for stem in stems}
         masks = {stem: name for stem, name in masks.items() if stem in images}
     keys = {name: stem for stem, name in images.items()}
-    return MaskPairs(pair(keys, masks, where=str(root)), voc())
+    return MaskPairs(pair_masks(keys, masks, where=str(root)), voc())
 
 
 # ---------------------------------------------------------------- two folders
@@ -279,9 +280,9 @@ def find_mask_folders(root: Path) -> tuple[str, str] | None:
 
     Label maps are recognized by their files, which have one channel.
     """
-    there = {folder.name for folder in list_folders(root)}
-    images = [name for name in _IMAGE_FOLDERS if name in there]
-    masks = [name for name in _MASK_FOLDERS if name in there]
+    names = {folder.name for folder in list_folders(root)}
+    images = [name for name in _IMAGE_FOLDERS if name in names]
+    masks = [name for name in _MASK_FOLDERS if name in names]
     if len(images) != 1 or len(masks) != 1 or not _holds_indices(root / masks[0]):
         return None
     return images[0], masks[0]
@@ -295,7 +296,7 @@ def _holds_indices(folder: Path) -> bool:
     return mode in ("1", "L", "P") or mode.startswith("I")
 
 
-def find_beside(root: Path, images: str, masks: str) -> MaskPairs:
+def find_pairs(root: Path, images: str, masks: str) -> MaskPairs:
     """Return the images and label maps of two folders below ``root``, by their names without suffix.
 
     Raises:
@@ -307,7 +308,7 @@ def find_beside(root: Path, images: str, masks: str) -> MaskPairs:
 def _find_masks(root: Path, split: str) -> MaskPairs:
     folders = find_mask_folders(root)
     assert folders is not None
-    return find_beside(root, *folders)
+    return find_pairs(root, *folders)
 
 
 def _pair_by_stem(root: Path, images: str, masks: str) -> dict[str, str]:
@@ -315,19 +316,11 @@ def _pair_by_stem(root: Path, images: str, masks: str) -> dict[str, str]:
 
 
 def _list_stems(root: Path, inner: str) -> dict[str, str]:
-    return stems(_list_names_in(root, inner))
+    return map_stems(_list_names_in(root, inner))
 
 
 def _list_names_in(root: Path, inner: str) -> dict[str, str]:
-    return {name: join_below(inner, name) for name in _list_names(root / inner)}
-
-
-def _list_names(folder: Path) -> tuple[str, ...]:
-    return find_images(folder).names
-
-
-def _list_single_split(name: str) -> Callable[[Path], list[str]]:
-    return lambda root: [name]
+    return {name: join_below(inner, name) for name in find_images(root / inner).names}
 
 
 LABEL_MAP_LAYOUTS: dict[str, LabelMapLayout] = {
@@ -336,18 +329,20 @@ LABEL_MAP_LAYOUTS: dict[str, LabelMapLayout] = {
     "cityscapes weather": LabelMapLayout(
         "Foggy or Rainy Cityscapes", _is_weather, _list_city_splits, "val", _find_city
     ),
-    "ade20k": LabelMapLayout("ADE20K", _is_ade20k, _list_ade20k_splits, "validation", _find_ade20k),
+    "ade20k": LabelMapLayout(
+        "ADE20K", _list_ade20k_splits, _list_ade20k_splits, "validation", _find_ade20k
+    ),
     "voc masks": LabelMapLayout(
         "Pascal VOC, SegmentationClass",
-        lambda root: _find_voc_home(root) is not None,
+        _find_voc_root,
         _list_voc_splits,
         "val",
         _find_voc,
     ),
     "masks": LabelMapLayout(
         "images and label maps",
-        lambda root: find_mask_folders(root) is not None,
-        _list_single_split("all"),
+        find_mask_folders,
+        lambda root: ["all"],
         "all",
         _find_masks,
     ),
@@ -357,22 +352,24 @@ LABEL_MAP_LAYOUTS: dict[str, LabelMapLayout] = {
 
 def find_label_maps(request: Request) -> FoundDataset:
     """Find the splits of a dataset with label maps."""
-    path, reader = request.path, LABEL_MAP_LAYOUTS[request.layout]
-    asked = request.split
-    splits = reader.splits(path) if asked is None else [choose_split(reader, path, asked)]
+    path, layout = request.path, LABEL_MAP_LAYOUTS[request.layout]
+    if request.split is None:
+        splits = layout.list_splits(path)
+    else:
+        splits = [choose_split(layout, path, request.split)]
     parts = []
-    for name in splits:
+    for split in splits:
         try:
-            found = reader.find(path, name)
+            masks = layout.find(path, split).masks
         except InputError as error:
-            parts.append(Part(name, "", (), (), problem=error))
+            parts.append(Part(split, "", (), (), problem=error))
             continue
-        maps = list_top_folders(found.masks.values())
-        parts.append(Part(name, maps[0], list_top_folders(found.masks), tuple(found.masks)))
+        mask_folders = list_top_folders(masks.values())
+        parts.append(Part(split, mask_folders[0], list_top_folders(masks), tuple(masks)))
     return FoundDataset(path, request.layout, path, tuple(parts))
 
 
 def list_top_folders(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the unique first two folders of paths."""
+    """Return the first two folders of each path, without repetition."""
     tops = ("/".join(PurePosixPath(name).parts[:-1][:2]) or "." for name in names)
     return tuple(dict.fromkeys(tops))

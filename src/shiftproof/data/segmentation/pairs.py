@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from shiftproof.counts import plural
 from shiftproof.errors import InputError
 
 ENDINGS = (
@@ -13,7 +14,7 @@ ENDINGS = (
 """Suffixes that label maps may have after the stem of their image."""
 
 
-def pair(
+def pair_masks(
     images: Mapping[str, str],
     masks: Mapping[str, str],
     *,
@@ -31,17 +32,17 @@ def pair(
     Raises:
         InputError: an image without a label map, or a label map without an image.
     """
-    without = [image for image, key in images.items() if key not in masks]
-    if without:
+    unpaired = [image for image, key in images.items() if key not in masks]
+    if unpaired:
         raise InputError(
-            f"{where}: {_count(without, 'image has', 'images have')} no label map (first: "
-            f"{without[0]}). Add what is missing, or take the images away."
+            f"{where}: {plural(len(unpaired), 'image has', 'images have')} no label map (first: "
+            f"{unpaired[0]}). Add what is missing, or remove the images."
         )
     unused = sorted(set(masks) - set(images.values()))
     if unused and not subset:
         raise InputError(
-            f"{where}: {_count(unused, 'label map has', 'label maps have')} no image (first: "
-            f"{masks[unused[0]]}). Add what is missing, or take the label maps away."
+            f"{where}: {plural(len(unused), 'label map has', 'label maps have')} no image (first: "
+            f"{masks[unused[0]]}). Add what is missing, or remove the label maps."
         )
     return {image: masks[key] for image, key in images.items()}
 
@@ -51,17 +52,19 @@ def pair_by_stem(
 ) -> dict[str, str]:
     """Return the label map of each image by their names without suffix.
 
-    Both are mapped from the path below the folder of their kind to that below the root.
+    Both map the path below the folder of images or label maps to the path below the root.
 
     Raises:
-        InputError: as :func:`pair`, or two paths that differ by their suffix alone.
+        InputError: as for :func:`pair_masks`, or two paths that differ only by their suffix.
     """
-    pictures = stems(images)
-    maps = without_ending(stems(masks), pictures)
-    return pair({name: stem for stem, name in pictures.items()}, maps, where=where)
+    images_by_stem = map_stems(images)
+    masks_by_stem = strip_endings(map_stems(masks), images_by_stem)
+    return pair_masks(
+        {name: stem for stem, name in images_by_stem.items()}, masks_by_stem, where=where
+    )
 
 
-def stems(names: Mapping[str, str]) -> dict[str, str]:
+def map_stems(names: Mapping[str, str]) -> dict[str, str]:
     """Map the stem of each path, ``a/b`` for ``a/b.png``, to its path below the root.
 
     Raises:
@@ -71,21 +74,18 @@ def stems(names: Mapping[str, str]) -> dict[str, str]:
     for inner, name in names.items():
         stem = str(PurePosixPath(inner).with_suffix(""))
         if stem in found:
-            raise InputError(f"{found[stem]} and {name} differ by their suffix alone; rename one.")
+            raise InputError(f"{found[stem]} and {name} differ only by their suffix; rename one.")
         found[stem] = name
     return found
 
 
-def without_ending(masks: Mapping[str, str], images: Mapping[str, str]) -> dict[str, str]:
-    """Return label maps by the stem of their image: ``a`` for ``a_mask``, unless an image has that
-    name.
+def strip_endings(masks: Mapping[str, str], images: Mapping[str, str]) -> dict[str, str]:
+    """Return label maps by the stems of their images: ``a`` for ``a_mask``.
+
+    A name stays if an image has it, or if none has the name without the ending.
     """
     found: dict[str, str] = {}
     for stem, name in masks.items():
-        plain = next((stem.removesuffix(end) for end in ENDINGS if stem.endswith(end)), stem)
-        found[plain if stem not in images and plain in images else stem] = name
+        stripped = next((stem.removesuffix(end) for end in ENDINGS if stem.endswith(end)), stem)
+        found[stripped if stem not in images and stripped in images else stem] = name
     return found
-
-
-def _count(names: list[str], one: str, many: str) -> str:
-    return f"{len(names):,} {one if len(names) == 1 else many}"
