@@ -267,7 +267,7 @@ def test_missing_cells_are_named_and_nothing_is_claimed():
 def test_the_clean_cell_is_no_severity():
     # As in the pickles of mmdetection, which repeat it under every corruption.
     table = {name: {0: 0.9, **row} for name, row in grid(0.5).items()}
-    with pytest.raises(InputError, match="The clean cell is no severity"):
+    with pytest.raises(InputError, match="The clean cell is not a severity"):
         mean_performance_under_corruption(table)
 
 

@@ -23,7 +23,7 @@ from shiftproof.metrics import (
     scale_logits,
 )
 from shiftproof.metrics.conformal import coverage_floor, minimum_images
-from shiftproof.metrics.selective import select_resamples
+from shiftproof.metrics.selective import compute_selective_metrics
 
 
 def draw_answers(count, classes, seed, sharpness=1.0):
@@ -229,7 +229,7 @@ def test_a_weight_is_so_many_copies():
     rng = np.random.default_rng(10)
     confidence, wrong = np.round(rng.random(30), 1), rng.random(30) < 0.3
     weights = rng.multinomial(30, np.full(30, 1 / 30), size=4)
-    found = select_resamples(confidence, wrong, weights)
+    found = compute_selective_metrics(confidence, wrong, weights)
     for row, weight in enumerate(weights):
         copies = np.repeat(confidence, weight), np.repeat(wrong, weight)
         assert found.aurc[row] == pytest.approx(area_under_risk_coverage(*copies))
@@ -246,7 +246,7 @@ def test_the_best_area_is_the_papers_in_the_limit():
 
 
 def test_a_weighting_without_images_has_no_figure():
-    found = select_resamples([0.5, 0.4], np.array([True, False]), np.zeros((1, 2)))
+    found = compute_selective_metrics([0.5, 0.4], np.array([True, False]), np.zeros((1, 2)))
     assert np.isnan([found.aurc[0], found.excess_aurc[0], found.risk[0]]).all()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, TypeAlias
@@ -105,15 +105,15 @@ def read_annotations(where: str, value: Any) -> Annotations:
     known_images = _read_images(where, images, faults)
     known_categories = _read_categories(where, categories, faults)
     rows = _Rows.read(where, annotations, faults)
-    rows.list_doubled_ids()
+    rows.list_duplicate_ids()
     # A record without a valid image gets no further faults.
-    image = rows.find_all("image_id", Ids(known_images))
+    image = rows.find_ids("image_id", Ids(known_images))
     rows, image = rows.take([one is not None for one in image], image)
-    category = rows.find_all("category_id", Ids(known_categories))
-    there = [one is not None for one in category]
-    image, category = list(compress(image, there)), list(compress(category, there))
-    rows, _ = rows.take(there, ())
-    boxes = rows.read_boxes([known_images[identity].size for identity in image])
+    category = rows.find_ids("category_id", Ids(known_categories))
+    is_known = [one is not None for one in category]
+    image, category = list(compress(image, is_known)), list(compress(category, is_known))
+    rows, _ = rows.take(is_known, ())
+    boxes = rows.read_boxes([known_images[image_id].size for image_id in image])
     area, has_area = rows.read_areas()
     return Annotations(
         images=known_images,
@@ -123,8 +123,8 @@ def read_annotations(where: str, value: Any) -> Annotations:
         category=category,
         boxes=boxes,
         instead={
-            at: f"bbox {show_value(rows.records[at].get('bbox'))}"
-            for at in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist()
+            row: f"bbox {show_value(rows.records[row].get('bbox'))}"
+            for row in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist()
         },
         area=area,
         has_area=has_area,
@@ -141,14 +141,14 @@ def clean_name(text: str) -> str:
     >>> clean_name("a\ud800.jpg")
     'aU+D800.jpg'
     """
-    return re.sub(r"[\ud800-\udfff]", lambda half: f"U+{ord(half[0]):04X}", text)
+    return re.sub(r"[\ud800-\udfff]", lambda match: f"U+{ord(match[0]):04X}", text)
 
 
 class Ids:
     """Ids of images or categories, looked up by a record's value."""
 
     def __init__(self, ids: Iterable[Any]) -> None:
-        self._ids = {identity: identity for identity in ids}
+        self._ids = {known: known for known in ids}
 
     def find(self, value: Any) -> tuple[Any, bool]:
         """Return the matching id or None, and whether it was written with the right type."""
@@ -156,15 +156,15 @@ class Ids:
             text = clean_name(value)
             if text in self._ids:
                 return text, True
-            whole = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+            number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
             # "007" is a name, not a number.
-            meant = self._ids.get(whole) if whole is not None and str(whole) == text else None
-            return meant, meant is None
-        identity = read_integer(value)
-        if identity is None or identity in self._ids:
-            return self._ids.get(identity), True
-        meant = self._ids.get(str(identity))
-        return meant, meant is None
+            match = self._ids.get(number) if number is not None and str(number) == text else None
+            return match, match is None
+        number = read_integer(value)
+        if number is None or number in self._ids:
+            return self._ids.get(number), True
+        match = self._ids.get(str(number))
+        return match, match is None
 
 
 def read_boxes(column: Sequence[Any]) -> tuple[F64, list[int]]:
@@ -173,12 +173,13 @@ def read_boxes(column: Sequence[Any]) -> tuple[F64, list[int]]:
     as_text: list[int] = []
     if boxes is None:
         boxes = np.full((len(column), 4), np.nan)
-        for at, box in enumerate(column):
+        for row, box in enumerate(column):
             values = box.tolist() if isinstance(box, np.ndarray) else box
             if isinstance(values, (list, tuple)) and len(values) == 4:
-                boxes[at] = [read_number(one) for one in values]
-                if any(isinstance(one, str) for one in values) and np.isfinite(boxes[at]).all():
-                    as_text.append(at)
+                boxes[row] = [read_number(value) for value in values]
+                has_text = any(isinstance(value, str) for value in values)
+                if has_text and np.isfinite(boxes[row]).all():
+                    as_text.append(row)
     boxes[~(np.abs(boxes) < LARGEST).all(axis=1)] = np.nan
     return boxes, as_text
 
@@ -191,17 +192,17 @@ def _convert_boxes(column: Sequence[Any]) -> F64 | None:
         array = np.array(column)
     except (ValueError, OverflowError):
         return None
-    whole = array.dtype.kind in "iuf" and array.ndim == 2 and array.shape[1] == 4
-    return array.astype(np.float64) if whole else None
+    is_valid = array.dtype.kind in "iuf" and array.ndim == 2 and array.shape[1] == 4
+    return array.astype(np.float64) if is_valid else None
 
 
 MANY_BOXES = 10
 """Number of boxes from which the order of their numbers indicates the format."""
 
 
-def check_sizes(where: str, boxes: F64, sizes: Sequence[tuple[int, int] | None]) -> None:
-    """Refuse boxes given as x1, y1, x2, y2: x2 >= x1 for all, and as sizes most would leave the
-    image.
+def check_box_format(where: str, boxes: F64, sizes: Sequence[tuple[int, int] | None]) -> None:
+    """Refuse boxes that are probably x1, y1, x2, y2: x2 >= x1 in all, and read as x, y, width,
+    height most of them exceed their images.
 
     Args:
         where: name of the boxes' file in messages.
@@ -211,16 +212,16 @@ def check_sizes(where: str, boxes: F64, sizes: Sequence[tuple[int, int] | None])
     Raises:
         InputError: they are x1, y1, x2, y2.
     """
-    there = ~np.isnan(boxes).any(axis=1)
-    found = boxes[there]
-    if len(found) < MANY_BOXES or (found[:, 2:] < found[:, :2]).any():
+    is_valid = ~np.isnan(boxes).any(axis=1)
+    valid = boxes[is_valid]
+    if len(valid) < MANY_BOXES or (valid[:, 2:] < valid[:, :2]).any():
         return
-    limit = np.array([size or (np.inf, np.inf) for size in sizes], dtype=np.float64)[there]
-    beyond = (found[:, :2] + found[:, 2:] > limit + 1).any(axis=1)
+    limit = np.array([size or (np.inf, np.inf) for size in sizes], dtype=np.float64)[is_valid]
+    beyond = (valid[:, :2] + valid[:, 2:] > limit + 1).any(axis=1)
     if beyond.mean() > 0.5:
         raise InputError(
-            f"{where}: expected bbox as x, y, width, height, and {beyond.sum()} of {len(found)} "
-            f"boxes leave their image, such as {found[beyond][0].tolist()}. If they are x1, y1, x2, "
+            f"{where}: expected bbox as x, y, width, height, and {beyond.sum()} of {len(valid)} "
+            f"boxes leave their image, such as {valid[beyond][0].tolist()}. If they are x1, y1, x2, "
             "y2, subtract x1 from x2 and y1 from y2."
         )
 
@@ -256,17 +257,17 @@ def _read_images(
     where: str, items: Sequence[Any], faults: list[Fault]
 ) -> dict[ImageId, ImageRecord]:
     found: dict[ImageId, ImageRecord] = {}
-    for at, item in enumerate(items):
-        place = f"{where}, images[{at}]"
-        identity = _read_identity(place, item, faults)
-        if identity is None:
+    for index, item in enumerate(items):
+        place = f"{where}, images[{index}]"
+        image_id = _read_id(place, item, faults)
+        if image_id is None:
             continue
-        if identity in found:
-            detail = f"{show_value(identity)}; the last image of an id counts"
-            faults.append(Fault(found.pop(identity).place, ID_TWICE, False, detail))
+        if image_id in found:
+            detail = f"{show_value(image_id)}; the last image of an id counts"
+            faults.append(Fault(found.pop(image_id).place, ID_TWICE, False, detail))
         name = item.get("file_name")
-        found[identity] = ImageRecord(
-            f"{place} with the id {show_value(identity)}",
+        found[image_id] = ImageRecord(
+            f"{place} with the id {show_value(image_id)}",
             clean_name(name) if isinstance(name, str) and name else None,
             _read_size(place, item, faults),
         )
@@ -274,60 +275,61 @@ def _read_images(
 
 
 def _read_size(place: str, item: Mapping[str, Any], faults: list[Fault]) -> tuple[int, int] | None:
-    given = [item.get(side) for side in ("width", "height")]
-    width, height = (read_integer(one) for one in given)
-    if width is not None and height is not None and all(0 < one < 2**31 for one in (width, height)):
-        if any(isinstance(one, str) for one in given):
-            detail = f"width {show_value(given[0])}, height {show_value(given[1])}"
-            faults.append(Fault(place, NUMBER_AS_TEXT, True, detail))
-        return width, height
-    if any(one is not None for one in given):
-        detail = f"width {show_value(given[0])}, height {show_value(given[1])}"
-        faults.append(Fault(place, NO_SIZE, True, detail))
-    return None
+    values = item.get("width"), item.get("height")
+    width, height = map(read_integer, values)
+    if width is not None and height is not None and 0 < width < 2**31 and 0 < height < 2**31:
+        size, reason = (width, height), NUMBER_AS_TEXT
+        is_fault = any(isinstance(value, str) for value in values)
+    else:
+        size, reason = None, NO_SIZE
+        is_fault = any(value is not None for value in values)
+    if is_fault:
+        detail = f"width {show_value(values[0])}, height {show_value(values[1])}"
+        faults.append(Fault(place, reason, True, detail))
+    return size
 
 
 def _read_categories(where: str, items: Sequence[Any], faults: list[Fault]) -> dict[Any, str]:
     found: dict[Any, tuple[str, str]] = {}
-    for at, item in enumerate(items):
-        place = f"{where}, categories[{at}]"
-        identity = _read_identity(place, item, faults)
-        if identity is None:
+    for index, item in enumerate(items):
+        place = f"{where}, categories[{index}]"
+        category_id = _read_id(place, item, faults)
+        if category_id is None:
             continue
-        if isinstance(identity, str) and (whole := read_integer(identity)) is not None:
-            faults.append(Fault(place, ID_AS_TEXT, True, show_value(identity)))
-            identity = whole
-        if identity in found:
-            detail = f"{show_value(identity)}; the last category of an id counts"
-            faults.append(Fault(found.pop(identity)[0], ID_TWICE, False, detail))
+        if isinstance(category_id, str) and (number := read_integer(category_id)) is not None:
+            faults.append(Fault(place, ID_AS_TEXT, True, show_value(category_id)))
+            category_id = number
+        if category_id in found:
+            detail = f"{show_value(category_id)}; the last category of an id counts"
+            faults.append(Fault(found.pop(category_id)[0], ID_TWICE, False, detail))
         name = item.get("name")
         if name is None or name == "":
-            faults.append(Fault(place, NO_NAME, True, f"id {show_value(identity)}"))
-            name = identity
-        found[identity] = (place, clean_name(str(name)[:1000]))
-    if any(isinstance(identity, int) for identity in found):
-        for identity in [one for one in found if isinstance(one, str)]:
-            faults.append(Fault(found.pop(identity)[0], NO_ID, False, show_value(identity)))
-    return {identity: found[identity][1] for identity in sorted(found)}
+            faults.append(Fault(place, NO_NAME, True, f"id {show_value(category_id)}"))
+            name = category_id
+        found[category_id] = (place, clean_name(str(name)[:1000]))
+    if any(isinstance(category_id, int) for category_id in found):
+        for text in [category_id for category_id in found if isinstance(category_id, str)]:
+            faults.append(Fault(found.pop(text)[0], NO_ID, False, show_value(text)))
+    return {category_id: found[category_id][1] for category_id in sorted(found)}
 
 
-def _read_identity(place: str, item: Any, faults: list[Fault]) -> ImageId | None:
+def _read_id(place: str, item: Any, faults: list[Fault]) -> ImageId | None:
     """Return the id of an image or a category; without one, None, and a fault is added."""
     if not isinstance(item, Mapping):
         faults.append(Fault(place, NO_RECORD, False, describe(item)))
         return None
-    identity = item.get("id")
-    if isinstance(identity, str) and identity:
-        return clean_name(identity)
-    whole = None if isinstance(identity, str) else read_integer(identity)
-    if whole is None:
-        faults.append(Fault(place, NO_ID, False, f"id {show_value(identity)}"))
-    return whole
+    value = item.get("id")
+    if isinstance(value, str) and value:
+        return clean_name(value)
+    number = None if isinstance(value, str) else read_integer(value)
+    if number is None:
+        faults.append(Fault(place, NO_ID, False, f"id {show_value(value)}"))
+    return number
 
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Records of annotations, where each stands in the file, and the list of all that is wrong."""
+    """Records of annotations, their places in the file, and the list of all faults."""
 
     where: str
     places: Sequence[str]
@@ -338,8 +340,8 @@ class _Rows:
     def read(cls, where: str, items: Sequence[Any], faults: list[Fault]) -> _Rows:
         """Return the items that are objects."""
         records, places = [], []
-        for at, item in enumerate(items):
-            place = f"annotations[{at}]"
+        for index, item in enumerate(items):
+            place = f"annotations[{index}]"
             if not isinstance(item, Mapping):
                 faults.append(Fault(f"{where}, {place}", NO_RECORD, False, describe(item)))
                 continue
@@ -350,39 +352,39 @@ class _Rows:
         return cls(where, places, records, faults)
 
     def take(self, kept: Sequence[bool], column: Sequence[Any]) -> tuple[_Rows, list[Any]]:
-        """Return the rows that are kept, and what a column has in these."""
+        """Return the rows where ``kept`` is true, and the values of a column in these."""
         places, records = list(compress(self.places, kept)), list(compress(self.records, kept))
         return _Rows(self.where, places, records, self.faults), list(compress(column, kept))
 
-    def column(self, key: str) -> Iterator[tuple[int, Any]]:
-        """Yield each row with its value of a field, None without one."""
-        return ((at, record.get(key)) for at, record in enumerate(self.records))
+    def column(self, key: str) -> Iterable[tuple[int, Any]]:
+        """Return the rows with their values of a field, None without one."""
+        return enumerate(record.get(key) for record in self.records)
 
-    def add_fault(self, at: int, reason: str, *, kept: bool, detail: str = "") -> None:
+    def add_fault(self, row: int, reason: str, *, kept: bool, detail: str = "") -> None:
         """Add a fault of a row."""
-        self.faults.append(Fault(f"{self.where}, {self.places[at]}", reason, kept, detail))
+        self.faults.append(Fault(f"{self.where}, {self.places[row]}", reason, kept, detail))
 
-    def list_doubled_ids(self) -> None:
-        """Annotations need no id here; pycocotools confuses annotations of the same id."""
+    def list_duplicate_ids(self) -> None:
+        """Add a fault for each repeated id: pycocotools confuses such annotations."""
         seen: set[Any] = set()
-        for at, identity in self.column("id"):
-            if isinstance(identity, (int, str)):
-                if identity in seen:
-                    self.add_fault(at, ID_TWICE, kept=True)
-                seen.add(identity)
+        for row, annotation_id in self.column("id"):
+            if isinstance(annotation_id, (int, str)):
+                if annotation_id in seen:
+                    self.add_fault(row, ID_TWICE, kept=True)
+                seen.add(annotation_id)
 
-    def find_all(self, key: str, ids: Ids) -> list[Any]:
+    def find_ids(self, key: str, ids: Ids) -> list[Any]:
         """Return the id that each record refers to, or None."""
         unknown = UNKNOWN_IMAGE if key == "image_id" else UNKNOWN_CLASS
         found = []
-        for at, value in self.column(key):
-            identity, as_it_should = ids.find(value)
-            if identity is None:
-                self.add_fault(at, unknown, kept=False, detail=f"{key} {show_value(value)}")
-            elif not as_it_should:
-                detail = f"{key} {show_value(value)} for {show_value(identity)}"
-                self.add_fault(at, ID_AS_TEXT, kept=True, detail=detail)
-            found.append(identity)
+        for row, value in self.column(key):
+            match, has_right_type = ids.find(value)
+            if match is None:
+                self.add_fault(row, unknown, kept=False, detail=f"{key} {show_value(value)}")
+            elif not has_right_type:
+                detail = f"{key} {show_value(value)} for {show_value(match)}"
+                self.add_fault(row, ID_AS_TEXT, kept=True, detail=detail)
+            found.append(match)
         return found
 
     # ------------------------------------------------------------ the other columns
@@ -390,48 +392,48 @@ class _Rows:
     def read_boxes(self, sizes: Sequence[tuple[int, int] | None]) -> F64:
         """Return ``(G, 4)``, rows of NaN for invalid boxes; ``sizes`` are those of their images."""
         boxes, as_text = read_boxes([record.get("bbox") for record in self.records])
-        for at in as_text:
-            detail = f"bbox {show_value(self.records[at]['bbox'])}"
-            self.add_fault(at, NUMBER_AS_TEXT, kept=True, detail=detail)
-        check_sizes(f"{self.where}: annotations", boxes, sizes)
+        for row in as_text:
+            detail = f"bbox {show_value(self.records[row]['bbox'])}"
+            self.add_fault(row, NUMBER_AS_TEXT, kept=True, detail=detail)
+        check_box_format(f"{self.where}: annotations", boxes, sizes)
         return boxes
 
     def read_areas(self) -> tuple[F64, Flags]:
-        """Return ``(G,)`` the areas, and whether each is there."""
+        """Return ``(G,)`` the areas, and whether each is present."""
         area = np.zeros(len(self.records))
         has_area = np.zeros(len(self.records), dtype=np.bool_)
-        for at, value in self.column("area"):
+        for row, value in self.column("area"):
             if value is None:
                 continue
-            area[at] = read_number(value)
-            has_area[at] = not math.isnan(area[at]) or _is_nan(value)
-            odd = not 0 <= area[at] < LARGEST
-            if odd or isinstance(value, str):
-                reason = ODD_AREA if odd else NUMBER_AS_TEXT
-                self.add_fault(at, reason, kept=True, detail=f"area {show_value(value)}")
+            area[row] = read_number(value)
+            has_area[row] = not math.isnan(area[row]) or _is_nan(value)
+            is_odd = not 0 <= area[row] < LARGEST
+            if is_odd or isinstance(value, str):
+                reason = ODD_AREA if is_odd else NUMBER_AS_TEXT
+                self.add_fault(row, reason, kept=True, detail=f"area {show_value(value)}")
         return area, has_area
 
     def read_flags(self, key: str) -> Flags:
-        """Return ``(G,)`` a flag; one that is not there is not set."""
+        """Return ``(G,)`` a flag; False where it is missing."""
         flags = np.zeros(len(self.records), dtype=np.bool_)
-        for at, record in enumerate(self.records):
+        for row, record in enumerate(self.records):
             value = record.get(key, 0)
             if type(value) is int and value in (0, 1):
-                flags[at] = value
+                flags[row] = value
                 continue
             flag = read_flag(value)
-            flags[at] = bool(flag)
+            flags[row] = bool(flag)
             if flag is None or isinstance(value, str) or value not in (0, 1):
-                self.add_fault(at, ODD_FLAG, kept=True, detail=f"{key} {show_value(value)}")
+                self.add_fault(row, ODD_FLAG, kept=True, detail=f"{key} {show_value(value)}")
         return flags
 
     def read_outlines(self) -> list[Any]:
         """Return the segmentations; None for one that is neither polygons nor a code."""
         outlines = []
-        for at, value in self.column("segmentation"):
+        for row, value in self.column("segmentation"):
             outline = _read_outline(value)
             if outline is None and value is not None and value != []:
-                self.add_fault(at, ODD_OUTLINE, kept=True, detail=show_value(value))
+                self.add_fault(row, ODD_OUTLINE, kept=True, detail=show_value(value))
             outlines.append(outline)
         return outlines
 
@@ -451,7 +453,7 @@ def _read_outline(value: Any) -> Any:
             counts.isascii() if isinstance(counts, str) else _are_finite(counts)
         )
         return {"size": size, "counts": counts} if coded and _are_finite(size) else None
-    polygons = isinstance(value, (list, tuple)) and all(_are_finite(one) for one in value)
+    polygons = isinstance(value, (list, tuple)) and all(_are_finite(polygon) for polygon in value)
     return value if polygons and value else None
 
 

@@ -139,12 +139,12 @@ def sum_resamples(
     for group in _group_tables(tables, count):
         # One matrix product for all tables takes half the time of one for each; sums are exact.
         ends = np.cumsum([values.shape[1] for values in group])[:-1]
-        side_by_side = np.concatenate(group, axis=1)
+        stacked = np.concatenate(group, axis=1)
         several = len(group)
         group.clear()
-        rows = [side_by_side.sum(axis=0)[None]]
+        rows = [stacked.sum(axis=0)[None]]
         for weights in _draw_weights(count, replicates, seed):
-            rows.append(weights.astype(np.float64) @ side_by_side)
+            rows.append(weights.astype(np.float64) @ stacked)
             if done is not None:
                 for _ in range(several):
                     done()

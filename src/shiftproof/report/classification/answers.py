@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftproof.metrics.calibration import BINS, bin_index
+from shiftproof.metrics.calibration import BINS, find_bins
 from shiftproof.report import wording
 from shiftproof.report.grid import figures
 from shiftproof.report.grid.entries import Entry, PageContent
@@ -51,7 +51,7 @@ class Tally:
         for cell in cells:
             path = entry.run.folder.records_file(entry.scored.name, cell)
             target, prediction, confidence = read_class_predictions(path)
-            place = bin_index(confidence, BINS)
+            place = find_bins(confidence, BINS)
             answers += np.bincount(place, minlength=BINS)
             right += np.bincount(place, weights=target == prediction, minlength=BINS)
             sure += np.bincount(place, weights=confidence, minlength=BINS)

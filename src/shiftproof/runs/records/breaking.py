@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shiftproof.io.parquet import decode_texts
-from shiftproof.metrics.breaking import SURVIVES, severities_of
+from shiftproof.metrics.breaking import SURVIVES, look_up_severities
 from shiftproof.runs.folder import cell_file
 from shiftproof.runs.parquet import open_table, schema_of, write_table
 from shiftproof.types import F64, I32, I64, Cell, Flags
@@ -56,7 +56,7 @@ class BreakingRecords:
     @property
     def severity(self) -> F64:
         """``(N,)`` breaking severities: 0 if wrong clean, 5 also if never broken."""
-        return severities_of(self.place)
+        return look_up_severities(self.place)
 
 
 def breaking_file(folder: Path, model: str, corruption: str) -> Path:
@@ -91,7 +91,7 @@ def write_breaking(path: Path, records: BreakingRecords) -> None:
         pa.array(records.severity, pa.float64(), mask=gone | (records.place == SURVIVES)),
         pa.array(records.place, pa.int8(), mask=gone),
         pa.array(records.answer, pa.int32(), mask=records.answer < 0),
-        pa.array(severities_of(records.checked), pa.float64(), mask=unchecked),
+        pa.array(look_up_severities(records.checked), pa.float64(), mask=unchecked),
         pa.array(records.checked, pa.int8(), mask=unchecked),
         pa.array(records.recovered, pa.bool_(), mask=unchecked),
         pa.array(records.error, pa.string()),
@@ -115,7 +115,7 @@ def read_breaking(path: Path) -> BreakingRecords:
         }  # fmt: skip
         places = whole["place"].astype(np.int64), whole["checked_place"].astype(np.int64)
         for one in places:
-            severities_of(one)
+            look_up_severities(one)
         return BreakingRecords(
             ids=table["id"].to_pylist(),
             target=whole["target"].astype(np.int32),
