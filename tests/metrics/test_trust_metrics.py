@@ -165,6 +165,8 @@ def test_the_threshold_is_a_rank():
     assert conformal_threshold(np.arange(10) / 10, 0.9) == 0.9
     assert conformal_threshold(np.arange(9) / 10, 0.9) == 0.8
     assert conformal_threshold(np.arange(8) / 10, 0.9) == np.inf
+    # The first rank is 1, however small the coverage.
+    assert conformal_threshold(np.arange(8) / 10, 1e-12) == 0.0
     assert [minimum_images(one) for one in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
 
 
@@ -174,6 +176,7 @@ def test_the_floor_is_the_coverage_that_such_choices_leave():
     kept = np.sort(rng.random((20_000, 48)), axis=1)[:, 44]  # ceil(49 x 0.9) = 45th
     assert coverage_floor(48, 0.9) == pytest.approx(np.quantile(kept, 0.025), abs=0.005)
     assert coverage_floor(8, 0.9) == 1.0
+    assert 0 < coverage_floor(8, 1e-12) < 1
 
 
 def test_what_no_sets_can_be_made_of_is_told():
