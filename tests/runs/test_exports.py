@@ -2,17 +2,14 @@
 
 import json
 
-import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCardData
-from torchvision.ops import box_iou
 
 import shiftproof
 from shiftproof import cli
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.runs import load_run
-from shiftproof.runs.samples import compute_overlap
 from support import finished_runs
 from support.simulated_runs import CLASSES, GRID, draw_tables, write_run
 
@@ -75,17 +72,6 @@ def test_samples_of_detectors_say_which_boxes_are_right(tmp_path):
     for sample in content["samples"]:
         for box in sample["truth"]:
             assert all(0 <= value <= 1 for value in box["bounding_box"])
-
-
-def test_an_overlap_is_that_of_torchvision():
-    rng = np.random.default_rng(0)
-    import torch
-
-    boxes = rng.uniform(1, 9, (20, 4))
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-    theirs = box_iou(torch.from_numpy(corners[:10]), torch.from_numpy(corners[10:])).numpy()
-    ours = [[compute_overlap(one, other) for other in boxes[10:]] for one in boxes[:10]]
-    np.testing.assert_allclose(ours, theirs)
 
 
 def test_samples_of_a_task_of_ones_own_are_refused(tmp_path):

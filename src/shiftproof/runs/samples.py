@@ -22,6 +22,7 @@ import numpy as np
 
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, UnknownNameError
 from shiftproof.io.text import read_json
+from shiftproof.metrics.matching import Corners, compute_ious, match_by_score
 from shiftproof.runs.records import classification, detection, segmentation
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import CLEAN, F64, Cell
@@ -109,9 +110,9 @@ def _answer(
             "correct": None if target < 0 else target == prediction,
         }, truth
     if isinstance(record, detection.DetectionRecords):
-        there = objects or {"objects": [], "size": (1, 1)}
-        found = _find(record.found[at], there, classes) if readable else None
-        return found, [_to_box(one["box"], one["label"], there["size"]) for one in there["objects"]]
+        image = objects or {"objects": [], "size": (1, 1)}
+        found = _list_boxes(record.found[at], image, classes) if readable else None
+        return found, [_to_box(one["box"], one["label"], image["size"]) for one in image["objects"]]
     return (_count_pixels(record.counts[at]) if readable else None), None
 
 
@@ -144,50 +145,25 @@ def _read_objects(run: Run, truth: Any) -> dict[str, dict[str, Any]]:
     return dict(found.values())
 
 
-def _find(
-    found: detection.ImageDetections, there: Mapping[str, Any], classes: Sequence[str]
+def _list_boxes(
+    found: detection.ImageDetections, truth: Mapping[str, Any], classes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return the boxes of an image by decreasing score, each with whether it is correct."""
-    taken: set[int] = set()
-    answers = []
-    for at in np.argsort(-found.scores, kind="stable"):
-        label, box = classes[int(found.labels[at])], found.positions[at]
-        hit = _match(box, label, there["objects"], taken)
-        taken |= {hit} if hit is not None else set()
-        answers.append(
-            {
-                **_to_box(box, label, there["size"]),
-                "confidence": float(found.scores[at]),
-                "correct": hit is not None,
-            }
-        )
-    return answers
-
-
-def _match(
-    box: F64, label: str, objects: Sequence[Mapping[str, Any]], taken: set[int]
-) -> int | None:
-    """Return the object of the class with the largest sufficient overlap with a box."""
-    overlaps = [
-        (compute_overlap(box, one["box"]), -at)
-        for at, one in enumerate(objects)
-        if one["label"] == label and at not in taken
+    objects = truth["objects"]
+    names = [classes[label] for label in found.labels.tolist()]
+    positions = np.array([one["box"] for one in objects], dtype=np.float64).reshape(-1, 4)
+    ious = compute_ious(Corners.from_positions(found.positions), Corners.from_positions(positions))
+    for column, one in enumerate(objects):
+        ious[[name != one["label"] for name in names], column] = 0
+    matched = match_by_score(ious, found.scores, OVERLAP)
+    return [
+        {
+            **_to_box(found.positions[row], names[row], truth["size"]),
+            "confidence": float(found.scores[row]),
+            "correct": bool(matched[row] >= 0),
+        }
+        for row in np.argsort(-found.scores, kind="stable")
     ]
-    best, place = max(overlaps, default=(0.0, 0))
-    return -place if best >= OVERLAP else None
-
-
-def compute_overlap(one: Sequence[float] | F64, other: Sequence[float] | F64) -> float:
-    """Return the intersection over union of two boxes, each x, y, width and height.
-
-    >>> compute_overlap([0, 0, 2, 1], [1, 0, 2, 1])
-    0.3333333333333333
-    """
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    shared = float(max(0.0, width) * max(0.0, height))
-    union = float(one[2] * one[3] + other[2] * other[3]) - shared
-    return shared / union if union > 0 else 0.0
 
 
 def _to_box(box: Sequence[float] | F64, label: str, size: tuple[int, int]) -> dict[str, Any]:
