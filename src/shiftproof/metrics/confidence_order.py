@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError
 from shiftproof.metrics.calibration import BINS, find_bins
-from shiftproof.metrics.intervals import find_exact_scale, round_to
+from shiftproof.metrics.intervals import find_exact_scale, round_to_scale
 from shiftproof.types import F64, I32, I64, Flags
 
 
@@ -155,7 +155,7 @@ def _round_in_bins(gap: F64, bins: I32, resample_size: int) -> F64:
     """Round gaps so that their sums in each bin are exact on resamples of this size."""
     peak = np.zeros(BINS)
     np.maximum.at(peak, bins, np.abs(gap))
-    return round_to(gap, find_exact_scale(peak, resample_size)[bins])
+    return round_to_scale(gap, find_exact_scale(peak, resample_size)[bins])
 
 
 def _find_stretches(confidence: NDArray[Any], wrong: Flags) -> I64:

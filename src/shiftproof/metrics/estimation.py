@@ -154,16 +154,16 @@ def agreement(predictions: ArrayLike, other_predictions: ArrayLike) -> float:
     >>> agreement([0, 2, 1, 1], [0, 2, 2, 1])
     0.75
     """
-    these, those = np.asarray(predictions), np.asarray(other_predictions)
-    if these.ndim != 1 or these.shape != those.shape or len(these) == 0:
+    one, other = np.asarray(predictions), np.asarray(other_predictions)
+    if one.ndim != 1 or one.shape != other.shape or len(one) == 0:
         raise InputError(
-            f"Expected the answers of two models to the same images, got {these.shape} and "
-            f"{those.shape}."
+            f"Expected the answers of two models to the same images, got {one.shape} and "
+            f"{other.shape}."
         )
-    for answers in (these, those):
-        if not np.issubdtype(answers.dtype, np.integer):
-            raise InputError(f"Expected the numbers of classes, got {answers.dtype}.")
-    return float(((these == those) & (these >= 0)).mean())
+    for values in (one, other):
+        if not np.issubdtype(values.dtype, np.integer):
+            raise InputError(f"Expected the numbers of classes, got {values.dtype}.")
+    return float(((one == other) & (one >= 0)).mean())
 
 
 def _check_source(score: ArrayLike, right: ArrayLike) -> tuple[F64, Flags]:
