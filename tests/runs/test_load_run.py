@@ -53,6 +53,18 @@ def test_the_errors_of_a_classifier_follow_from_its_records(folders):
         assert cell.figures["error"].value == pytest.approx(mean)
 
 
+def test_unknown_models_corruptions_and_cells_are_named(folders):
+    run = load_run(folders / "classifier")
+    with pytest.raises(UnknownNameError, match="corruption of the run 'contras'"):
+        run.records(corruptions=["contrast", "contras"])
+    with pytest.raises(InputError, match="has no such cells"):
+        run.records(severities=[9])
+    with pytest.raises(UnknownNameError, match="model of the run 'sorce'"):
+        run.cell("sorce", "contrast", run.scores.severities[0])
+    with pytest.raises(InputError, match="has no cell contrast-9"):
+        run.cell("source", "contrast", 9)
+
+
 def test_records_of_a_detector_hold_its_boxes(folders):
     table = load_run(folders / "detector").records(corruptions=["clean"]).to_pydict()
     assert [len(boxes) for boxes in table["box"]] == [len(labels) for labels in table["label"]]

@@ -49,7 +49,7 @@ from shiftproof.runs.records.breaking import (
 from shiftproof.runs.run import BreakingRun
 from shiftproof.runs.scores.breaking import BreakingGallery, BreakingSheet, BrokenPicture
 from shiftproof.runs.scores.reading import write_form
-from shiftproof.runs.thumbnails import small_jpeg
+from shiftproof.runs.thumbnails import encode_thumbnail
 from shiftproof.types import CLEAN, I64, Cell, Image, Sample, Settings
 
 KIND = "breaking"
@@ -346,7 +346,7 @@ class _Pictures:
         folder = files.make_folder(self.folder.path / "gallery" / str(number))
         path = folder / f"{cell.corruption}.jpg"
         if not path.is_file():
-            picture = small_jpeg(self.view.load(self.samples[row], cell), LONG_SIDE, QUALITY)
+            picture = encode_thumbnail(self.view.load(self.samples[row], cell), LONG_SIDE, QUALITY)
             files.write_bytes(path, picture)
         return path.relative_to(self.folder.path).as_posix()
 

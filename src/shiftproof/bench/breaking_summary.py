@@ -23,7 +23,7 @@ from shiftproof.metrics.breaking import (
 from shiftproof.metrics.corruption import compute_mce_weights
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.parquet import read_alike
+from shiftproof.runs.parquet import read_same_images
 from shiftproof.runs.records.breaking import BreakingRecords, breaking_file, read_breaking
 from shiftproof.runs.resamples import Replicates, make_interval
 from shiftproof.runs.scores.breaking import BreakingScores, CorruptionBreaking, ModelBreaking
@@ -108,7 +108,7 @@ def read_breaking_tables(
         BrokenFileError: one cannot be read, or they are not about the same images.
     """
     paths = {name: breaking_file(folder.path, model, name) for name in corruptions}
-    return read_alike(paths, read_breaking)
+    return read_same_images(paths, read_breaking)
 
 
 def _explain_missing_mce(

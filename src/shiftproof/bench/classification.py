@@ -37,7 +37,7 @@ from shiftproof.models import ClassifierLike, Preprocess, load_classifier
 from shiftproof.models.classifiers.load import check_classifier
 from shiftproof.models.preprocess import Preprocessing
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import folder_name
+from shiftproof.runs.names import make_folder_name
 from shiftproof.runs.records.classification import CellRecords, read_tables
 from shiftproof.runs.resamples import Replicates, divide, round_figure
 from shiftproof.runs.scores.classification import ClassErrors, ClassNames, Detail, Estimator, Miss
@@ -310,7 +310,7 @@ def _name_adapters(
                 f"Expected an adapter, a function that makes one, or a spec; got {adapter!r:.80}."
             )
         name = given or type(adapter).__name__
-        safe = folder_name(name, "adapter")
+        safe = make_folder_name(name, "adapter")
         if safe in named or safe in models:
             raise InputError(
                 f"Two models of the run are called {safe!r}; give them names of a mapping."

@@ -29,7 +29,7 @@ from shiftproof.runs.scores.detection import (
     Worst,
 )
 from shiftproof.runs.scores.reading import write_form
-from shiftproof.runs.thumbnails import small_jpeg
+from shiftproof.runs.thumbnails import encode_thumbnail
 from shiftproof.types import CLEAN, F64, I64, Cell, Flags, Sample
 
 SHEETS = 3
@@ -326,5 +326,5 @@ def _save_picture(path: Path, view: View, sample: Sample, cell: Cell) -> tuple[i
     except BrokenFileError:
         return None
     if not path.is_file():
-        files.write_bytes(path, small_jpeg(image, LONG_SIDE, QUALITY), durable=False)
+        files.write_bytes(path, encode_thumbnail(image, LONG_SIDE, QUALITY), durable=False)
     return image.shape[1], image.shape[0]

@@ -408,7 +408,7 @@ class _FinishedRun:
             )
         has_clean = folder.records_file(models[0], CLEAN).is_file()
         cells = tuple([CLEAN, *named] if has_clean else named)
-        return cls(folder, opened.head.settings, models, cells)
+        return cls(folder, opened.info.settings, models, cells)
 
     def tables(self, models: Sequence[str]) -> dict[str, dict[Cell, CellRecords]]:
         return read_tables(self.folder.path, models, self.cells)

@@ -44,7 +44,7 @@ from shiftproof.models.segmenters.class_match import match_pixel_classes
 from shiftproof.models.segmenters.load import check_segmenter
 from shiftproof.models.segmenters.segmenter import Segmenter, SegmenterLike
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.parquet import read_alike
+from shiftproof.runs.parquet import read_same_images
 from shiftproof.runs.records.segmentation import SegmentationRecords, read_segmentation
 from shiftproof.runs.resamples import Replicates
 from shiftproof.runs.scores.grid import Headline, Images, Measure
@@ -227,7 +227,7 @@ def _read_tables(
         (name, cell): folder.records_file(name, cell) for name in models for cell in grid.cells
     }
     tables: dict[str, dict[Cell, SegmentationRecords]] = {name: {} for name in models}
-    for (name, cell), table in read_alike(paths, read_segmentation).items():
+    for (name, cell), table in read_same_images(paths, read_segmentation).items():
         if table.largest_class() >= classes:
             raise BrokenFileError(
                 f"{paths[name, cell]}: has the class {table.largest_class()}, but the run has "

@@ -22,7 +22,7 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.segmentation import SegmentationRecords, read_segmentation
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.segmentation import Answer, ClassColor, Example, Gallery, Sheet
-from shiftproof.runs.thumbnails import small_jpeg
+from shiftproof.runs.thumbnails import encode_thumbnail
 from shiftproof.types import CLEAN, F64, Cell, Image, LabelMap, Sample
 
 WORST = 12
@@ -244,7 +244,7 @@ class _Painter:
         return self._save(path, paint(image, labels, self.colors))
 
     def _save(self, path: Path, image: Image) -> str:
-        files.write_bytes(path, small_jpeg(image, LONG_SIDE, QUALITY), durable=False)
+        files.write_bytes(path, encode_thumbnail(image, LONG_SIDE, QUALITY), durable=False)
         return path.relative_to(self.folder.path).as_posix()
 
 

@@ -27,8 +27,8 @@ from shiftproof.metrics.intervals import Interval, percentile_interval, sum_resa
 from shiftproof.metrics.perturbation import TOP, flips, top5_distances
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.provenance import provenance
-from shiftproof.runs.names import plain
-from shiftproof.runs.parquet import open_table, schema_of, write_table
+from shiftproof.runs.parquet import make_schema, open_table, write_table
+from shiftproof.runs.settings import normalize_settings
 from shiftproof.shards import (
     Arrays,
     Backend,
@@ -140,7 +140,7 @@ def measure_stability(
     manifest.begin(
         folder,
         RUN_FILE,
-        plain(settings),
+        normalize_settings(settings),
         what="a run",
         about={"provenance": provenance("", 0)},
         ours=("records",),
@@ -328,7 +328,7 @@ def _make_frames(
 
 
 def _make_schema() -> pyarrow.Schema:
-    return schema_of({"id": "string", "classes": "[int32]", "error": "string"}, required=())
+    return make_schema({"id": "string", "classes": "[int32]", "error": "string"}, required=())
 
 
 def _make_arrow_table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:

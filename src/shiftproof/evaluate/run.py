@@ -29,9 +29,9 @@ from shiftproof.models.classifiers.load import check_classifier
 from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
 from shiftproof.runs.run import EvaluationRun
 from shiftproof.runs.scores.reading import write_form
+from shiftproof.runs.settings import normalize_settings
 from shiftproof.shards import Backend, Scheduled
 from shiftproof.types import Cell
 
@@ -108,7 +108,7 @@ def evaluate(
     }
     about = {"assumed": collect_assumed(named), "provenance": provenance(where, workers)}
     folder = RunFolder.create(
-        Path(out), KIND, plain(settings), about, shared=isinstance(backend, Scheduled)
+        Path(out), KIND, normalize_settings(settings), about, shared=isinstance(backend, Scheduled)
     )
     _save_prompts(folder, named)
     workloads = [

@@ -26,24 +26,23 @@ Key = TypeVar("Key")
 Records = TypeVar("Records", bound=HasIds)
 
 
-def schema_of(columns: Mapping[str, str], *, required: Sequence[str]) -> pyarrow.Schema:
+def make_schema(columns: Mapping[str, str], *, required: Sequence[str]) -> pyarrow.Schema:
     """Return a schema of columns by their types.
 
     Args:
-        columns: name to Arrow's name of its type, in brackets for a list of them: "[int32]".
+        columns: from name to Arrow's name of the type, in brackets for a list: "[int32]".
         required: the columns without nulls.
     """
     import pyarrow as pa
 
-    def type_of(name: str) -> pyarrow.DataType:
-        inner = name.strip("[]")
-        return pa.type_for_alias(name) if inner == name else pa.list_(pa.type_for_alias(inner))
+    def make_type(name: str) -> pyarrow.DataType:
+        item = name.strip("[]")
+        return pa.type_for_alias(name) if item == name else pa.list_(pa.type_for_alias(item))
 
-    fields = [
-        pa.field(name, type_of(kind), nullable=name not in required)
+    return pa.schema(
+        pa.field(name, make_type(kind), nullable=name not in required)
         for name, kind in columns.items()
-    ]
-    return pa.schema(fields)
+    )
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:
@@ -106,27 +105,29 @@ def _find_form(
     return found
 
 
-def read_alike(paths: Mapping[Key, Path], read: Callable[[Path], Records]) -> dict[Key, Records]:
-    """Read tables that must be of the same images, in one order: cells are compared by image.
+def read_same_images(
+    paths: Mapping[Key, Path], read: Callable[[Path], Records]
+) -> dict[Key, Records]:
+    """Read tables of the same images in the same order, as cells are compared by image.
 
-    All of them get one list of ids, since names are what takes the memory.
+    All of them share one list of ids, because the names take most of the memory.
 
     Raises:
-        BrokenFileError: one of them cannot be read, or is of other images.
+        BrokenFileError: a table cannot be read, or has other images.
     """
-    found: dict[Key, Records] = {}
+    tables: dict[Key, Records] = {}
     ids: list[str] | None = None
     for key, path in paths.items():
         records = read(path)
         ids = records.ids if ids is None else ids
         if records.ids is not ids and records.ids != ids:
-            raise other_images(path)
+            raise explain_other_images(path)
         records.ids = ids
-        found[key] = records
-    return found
+        tables[key] = records
+    return tables
 
 
-def other_images(path: Path) -> BrokenFileError:
+def explain_other_images(path: Path) -> BrokenFileError:
     """Return the error for a table whose images differ from those of the other cells."""
     return BrokenFileError(
         f"{path}: its images are not those of the other cells. Delete it and start the "

@@ -11,7 +11,7 @@ import numpy as np
 from shiftproof.io.parquet import decode_texts
 from shiftproof.metrics.breaking import SURVIVES, look_up_severities
 from shiftproof.runs.folder import cell_file
-from shiftproof.runs.parquet import open_table, schema_of, write_table
+from shiftproof.runs.parquet import make_schema, open_table, write_table
 from shiftproof.types import F64, I32, I64, Cell, Flags
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ _COLUMNS = {
 
 
 def _make_schema() -> pyarrow.Schema:
-    return schema_of(_COLUMNS, required=("id",))
+    return make_schema(_COLUMNS, required=("id",))
 
 
 def write_breaking(path: Path, records: BreakingRecords) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shiftproof.io.parquet import NameCache, decode_texts
 from shiftproof.metrics.conformal import METHODS
 from shiftproof.runs.folder import cell_file
-from shiftproof.runs.parquet import open_table, read_alike, schema_of, write_table
+from shiftproof.runs.parquet import make_schema, open_table, read_same_images, write_table
 from shiftproof.types import F32, I32, Cell, Flags
 
 if TYPE_CHECKING:
@@ -127,17 +127,17 @@ _COLUMNS = {
 
 
 def _make_schema() -> pyarrow.Schema:
-    return schema_of(_COLUMNS, required=("id", "position"))
+    return make_schema(_COLUMNS, required=("id", "position"))
 
 
 def _with_brier() -> pyarrow.Schema:
-    return schema_of({**_COLUMNS, "brier": "float32"}, required=("id", "position"))
+    return make_schema({**_COLUMNS, "brier": "float32"}, required=("id", "position"))
 
 
 def _with_calibrated() -> pyarrow.Schema:
     numbers = dict.fromkeys(("brier", *_SCALED), "float32")
     sets = {f"{one}_{what}": kind for one in METHODS for what, kind in _SETS.items()}
-    return schema_of({**_COLUMNS, **numbers, **sets}, required=("id", "position"))
+    return make_schema({**_COLUMNS, **numbers, **sets}, required=("id", "position"))
 
 
 def _open(path: Path, known: NameCache | None = None) -> AbstractContextManager[pyarrow.Table]:
@@ -274,7 +274,9 @@ def read_tables(
     paths = {(name, cell): cell_file(folder, name, cell) for name in models for cell in cells}
     tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
     known = NameCache()
-    for (name, cell), record in read_alike(paths, lambda path: read_cell(path, known)).items():
+    for (name, cell), record in read_same_images(
+        paths, lambda path: read_cell(path, known)
+    ).items():
         tables[name][cell] = record
     return tables
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.parquet import decode_texts
-from shiftproof.runs.parquet import open_table, schema_of, write_table
+from shiftproof.runs.parquet import make_schema, open_table, write_table
 from shiftproof.types import F32, I32, Cell, Flags
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ _COLUMNS = {
 
 
 def _make_schema() -> pyarrow.Schema:
-    return schema_of(_COLUMNS, required=("id", "corruption", "severity"))
+    return make_schema(_COLUMNS, required=("id", "corruption", "severity"))
 
 
 def write_block(path: Path, records: DrawRecords) -> None:

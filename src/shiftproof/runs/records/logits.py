@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shiftproof.io.parquet import decode_texts
-from shiftproof.runs.parquet import open_table, schema_of, write_table
+from shiftproof.runs.parquet import make_schema, open_table, write_table
 from shiftproof.types import I32, Logits
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _COLUMNS = {
 
 
 def _make_schema() -> pyarrow.Schema:
-    return schema_of(_COLUMNS, required=("id", "target"))
+    return make_schema(_COLUMNS, required=("id", "target"))
 
 
 def write_logits(path: Path, records: LogitRecords) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shiftproof.io.parquet import decode_texts
-from shiftproof.runs.parquet import open_table, schema_of, write_table
+from shiftproof.runs.parquet import make_schema, open_table, write_table
 from shiftproof.types import F64, I16, I32, I64, Flags
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ _COLUMNS = {
 
 
 def _make_schema() -> pyarrow.Schema:
-    return schema_of(_COLUMNS, required=("id", "position"))
+    return make_schema(_COLUMNS, required=("id", "position"))
 
 
 def write_segmentation(path: Path, records: SegmentationRecords) -> None:
