@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from shiftproof.bench.estimates import CellEstimate, Miss, ModelEstimate, Quality, StreamEstimate
+from shiftproof.bench.estimates import (
+    CellEstimate,
+    EstimatedCell,
+    ModelEstimate,
+    Quality,
+    StreamEstimate,
+)
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.metrics import Interval
 from shiftproof.report import write_report
@@ -187,7 +193,7 @@ def estimated(
         return Interval(center, max(0.0, center - reach), min(1.0, center + reach))
 
     estimates = {"atc": ends(value), "doc": ends(value if other is None else other)}
-    quality = Quality(75, 0.021, 0.03, -0.01, 71, Miss(Cell("glass_blur", 5), 0.61, 0.73))
+    quality = Quality(75, 0.021, 0.03, -0.01, 71, EstimatedCell(Cell("glass_blur", 5), 0.61, 0.73))
     return StreamEstimate(
         models=(
             ModelEstimate(

@@ -40,7 +40,13 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.names import make_folder_name
 from shiftproof.runs.records.classification import CellRecords, read_tables
 from shiftproof.runs.resamples import Replicates, divide, round_figure
-from shiftproof.runs.scores.classification import ClassErrors, ClassNames, Detail, Estimator, Miss
+from shiftproof.runs.scores.classification import (
+    ClassErrors,
+    ClassNames,
+    Detail,
+    EstimatedCell,
+    Estimator,
+)
 from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import read_form, write_form
 from shiftproof.runs.scores.trust import Trust
@@ -477,7 +483,7 @@ def _describe_estimators(
             root_mean_square=round_figure(quality.root_mean_square),
             bias=round_figure(quality.bias),
             within=quality.within,
-            worst=Miss(
+            worst=EstimatedCell(
                 quality.worst.cell.corruption,
                 quality.worst.cell.severity,
                 round_figure(quality.worst.estimate),

@@ -39,7 +39,7 @@ WIDTH = 1.96
 
 
 @dataclass(frozen=True)
-class Miss:
+class EstimatedCell:
     """Estimated and true error in one cell, as fractions."""
 
     cell: Cell
@@ -60,7 +60,7 @@ class Quality:
     root_mean_square: float
     bias: float
     within: int
-    worst: Miss
+    worst: EstimatedCell
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,15 @@ def measure_quality(
         estimates: per cell the estimated error by estimator.
         errors: per cell the true error; cells without one are skipped.
     """
-    misses: dict[str, list[Miss]] = {}
+    misses: dict[str, list[EstimatedCell]] = {}
     for cell, by_name in estimates.items():
         if cell in errors:
             for name, estimate in by_name.items():
-                misses.setdefault(name, []).append(Miss(cell, estimate, errors[cell]))
+                misses.setdefault(name, []).append(EstimatedCell(cell, estimate, errors[cell]))
     return {name: _summarize_misses(found) for name, found in misses.items()}
 
 
-def _summarize_misses(misses: Sequence[Miss]) -> Quality:
+def _summarize_misses(misses: Sequence[EstimatedCell]) -> Quality:
     deviations = np.array([miss.estimate - miss.error for miss in misses])
     spread = math.sqrt(np.mean(deviations**2))
     return Quality(

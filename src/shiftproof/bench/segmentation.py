@@ -228,9 +228,9 @@ def _read_tables(
     }
     tables: dict[str, dict[Cell, SegmentationRecords]] = {name: {} for name in models}
     for (name, cell), table in read_same_images(paths, read_segmentation).items():
-        if table.largest_class() >= classes:
+        if table.find_largest_class() >= classes:
             raise BrokenFileError(
-                f"{paths[name, cell]}: has the class {table.largest_class()}, but the run has "
+                f"{paths[name, cell]}: has the class {table.find_largest_class()}, but the run has "
                 f"{classes}. Delete it and start the run again: only what is missing is done anew."
             )
         tables[name][cell] = table

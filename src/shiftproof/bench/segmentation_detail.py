@@ -15,11 +15,11 @@ from shiftproof.runs.resamples import round_figure
 from shiftproof.runs.scores.detection import Drop
 from shiftproof.runs.scores.segmentation import (
     ClassDrop,
+    ConfusedClass,
     Confusion,
     Detail,
     DropWithIntervals,
     Ranges,
-    Taker,
     Truth,
 )
 from shiftproof.types import CLEAN, F64, I64, Cell, Flags
@@ -161,14 +161,14 @@ def _average_known(values: Sequence[F64], count: int) -> F64:
     return mean_iou(np.stack(values, axis=-1))
 
 
-def _list_takers(names: Sequence[str], index: int, shares: _Shares) -> tuple[Taker, ...]:
+def _list_takers(names: Sequence[str], index: int, shares: _Shares) -> tuple[ConfusedClass, ...]:
     """Return the classes that a class's pixels are taken for, the most frequent under corruption first."""
     told = shares.clean if shares.mean is None else shares.mean
     if told is None or not np.isfinite(told[index]).all():
         return ()
     ranked = [at for at in np.argsort(-told[index], kind="stable").tolist() if at != index]
     return tuple(
-        Taker(
+        ConfusedClass(
             name=names[at] if at < len(names) else None,
             clean=None if shares.clean is None else _number(shares.clean[index, at]),
             mean=None if shares.mean is None else _number(shares.mean[index, at]),

@@ -12,6 +12,7 @@ from shiftproof.io.parquet import decode_texts
 from shiftproof.metrics.breaking import SURVIVES, look_up_severities
 from shiftproof.runs.folder import cell_file
 from shiftproof.runs.parquet import make_schema, open_table, write_table
+from shiftproof.runs.records.rows import ImageRows
 from shiftproof.types import F64, I32, I64, Cell, Flags
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class BreakingRecords:
+class BreakingRecords(ImageRows):
     """Breaking points of one model's predictions under one corruption, one entry per image.
 
     Attributes:
@@ -44,14 +45,6 @@ class BreakingRecords:
     checked: I64
     recovered: Flags
     error: list[str | None]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def readable(self) -> Flags:
-        """``(N,)`` which images could be read."""
-        return np.array([reason is None for reason in self.error], dtype=bool)
 
     @property
     def severity(self) -> F64:
@@ -82,14 +75,14 @@ def write_breaking(path: Path, records: BreakingRecords) -> None:
     """
     import pyarrow as pa
 
-    gone = ~records.readable
+    unreadable = ~records.readable
     unchecked = records.checked == 0
     columns = [
         pa.array(records.ids, pa.string()),
         pa.array(records.target, pa.int32(), mask=records.target < 0),
         pa.array(records.clean, pa.int32(), mask=records.clean < 0),
-        pa.array(records.severity, pa.float64(), mask=gone | (records.place == SURVIVES)),
-        pa.array(records.place, pa.int8(), mask=gone),
+        pa.array(records.severity, pa.float64(), mask=unreadable | (records.place == SURVIVES)),
+        pa.array(records.place, pa.int8(), mask=unreadable),
         pa.array(records.answer, pa.int32(), mask=records.answer < 0),
         pa.array(look_up_severities(records.checked), pa.float64(), mask=unchecked),
         pa.array(records.checked, pa.int8(), mask=unchecked),
@@ -106,23 +99,23 @@ def read_breaking(path: Path) -> BreakingRecords:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
     with open_table(path, _make_schema()) as table:
-        whole = {
+        column = {
             name: np.asarray(table[name].fill_null(missing))
             for name, missing in (
                 ("target", -1), ("clean", -1), ("place", 0), ("answer", -1), ("checked_place", 0),
                 ("recovered", False),
             )
         }  # fmt: skip
-        places = whole["place"].astype(np.int64), whole["checked_place"].astype(np.int64)
-        for one in places:
-            look_up_severities(one)
+        place, checked = (column[name].astype(np.int64) for name in ("place", "checked_place"))
+        for places in (place, checked):
+            look_up_severities(places)  # raises if one is out of range
         return BreakingRecords(
             ids=table["id"].to_pylist(),
-            target=whole["target"].astype(np.int32),
-            clean=whole["clean"].astype(np.int32),
-            place=places[0],
-            answer=whole["answer"].astype(np.int32),
-            checked=places[1],
-            recovered=whole["recovered"].astype(bool),
+            target=column["target"].astype(np.int32),
+            clean=column["clean"].astype(np.int32),
+            place=place,
+            answer=column["answer"].astype(np.int32),
+            checked=checked,
+            recovered=column["recovered"].astype(bool),
             error=decode_texts(table["error"].combine_chunks()),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from shiftproof.io.parquet import NameCache, decode_texts
 from shiftproof.metrics.conformal import METHODS
 from shiftproof.runs.folder import cell_file
 from shiftproof.runs.parquet import make_schema, open_table, read_same_images, write_table
+from shiftproof.runs.records.rows import ImageRows
 from shiftproof.types import F32, I32, Cell, Flags
 
 if TYPE_CHECKING:
@@ -33,8 +35,8 @@ class CalibratedPredictions:
 
     ``confidence``, ``loss`` (nats) and ``brier`` are those of :class:`CellRecords` at the fitted
     temperature. ``sizes`` ``(N, M)`` is the number of classes in the set of each of the M
-    ``metrics.conformal.METHODS``, -1 where there is no answer; ``covers`` ``(N, M)`` whether the right
-    class is among them.
+    ``metrics.conformal.METHODS``, -1 without a prediction; ``covers`` ``(N, M)`` whether the true
+    class is in it.
     """
 
     confidence: F32
@@ -54,32 +56,29 @@ class CalibratedPredictions:
             covers=np.zeros((count, len(METHODS)), bool),
         )
 
-    def put(self, rows: NDArray[Any], answers: CalibratedPredictions) -> None:
+    def put(self, rows: NDArray[Any], predictions: CalibratedPredictions) -> None:
         """Store the predictions for some of the samples, given by their indices."""
-        self.confidence[rows], self.loss[rows] = answers.confidence, answers.loss
-        self.brier[rows], self.sizes[rows] = answers.brier, answers.sizes
-        self.covers[rows] = answers.covers
+        for column in dataclasses.fields(self):
+            getattr(self, column.name)[rows] = getattr(predictions, column.name)
 
     def pick(self, rows: NDArray[Any]) -> CalibratedPredictions:
         """Return the predictions for some of the samples, given by their indices."""
-        return CalibratedPredictions(
-            self.confidence[rows], self.loss[rows], self.brier[rows], self.sizes[rows],
-            self.covers[rows],
-        )  # fmt: skip
+        columns = (getattr(self, column.name) for column in dataclasses.fields(self))
+        return CalibratedPredictions(*(values[rows] for values in columns))
 
 
 @dataclass
-class CellRecords:
+class CellRecords(ImageRows):
     """The predictions of one model in one cell, one entry per sample in the order of the dataset.
 
-    ``target`` and ``prediction`` are indices into the model's classes, -1 where there is none
+    ``target`` and ``prediction`` are indices into the model's classes, -1 if there is none
     (no label; a file that could not be read). ``confidence`` is the largest softmax probability,
     ``loss`` the cross-entropy in nats (NaN without a target), ``top`` the five classes of highest
-    score, best first. ``position`` is the place in the stream that the model saw since its last
-    reset (of an offline protocol, in the pass that predicts). ``error`` says why a file could not
-    be read. ``brier`` is the Brier score in 0..2 (NaN without a target), None where only the best
-    classes are known, and of tables from before it was kept. ``calibrated`` is there in runs that
-    held images out to calibrate on.
+    score, best first. ``position`` is the index in the stream since the model's last reset (in an
+    offline protocol, in the pass that predicts). ``error`` is the reason if a file could not be
+    read. ``brier`` is the Brier score in 0..2 (NaN without a target), None if only the best classes
+    are known, and in tables of earlier versions. ``calibrated`` is None in runs without held-out
+    images for calibration.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -93,28 +92,18 @@ class CellRecords:
     brier: F32 | None = None
     calibrated: CalibratedPredictions | None = None
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def readable(self) -> Flags:
-        """``(N,)`` bool: which files could be read."""
-        if self.error.count(None) == len(self.error):
-            return np.ones(len(self.error), bool)
-        return np.array([reason is None for reason in self.error], dtype=bool)
-
     def pick(self, rows: NDArray[Any]) -> CellRecords:
         """Return the records of some of the samples, given by their indices."""
-        places = rows.tolist()
+        indices = rows.tolist()
         return CellRecords(
-            ids=[self.ids[row] for row in places],
+            ids=[self.ids[index] for index in indices],
             position=self.position[rows],
             target=self.target[rows],
             prediction=self.prediction[rows],
             confidence=self.confidence[rows],
             loss=self.loss[rows],
             top=self.top[rows],
-            error=[self.error[row] for row in places],
+            error=[self.error[index] for index in indices],
             brier=None if self.brier is None else self.brier[rows],
             calibrated=None if self.calibrated is None else self.calibrated.pick(rows),
         )
@@ -130,23 +119,24 @@ def _make_schema() -> pyarrow.Schema:
     return make_schema(_COLUMNS, required=("id", "position"))
 
 
-def _with_brier() -> pyarrow.Schema:
+def _make_schema_with_brier() -> pyarrow.Schema:
     return make_schema({**_COLUMNS, "brier": "float32"}, required=("id", "position"))
 
 
-def _with_calibrated() -> pyarrow.Schema:
+def _make_schema_with_calibration() -> pyarrow.Schema:
     numbers = dict.fromkeys(("brier", *_SCALED), "float32")
-    sets = {f"{one}_{what}": kind for one in METHODS for what, kind in _SETS.items()}
+    sets = {f"{method}_{name}": kind for method in METHODS for name, kind in _SETS.items()}
     return make_schema({**_COLUMNS, **numbers, **sets}, required=("id", "position"))
 
 
 def _open(path: Path, known: NameCache | None = None) -> AbstractContextManager[pyarrow.Table]:
     """Open a table of this version, or of an earlier one with fewer columns."""
-    return open_table(path, _make_schema(), newer=[_with_brier(), _with_calibrated()], known=known)
+    newer = [_make_schema_with_brier(), _make_schema_with_calibration()]
+    return open_table(path, _make_schema(), newer=newer, known=known)
 
 
 def write_cell(path: Path, records: CellRecords) -> None:
-    """Write a cell's table atomically: the same records give the same bytes. What is missing is null."""
+    """Write a cell's table, atomically and deterministically; missing values are null."""
     import pyarrow as pa
 
     absent = records.prediction < 0
@@ -156,7 +146,7 @@ def write_cell(path: Path, records: CellRecords) -> None:
         pa.array(records.target, pa.int32(), mask=records.target < 0),
         pa.array(records.prediction, pa.int32(), mask=absent),
         pa.array(records.confidence, pa.float32(), mask=absent),
-        pa.array([[c for c in row if c >= 0] or None for row in records.top.tolist()],
+        pa.array([[label for label in row if label >= 0] or None for row in records.top.tolist()],
                  pa.list_(pa.int32())),
         pa.array(records.loss, pa.float32(), mask=np.isnan(records.loss)),
         pa.array(records.error, pa.string()),
@@ -164,19 +154,19 @@ def write_cell(path: Path, records: CellRecords) -> None:
     schema = _make_schema()
     if records.brier is not None:
         columns.append(pa.array(records.brier, pa.float32(), mask=np.isnan(records.brier)))
-        schema = _with_brier()
+        schema = _make_schema_with_brier()
         if records.calibrated is not None:
             columns += _list_calibrated(records.calibrated)
-            schema = _with_calibrated()
+            schema = _make_schema_with_calibration()
     write_table(path, pa.Table.from_arrays(columns, schema=schema))
 
 
-def _list_calibrated(answers: CalibratedPredictions) -> list[pyarrow.Array]:
+def _list_calibrated(predictions: CalibratedPredictions) -> list[pyarrow.Array]:
     import pyarrow as pa
 
-    numbers = (answers.confidence, answers.loss, answers.brier)
+    numbers = (predictions.confidence, predictions.loss, predictions.brier)
     columns = [pa.array(values, pa.float32(), mask=np.isnan(values)) for values in numbers]
-    for sizes, covers in zip(answers.sizes.T, answers.covers.T, strict=True):
+    for sizes, covers in zip(predictions.sizes.T, predictions.covers.T, strict=True):
         absent = sizes < 0
         columns.append(pa.array(np.ascontiguousarray(sizes), pa.int32(), mask=absent))
         columns.append(pa.array(np.ascontiguousarray(covers), pa.bool_(), mask=absent))
@@ -213,7 +203,7 @@ def read_cell(path: Path, known: NameCache | None = None) -> CellRecords:
 
 
 def _read_top(column: Any) -> I32:
-    """Return ``(N, TOP)`` of lists of classes, -1 where a list has no more."""
+    """Return lists of classes as ``(N, TOP)``, padded with -1."""
     import pyarrow.compute as pc
 
     values = column.flatten()
@@ -222,11 +212,10 @@ def _read_top(column: Any) -> I32:
     lengths = _to_numpy(pc.list_value_length(column), np.int64, 0)
     if (lengths == TOP).all():
         return _to_numpy(values, np.int32, -1).reshape(len(column), TOP)
-    starts = np.cumsum(lengths) - lengths
-    places = np.arange(TOP)
-    there = places < lengths[:, None]
-    top = np.full(there.shape, -1, dtype=np.int32)
-    top[there] = _to_numpy(values, np.int32, -1)[(starts[:, None] + places)[there]]
+    is_listed = np.arange(TOP) < lengths[:, None]
+    indices = (np.cumsum(lengths) - lengths)[:, None] + np.arange(TOP)
+    top = np.full(is_listed.shape, -1, dtype=np.int32)
+    top[is_listed] = _to_numpy(values, np.int32, -1)[indices[is_listed]]
     return top
 
 
@@ -235,9 +224,11 @@ def _read_calibrated(column: dict[str, Any]) -> CalibratedPredictions:
         confidence=_to_numpy(column["scaled_confidence"], np.float32, np.nan),
         loss=_to_numpy(column["scaled_loss"], np.float32, np.nan),
         brier=_to_numpy(column["scaled_brier"], np.float32, np.nan),
-        sizes=np.stack([_to_numpy(column[f"{one}_size"], np.int32, -1) for one in METHODS], axis=1),
+        sizes=np.stack(
+            [_to_numpy(column[f"{method}_size"], np.int32, -1) for method in METHODS], axis=1
+        ),
         covers=np.stack(
-            [_to_numpy(column[f"{one}_covers"], bool, False) for one in METHODS], axis=1
+            [_to_numpy(column[f"{method}_covers"], bool, False) for method in METHODS], axis=1
         ),
     )
 
@@ -259,8 +250,8 @@ def read_class_predictions(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDAr
                 ("confidence", np.float32, np.nan),
             )
         )  # fmt: skip
-    there = (target >= 0) & (prediction >= 0) & np.isfinite(confidence)
-    return target[there], prediction[there], confidence[there]
+    complete = (target >= 0) & (prediction >= 0) & np.isfinite(confidence)
+    return target[complete], prediction[complete], confidence[complete]
 
 
 def read_tables(
@@ -269,7 +260,7 @@ def read_tables(
     """Read the tables of ``models`` in ``cells`` below a run's folder.
 
     Raises:
-        BrokenFileError: one of them cannot be read, or they are not about the same images.
+        BrokenFileError: a table cannot be read, or has other images.
     """
     paths = {(name, cell): cell_file(folder, name, cell) for name in models for cell in cells}
     tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
@@ -282,7 +273,7 @@ def read_tables(
 
 
 def _join_chunks(column: Any) -> Any:
-    # Joining copies, even a single chunk.
+    # Combining would copy even a single chunk.
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
@@ -291,5 +282,5 @@ def _to_numpy(array: Any, dtype: Any, missing: float) -> NDArray[Any]:
         array = array.fill_null(missing)
     if dtype is bool:  # bits in Arrow, bytes in numpy
         return np.asarray(array, dtype)
-    # Not np.asarray: Arrow's own way to numpy imports pandas.
+    # Not np.asarray, for which Arrow imports pandas.
     return np.asarray(np.from_dlpack(array), dtype)

@@ -1,4 +1,4 @@
-"""The record table of an anytime run: one row per pair of an image and a cell, in the order of the draws."""
+"""The record table of an anytime run: one row per drawn pair of image and cell, in order."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def read_block(path: Path) -> DrawRecords:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
     with open_table(path, _make_schema(), unique=None) as table:
-        places = zip(table["corruption"].to_pylist(), table["severity"].to_pylist(), strict=True)
+        cells = zip(table["corruption"].to_pylist(), table["severity"].to_pylist(), strict=True)
         records = DrawRecords(
             ids=table["id"].to_pylist(),
-            cells=[Cell(name, severity) for name, severity in places],
+            cells=[Cell(name, severity) for name, severity in cells],
             target=np.asarray(table["target"].fill_null(-1), np.int32),
             prediction=np.asarray(table["prediction"].fill_null(-1), np.int32),
             confidence=np.asarray(table["confidence"].fill_null(np.nan), np.float32),
@@ -97,6 +97,6 @@ def read_block(path: Path) -> DrawRecords:
     pairs = set(zip(records.ids, records.cells, strict=True))
     if len(pairs) < len(records):
         raise BrokenFileError(
-            f"{path}: a pair of image and cell is in it twice. Delete it and start the run again."
+            f"{path}: it repeats a pair of image and cell. Delete it and start the run again."
         )
     return records

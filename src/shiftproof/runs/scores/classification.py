@@ -29,7 +29,7 @@ class ClassErrors(msgspec.Struct, frozen=True):
     index: Count | None = None
 
 
-class Miss(msgspec.Struct, frozen=True):
+class EstimatedCell(msgspec.Struct, frozen=True):
     """Estimated and true error in one cell, as shares."""
 
     corruption: str
@@ -59,7 +59,7 @@ class Estimator(msgspec.Struct, frozen=True):
     root_mean_square: Share
     bias: Annotated[float, Meta(ge=-1, le=1)]
     within: Count
-    worst: Miss
+    worst: EstimatedCell
 
 
 class Detail(msgspec.Struct, frozen=True):

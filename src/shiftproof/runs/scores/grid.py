@@ -18,7 +18,7 @@ from shiftproof.runs.scores.format_1 import UPGRADES
 from shiftproof.runs.scores.ranking import Ranking
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_columns
 from shiftproof.types import CLEAN, Cell
 
 Unit = Literal["share", "nats", "number"]
@@ -314,7 +314,7 @@ def _list_rows(model: ModelScores) -> Iterator[Row]:
     ) -> Row:
         return {
             "model": model.name, "against": model.against, "over": over, "corruption": name,
-            "severity": severity, "measure": measure, **list_ends(figure),
+            "severity": severity, "measure": measure, **list_columns(figure),
         }  # fmt: skip
 
     for name, figure in model.summary.items():
