@@ -34,9 +34,9 @@ from shiftproof.errors import InputError, RunError
 from shiftproof.io import files
 from shiftproof.io.folder_locks import releases_locks
 from shiftproof.metrics import classification
-from shiftproof.metrics.betting import LEVEL, ConfidenceSequence
+from shiftproof.metrics.betting import ConfidenceSequence
 from shiftproof.metrics.corruption import compute_mce_weights
-from shiftproof.metrics.intervals import Interval
+from shiftproof.metrics.intervals import LEVEL, Interval
 from shiftproof.models import ClassifierLike
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.draws import DrawRecords, block_file, read_block, write_block

@@ -67,15 +67,19 @@ def compare(
     """
     texts = [fail_if] if isinstance(fail_if, str) else fail_if
     conditions = [parse_condition(text) for text in texts]
-    runs = [run if isinstance(run, AnyRun) else load_run(run) for run in (baseline, candidate)]
-    chosen = _choose_model(runs[1], model, None)
-    models = (_choose_model(runs[0], baseline_model, chosen), chosen)
-    paired = _pair_runs(*runs, models, task=task, workers=workers, show_progress=show_progress)
+    first, second = runs = [
+        run if isinstance(run, AnyRun) else load_run(run) for run in (baseline, candidate)
+    ]
+    chosen = _choose_model(second, model, None)
+    models = (_choose_model(first, baseline_model, chosen), chosen)
+    paired = _pair_runs(
+        first, second, models, task=task, workers=workers, show_progress=show_progress
+    )
     differences = (figure.summarize() for figure in paired.figures)
     return Comparison(
-        kind=runs[0].kind,
-        baseline=_make_side(runs[0], models[0]),
-        candidate=_make_side(runs[1], models[1]),
+        kind=first.kind,
+        baseline=_make_side(first, models[0]),
+        candidate=_make_side(second, models[1]),
         images=paired.images,
         cells=paired.cells,
         level=LEVEL,

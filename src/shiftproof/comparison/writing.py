@@ -26,9 +26,9 @@ _VERDICTS = {"fail": "fails", "unclear": "unclear", "pass": "passes"}
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print headlines, corruptions and conditions to a terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("", overflow="normalize_name")
+    table.add_column("", overflow="fold")
     for heading in (comparison.baseline.run, comparison.candidate.run, "difference", "interval"):
-        table.add_column(Text(heading), justify="right", overflow="normalize_name")
+        table.add_column(Text(heading), justify="right", overflow="fold")
     table.add_column("")
     for one in comparison.differences:
         if one.role != "cell":

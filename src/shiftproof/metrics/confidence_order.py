@@ -140,7 +140,7 @@ def sum_along_order(
         weights, order.places, order.wrong, order.gap, order.bins, order.starts,
         harmonic, covered, sums, calibration,
     )  # fmt: skip
-    return OrderSums(*sums, calibration.T)
+    return OrderSums(*sums, calibration=calibration.T)
 
 
 @functools.lru_cache(maxsize=2)

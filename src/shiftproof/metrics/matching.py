@@ -144,7 +144,7 @@ def compute_ious(one: Corners, other: Corners) -> F64:
     height = np.minimum(one.bottom[:, None], other.bottom) - np.maximum(one.top[:, None], other.top)
     shared = width.clip(0) * height.clip(0)
     union = one.area[:, None] + other.area - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 
 def match_by_score(ious: F64, scores: F64 | F32, min_overlap: float) -> I64:
