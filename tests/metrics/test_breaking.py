@@ -16,7 +16,7 @@ from shiftproof.metrics.breaking import (
 )
 
 
-def test_five_questions_find_every_place():
+def test_five_evaluations_find_every_place():
     true = np.arange(1, SURVIVES + 1)
     right, wrong = begin_search(len(true))
     for _ in range(STEPS):
@@ -26,7 +26,7 @@ def test_five_questions_find_every_place():
     assert not choose_places(right, wrong).any()
 
 
-def test_the_whole_severities_are_among_the_levels():
+def test_the_integer_severities_are_among_the_levels():
     assert {1.0, 2.0, 3.0, 4.0, 5.0} <= set(LEVELS)
 
 

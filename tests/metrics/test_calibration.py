@@ -49,7 +49,7 @@ def test_perfect_calibration_is_zero():
     assert expected_calibration_error([0.75] * 4, [True, True, True, False]) == 0
 
 
-def test_sure_and_always_wrong_is_one():
+def test_certain_and_always_wrong_is_one():
     assert expected_calibration_error([1.0, 1.0], [False, False]) == 1
 
 

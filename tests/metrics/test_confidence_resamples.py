@@ -66,14 +66,14 @@ def test_nothing_depends_on_blocks_and_groups(table, monkeypatch):
         functools.partial(make, *table),
         functools.partial(make, *draw_answers(5, digits=2)),
     ]
-    whole = sum_tables(makers, COUNT, 40, seed=3)
+    together = sum_tables(makers, COUNT, 40, seed=3)
     monkeypatch.setattr(confidence_resamples, "BLOCK_BYTES", 1)
     monkeypatch.setattr(confidence_resamples, "GROUP_BYTES", 1)
     monkeypatch.setattr("shiftproof.metrics.intervals.BLOCK_BYTES", 8 * COUNT * 7)
     steps = []
     parts = sum_tables(makers, COUNT, 40, seed=3, done=lambda: steps.append(1))
     assert len(steps) == 2 * count_blocks(COUNT, 40) == 12
-    for one, other in zip(whole, parts, strict=True):
+    for one, other in zip(together, parts, strict=True):
         np.testing.assert_array_equal(one.sums, other.sums)
         np.testing.assert_array_equal(one.calibration, other.calibration)
         np.testing.assert_array_equal(np.array(one.selective), np.array(other.selective))
@@ -89,7 +89,7 @@ def test_a_temperature_that_changes_no_order_changes_no_risk():
     assert not np.array_equal(one.calibration, other.calibration)
 
 
-def test_without_an_order_figures_are_not_known():
+def test_without_an_order_metrics_are_nan():
     [found] = sum_tables([lambda: PredictionTable(np.ones((COUNT, 1)), None)], COUNT, 4)
     assert found.sums[:, 0].tolist() == [COUNT] * 5
     assert np.isnan(found.calibration).all()
@@ -115,7 +115,7 @@ def test_a_confidence_without_a_bin_is_refused():
         order_by_confidence(np.array([1.5, 0.5]), np.array([True, False]), resample_size=2)
 
 
-def test_ties_of_right_and_wrong_answers_stay_apart_from_what_follows():
+def test_ties_of_right_and_wrong_answers_are_separate_stretches():
     confidence = np.array([0.9, 0.9, 0.5, 0.3, 0.3, 0.2], np.float32)
     wrong = np.array([True, False, False, True, False, False])
     order = order_by_confidence(confidence, wrong, places=np.arange(6), resample_size=6)

@@ -171,7 +171,7 @@ def test_bad_input_is_refused(source, right, target, says):
             estimator(source, right, target)
 
 
-def test_a_score_that_is_no_confidence_is_refused_for_the_difference():
+def test_the_difference_refuses_scores_outside_0_to_1():
     assert average_thresholded_confidence([-3.0, -1.0], [False, True], [-2.0]) == 1
     with pytest.raises(InputError, match=r"confidences in 0\.\.1"):
         difference_of_confidences([-3.0, -1.0], [False, True], [-2.0])
@@ -183,6 +183,6 @@ def test_a_score_that_is_no_confidence_is_refused_for_the_difference():
     ("these", "those", "says"),
     [([], [], "two models"), ([1], [1, 2], "two models"), ([0.5], [0.5], "numbers of classes")],
 )
-def test_answers_that_are_no_answers_are_refused(these, those, says):
+def test_invalid_predictions_are_refused(these, those, says):
     with pytest.raises(InputError, match=says):
         agreement(these, those)

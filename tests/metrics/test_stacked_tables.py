@@ -33,7 +33,7 @@ def test_sums_are_those_of_each_table_in_float64():
         np.testing.assert_array_equal(stacked.sum_once()[:, indices][0], table.sum(axis=0))
 
 
-def test_whole_numbers_whose_sums_leave_float32_stay_in_float64():
+def test_integers_too_large_for_sums_in_float32_are_float64():
     table = np.full((COUNT, 1), 2.0**24 // COUNT + 1)
     assert StackedTables.stack([table]).integers.shape == (COUNT, 0)
     assert StackedTables.stack([table - 2]).integers.shape == (COUNT, 1)

@@ -21,7 +21,7 @@ def run(tmp_path_factory):
     )
 
 
-def test_a_model_card_takes_the_metadata(run, capsys):
+def test_a_model_card_reads_the_metadata(run, capsys):
     assert cli.run(["report", str(run.path), "--model-index"]) == 0
     content = yaml.safe_load(capsys.readouterr().out)
     assert content == {"model-index": [run.model_index()]}
@@ -49,7 +49,7 @@ def test_a_model_card_of_another_name_and_model(run):
         run.model_index(model="nobody")
 
 
-def test_samples_have_the_answers_of_the_records(run, tmp_path):
+def test_samples_have_the_predictions_of_the_records(run, tmp_path):
     content = json.loads(json.dumps(run.to_samples(model="BN", images=tmp_path)))
     assert content["cells"] == ["clean", "fog-1", "fog-3"]
     assert content["classes"] == list(CLASSES.names)
@@ -62,7 +62,7 @@ def test_samples_have_the_answers_of_the_records(run, tmp_path):
         assert answer["correct"] == (record.target[at] == record.prediction[at])
 
 
-def test_samples_of_detectors_say_which_boxes_are_right(tmp_path):
+def test_samples_of_detectors_have_correct_and_wrong_boxes(tmp_path):
     finished_runs.run_detector(tmp_path, tmp_path / "run")
     content = load_run(tmp_path / "run").to_samples(images=tmp_path / "blocks" / "images")
     clean = [one["predictions"]["clean"] for one in content["samples"]]
@@ -74,13 +74,13 @@ def test_samples_of_detectors_say_which_boxes_are_right(tmp_path):
             assert all(0 <= value <= 1 for value in box["bounding_box"])
 
 
-def test_samples_of_a_task_of_ones_own_are_refused(tmp_path):
+def test_samples_of_a_custom_task_are_refused(tmp_path):
     finished_runs.run_own_task(tmp_path / "run")
     with pytest.raises(InputError, match="no form that FiftyOne knows"):
         shiftproof.load_run(tmp_path / "run").to_samples()
 
 
-def test_fiftyone_takes_the_samples(run, tmp_path):
+def test_samples_become_a_fiftyone_dataset(run, tmp_path):
     fiftyone = pytest.importorskip("fiftyone")
     dataset = run.to_fiftyone(images=tmp_path)
     assert len(dataset) == 40
