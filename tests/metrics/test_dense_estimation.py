@@ -23,6 +23,12 @@ def test_the_hit_rate_is_the_isotonic_regression(rows):
     assert pooled == pytest.approx(expected, abs=1e-9)
 
 
+def test_scores_that_are_not_finite_are_refused():
+    for score in (np.nan, np.inf):
+        with pytest.raises(InputError, match="finite scores"):
+            metrics.fit_hit_rate([0.5, score], [True, False])
+
+
 def test_expect_average_precision_by_hand():
     # Two sure boxes for two objects: precision 1 at every recall.
     assert metrics.expect_average_precision([1, 1], 2) == 1

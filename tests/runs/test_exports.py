@@ -1,16 +1,19 @@
 """What a run hands to other tools: a model card's metadata, and samples for FiftyOne."""
 
 import json
+import shutil
 
 import pytest
 import yaml
 from huggingface_hub import ModelCardData
 
 import shiftproof
-from shiftproof import cli
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof import Segmenter, bench, cli
+from shiftproof.data import open_segmentation_data
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.runs import load_run
 from support import finished_runs
+from support.label_map_trees import NAMES, nearest_color, write_folders
 from support.simulated_runs import CLASSES, GRID, draw_tables, write_run
 
 
@@ -72,6 +75,29 @@ def test_samples_of_detectors_have_correct_and_wrong_boxes(tmp_path):
     for sample in content["samples"]:
         for box in sample["truth"]:
             assert all(0 <= value <= 1 for value in box["bounding_box"])
+
+
+def test_samples_of_segmenters_have_their_classes_and_shares(tmp_path):
+    data = open_segmentation_data(write_folders(tmp_path / "data", 3), classes=list(NAMES))
+    run = bench.run(
+        Segmenter(nearest_color, NAMES), data, out=tmp_path / "run", corruptions=["contrast"],
+        severities=[1], workers=0, show_progress=False,
+    )  # fmt: skip
+    content = run.to_samples()
+    assert content["classes"] == list(NAMES)
+    clean = [one["predictions"]["clean"]["pixel_accuracy"] for one in content["samples"]]
+    assert clean == [1.0] * 3  # the colors are the classes
+    assert all(one["truth"] is None for one in content["samples"])
+
+
+def test_samples_of_a_run_without_its_classes_are_refused(run, tmp_path):
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    (copy / "classes.json").write_text('{"title": "x", "names": "cat"}')
+    with pytest.raises(BrokenFileError, match=r"classes\.json: expected a list at names"):
+        load_run(copy).to_samples()
+    (copy / "classes.json").unlink()
+    with pytest.raises(BrokenFileError, match=r"classes\.json"):
+        load_run(copy).to_samples()
 
 
 def test_samples_of_a_custom_task_are_refused(tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shiftproof.bench.batching import list_cells
-from shiftproof.bench.classification import CLASS_NAMES, why_no_mce
+from shiftproof.bench.classification import why_no_mce
 from shiftproof.bench.published import why_other_corruptions
 from shiftproof.bench.summary import SEED, describe_resampling, list_broken
 from shiftproof.bench.task import Grid
@@ -27,7 +27,7 @@ from shiftproof.runs.parquet import read_same_images
 from shiftproof.runs.records.breaking import BreakingRecords, breaking_file, read_breaking
 from shiftproof.runs.resamples import Replicates, make_interval
 from shiftproof.runs.scores.breaking import BreakingScores, CorruptionBreaking, ModelBreaking
-from shiftproof.runs.scores.classification import ClassNames
+from shiftproof.runs.scores.classification import CLASS_NAMES, ClassNames
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.reading import FORMAT, read_form
 from shiftproof.types import CLEAN, F64

@@ -41,6 +41,7 @@ from shiftproof.runs.names import make_folder_name
 from shiftproof.runs.records.classification import CellRecords, read_tables
 from shiftproof.runs.resamples import Replicates, divide, round_figure
 from shiftproof.runs.scores.classification import (
+    CLASS_NAMES,
     ClassErrors,
     ClassNames,
     Detail,
@@ -51,8 +52,6 @@ from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import read_form, write_form
 from shiftproof.runs.scores.trust import Trust
 from shiftproof.types import CLEAN, F64, Cell
-
-CLASS_NAMES = "classes.json"
 
 CLEAN_ERROR = Headline(
     "clean", "Clean error", "images as they are", lower_is_better=True, unit="share"

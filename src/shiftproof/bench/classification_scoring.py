@@ -13,7 +13,7 @@ import numpy as np
 from shiftproof.bench import naming
 from shiftproof.bench.calibrating import read_share, split_samples, write_calibrations
 from shiftproof.bench.calibrators import Calibrator, calibrate_model
-from shiftproof.bench.classification import CLASS_NAMES, Classification
+from shiftproof.bench.classification import Classification
 from shiftproof.bench.classifier_results import (
     SUFFIXES,
     ClassPredictions,
@@ -34,7 +34,7 @@ from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import TOP, CellRecords, write_cell
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.classification import ClassNames
+from shiftproof.runs.scores.classification import CLASS_NAMES, ClassNames
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.trust import Calibration, Calibrations
 from shiftproof.types import CLEAN, Cell, Indices, Logits, Sample, Settings

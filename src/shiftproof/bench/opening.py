@@ -9,7 +9,7 @@ from shiftproof.bench.request import LoadedGrid
 from shiftproof.bench.views import OnTheFly, View
 from shiftproof.io import files
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.settings import normalize_settings
+from shiftproof.runs.info import normalize_settings
 from shiftproof.types import Settings
 
 

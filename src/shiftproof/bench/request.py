@@ -33,7 +33,7 @@ from shiftproof.errors import InputError
 from shiftproof.models.assumed import collect_assumed
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.settings import normalize_settings
+from shiftproof.runs.info import normalize_settings
 from shiftproof.types import Cell, Settings
 
 Corruptions: TypeAlias = "Sequence[CorruptionLike] | Mapping[str, CorruptionLike]"

@@ -16,8 +16,8 @@ from shiftproof.classes import Classes
 from shiftproof.data import ImageData
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.info import normalize_settings
 from shiftproof.runs.scores.reading import write_form
-from shiftproof.runs.settings import normalize_settings
 from shiftproof.shards import Backend, Local, Scheduled
 from shiftproof.types import Cell, Settings
 

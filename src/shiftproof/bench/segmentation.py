@@ -49,13 +49,10 @@ from shiftproof.runs.records.segmentation import SegmentationRecords, read_segme
 from shiftproof.runs.resamples import Replicates
 from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import FORMAT, read_form, write_form
-from shiftproof.runs.scores.segmentation import Truth
+from shiftproof.runs.scores.segmentation import TRUTH, Truth
 from shiftproof.types import CLEAN, F64, I64, Cell, Flags, Settings
 
 SegmenterGiven: TypeAlias = SegmenterLike | str
-
-TRUTH = "truth.json"
-"""The file of a run with the classes of the data and the conditions of its images."""
 
 SUMS_BYTES = 128_000_000
 """Maximum memory for sums over resamples: 35 cells of ADE20K's 150 classes."""

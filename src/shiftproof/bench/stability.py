@@ -27,8 +27,8 @@ from shiftproof.metrics.intervals import Interval, percentile_interval, sum_resa
 from shiftproof.metrics.perturbation import TOP, flips, top5_distances
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.provenance import provenance
+from shiftproof.runs.info import normalize_settings
 from shiftproof.runs.parquet import make_schema, open_table, write_table
-from shiftproof.runs.settings import normalize_settings
 from shiftproof.shards import (
     Arrays,
     Backend,

@@ -29,9 +29,9 @@ from shiftproof.models.classifiers.load import check_classifier
 from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.info import normalize_settings
 from shiftproof.runs.run import EvaluationRun
 from shiftproof.runs.scores.reading import write_form
-from shiftproof.runs.settings import normalize_settings
 from shiftproof.shards import Backend, Scheduled
 from shiftproof.types import Cell
 

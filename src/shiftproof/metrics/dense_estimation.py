@@ -47,7 +47,7 @@ def fit_hit_rate(scores: ArrayLike, hits: ArrayLike) -> HitRate:
         hits: ``(N,)`` bool: whether the box matches an object of its class.
 
     Raises:
-        InputError: no boxes, or shapes that differ.
+        InputError: no boxes, shapes that differ, or scores that are not finite.
 
     >>> fit_hit_rate([0.1, 0.2, 0.3, 0.9], [False, True, False, True]).rates.tolist()
     [0.0, 0.5, 1.0]
@@ -58,6 +58,8 @@ def fit_hit_rate(scores: ArrayLike, hits: ArrayLike) -> HitRate:
             "Expected one or more boxes with a score and a hit or miss each, got "
             f"{values.shape} and {is_hit.shape}."
         )
+    if not np.isfinite(values).all():
+        raise InputError("Expected finite scores of boxes.")
     order = np.argsort(values, kind="stable")
     pools: list[tuple[float, float, int]] = []  # sums of scores and of hits, and the count
     for score, hit in zip(values[order].tolist(), is_hit[order].astype(float), strict=True):

@@ -254,9 +254,9 @@ class CocoEvaluator:
         if found.masks is not None and objects.masks is not None:
             pairs = find_mask_pairs(
                 group,
-                [found.masks[at] for at in order],
+                [found.masks[index] for index in order],
                 self._group,
-                [objects.masks[at] for at in self._order],
+                [objects.masks[index] for index in self._order],
                 self._crowd,
                 THRESHOLDS[0],
             )

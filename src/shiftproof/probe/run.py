@@ -32,11 +32,11 @@ from shiftproof.probe.versions import UNCHANGED, Versions
 from shiftproof.provenance import provenance
 from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.info import normalize_settings
 from shiftproof.runs.run import ProbeRun
 from shiftproof.runs.scores.probe import Factor, ProbeImages
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.shared import BrokenImage
-from shiftproof.runs.settings import normalize_settings
 from shiftproof.shards import (
     Arrays,
     Backend,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 import msgspec
 
 from shiftproof.runs.result_faults import FaultCounts, describe_faults, describe_names
+from shiftproof.types import Settings
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -44,3 +47,19 @@ class RunInfo(msgspec.Struct, frozen=True):
             *describe_names(self.cells_lacking, self.names_alike),
             *describe_faults(by_name, self.data_faults, self.result_faults),
         ]
+
+
+def normalize_settings(value: Any) -> Settings:
+    """Convert settings to the types that JSON preserves, so that they can be compared."""
+
+    def convert(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {str(key): convert(entry) for key, entry in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [convert(entry) for entry in item]
+        if isinstance(item, float) and not math.isfinite(item):
+            return str(item)
+        return item
+
+    settings: Settings = json.loads(json.dumps(convert(value), default=str))
+    return settings

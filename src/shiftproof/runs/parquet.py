@@ -5,25 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.io.border import reason_of
 from shiftproof.io.parquet import NameCache, read_parquet
+from shiftproof.runs.records.rows import ImageRows
 
 if TYPE_CHECKING:
     import pyarrow
 
 
-class HasIds(Protocol):
-    """Records with the ids of their images."""
-
-    ids: list[str]
-
-
 Key = TypeVar("Key")
-Records = TypeVar("Records", bound=HasIds)
+Records = TypeVar("Records", bound=ImageRows)
 
 
 def make_schema(columns: Mapping[str, str], *, required: Sequence[str]) -> pyarrow.Schema:
@@ -82,11 +77,11 @@ def open_table(
         table = read_parquet(path, unique=unique, shared=["error"], known=known)
         names = table.schema.names
         if schema is not None and names != schema.names:
-            schema = _find_form(names, schema, newer)
+            schema = _select_schema(names, schema, newer)
         for field in schema or ():
-            there = table.schema.field(field.name).type
-            if field.name != "error" and not there.equals(field.type):
-                raise TypeError(f"expected {field.type} in the column {field.name}, got {there}")
+            actual = table.schema.field(field.name).type
+            if field.name != "error" and not actual.equals(field.type):
+                raise TypeError(f"expected {field.type} in the column {field.name}, got {actual}")
         yield table
     except Exception as error:  # damaged files raise any kind of exception
         reason = reason_of(error).removeprefix(f"{path}: ").rstrip(".")
@@ -96,13 +91,13 @@ def open_table(
         ) from error
 
 
-def _find_form(
+def _select_schema(
     names: Sequence[str], oldest: pyarrow.Schema, newer: Sequence[pyarrow.Schema]
 ) -> pyarrow.Schema:
-    found = next((form for form in newer if form.names == names), None)
-    if found is None:
-        raise ValueError(f"expected the columns {', '.join(oldest.names)}")
-    return found
+    for candidate in newer:
+        if candidate.names == names:
+            return candidate
+    raise ValueError(f"expected the columns {', '.join(oldest.names)}")
 
 
 def read_same_images(

@@ -24,7 +24,9 @@ from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.io.text import read_json
 from shiftproof.metrics.matching import Corners, compute_ious, match_by_score
 from shiftproof.runs.records import classification, detection, segmentation
-from shiftproof.runs.scores.reading import clean_text
+from shiftproof.runs.scores.classification import CLASS_NAMES, ClassNames
+from shiftproof.runs.scores.reading import clean_text, read_form
+from shiftproof.runs.scores.segmentation import TRUTH, Truth
 from shiftproof.types import F64, Cell
 
 if TYPE_CHECKING:
@@ -65,11 +67,7 @@ def _read_samples(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     truth = read_json(run.path / detection.GROUND_TRUTH) if run.kind == "detection" else None
     objects = _read_objects(run, truth) if truth is not None else {}
-    classes = (
-        [category["name"] for category in truth["categories"]]
-        if truth is not None
-        else _read_classes(run)
-    )
+    classes = _read_classes(run) if truth is None else [one["name"] for one in truth["categories"]]
     samples: dict[str, dict[str, Any]] = {}
     for cell in cells:
         record = run.cell(model, cell.corruption, cell.severity)
@@ -81,10 +79,9 @@ def _read_samples(
 
 
 def _read_classes(run: Run) -> list[str]:
-    file = run.path / "classes.json"
-    content = read_json(file) if file.is_file() else {}
-    names = content.get("names") if isinstance(content, Mapping) else None
-    return [str(name) for name in names or ()]
+    if run.kind == "segmentation":
+        return list(read_form(run.path / TRUTH, Truth).classes)
+    return list(read_form(run.path / CLASS_NAMES, ClassNames).names)
 
 
 def _read_row(

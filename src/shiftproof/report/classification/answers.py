@@ -16,7 +16,7 @@ from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import Spot, Trace
 from shiftproof.runs.records.classification import read_class_predictions
-from shiftproof.runs.scores.classification import ClassNames
+from shiftproof.runs.scores.classification import CLASS_NAMES, ClassNames
 from shiftproof.runs.scores.reading import clean_text, read_form
 from shiftproof.types import CLEAN, F64, I64, Cell
 
@@ -207,7 +207,7 @@ def _make_confusions(counted: Sequence[_Counted]) -> Section:
 
 
 def _list_pairs(one: _Counted, named: bool) -> Listing:
-    path = one.entry.run.path / "classes.json"
+    path = one.entry.run.path / CLASS_NAMES
     names = read_form(path, ClassNames).names if path.is_file() else ()
     before, after = one.clean.confuse(), one.corrupted.confuse()
     most = sorted(after, key=lambda pair: (-after[pair][0], pair))[:MAX_PAIRS]

@@ -11,6 +11,9 @@ from shiftproof.runs.scores.shared import Count, Share
 from shiftproof.runs.scores.trust import Trust
 from shiftproof.types import Cell
 
+CLASS_NAMES = "classes.json"
+"""The file of the classes in a run."""
+
 
 class ClassNames(msgspec.Struct, frozen=True):
     """``classes.json``: the classes of the model's outputs."""

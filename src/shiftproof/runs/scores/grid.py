@@ -233,9 +233,9 @@ class GridScores(TidyScores, frozen=True):
             return
         if self.ranking.headline not in {one.name for one in self.headlines}:
             raise ValueError(f"the name of a headline{AT}ranking.headline")
-        for at, place in enumerate(self.ranking.places):
+        for index, place in enumerate(self.ranking.places):
             if place.name not in names:
-                raise ValueError(f"the name of a model{AT}ranking.places[{at}].name")
+                raise ValueError(f"the name of a model{AT}ranking.places[{index}].name")
 
     def rows(self) -> Iterator[Row]:
         """Yield a row per figure: of models and differences (``against``), ``over`` a headline, a
@@ -371,14 +371,14 @@ def _list_figures(
     measure: str, key: str, models: Sequence[ModelScores]
 ) -> Iterator[tuple[str, Interval]]:
     """Yield every value of a measure with its place in the file."""
-    for at, model in enumerate(models):
+    for index, model in enumerate(models):
         lists: list[tuple[str, Sequence[CellFigures | CorruptionFigures]]] = [
             ("cells", model.cells),
             ("corruptions", model.corruptions),
         ]
         if model.clean is not None and (figure := model.clean.figures.get(measure)) is not None:
-            yield f"{key}[{at}].clean.figures.{measure}", figure
+            yield f"{key}[{index}].clean.figures.{measure}", figure
         for name, rows in lists:
             for number, row in enumerate(rows):
                 if (figure := row.figures.get(measure)) is not None:
-                    yield f"{key}[{at}].{name}[{number}].figures.{measure}", figure
+                    yield f"{key}[{index}].{name}[{number}].figures.{measure}", figure

@@ -102,12 +102,12 @@ class ProbeScores(TidyScores, frozen=True):
         if all(model.control is not None for model in self.models):
             raise ValueError(f"at least one encoder{AT}models")
         check_differences(self.models, self.differences)
-        for whole, low, probed in (
+        for key, low, probed in (
             ("models", 0, self.models),
             ("differences", -1, self.differences),
         ):
-            for at, model in enumerate(probed):
-                self._check(model, f"{whole}[{at}].factors", low)
+            for index, model in enumerate(probed):
+                self._check(model, f"{key}[{index}].factors", low)
 
     def _check(self, model: ProbedModel, place: str, low: float) -> None:
         if set(model.factors) != {factor.name for factor in self.factors}:

@@ -59,6 +59,6 @@ class Ranking(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         names = {place.name for place in self.places}
-        for at, pair in enumerate(self.pairs):
+        for index, pair in enumerate(self.pairs):
             if pair.name not in names or pair.against not in names:
-                raise ValueError(f"two models of the ranking{AT}pairs[{at}]")
+                raise ValueError(f"two models of the ranking{AT}pairs[{index}]")

@@ -88,6 +88,10 @@ class Detail(msgspec.Struct, frozen=True):
 # ---------------------------------------------------------------- truth.json
 
 
+TRUTH = "truth.json"
+"""The file of the classes and conditions in a run."""
+
+
 class Truth(msgspec.Struct, frozen=True):
     """``truth.json``: the classes of the dataset, and the condition under which each image was taken.
 

@@ -64,6 +64,6 @@ def check_differences(models: Sequence[Named], differences: Sequence[Named]) -> 
     names = [model.name for model in models]
     if len(set(names)) != len(names):
         raise ValueError(f"models with names of their own{AT}models")
-    for at, one in enumerate(differences):
+    for index, one in enumerate(differences):
         if one.name not in names or one.against not in names:
-            raise ValueError(f"a difference between two of the models{AT}differences[{at}]")
+            raise ValueError(f"a difference between two of the models{AT}differences[{index}]")
