@@ -140,7 +140,8 @@ def sum_along_order(
         weights, order.places, order.wrong, order.gap, order.bins, order.starts,
         harmonic, covered, sums, calibration,
     )  # fmt: skip
-    return OrderSums(*sums, calibration=calibration.T)
+    images, errors, area, risk = sums
+    return OrderSums(images, errors, area, risk, calibration.T)
 
 
 @functools.lru_cache(maxsize=2)

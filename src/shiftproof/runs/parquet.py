@@ -5,20 +5,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.io.border import reason_of
 from shiftproof.io.parquet import NameCache, read_parquet
-from shiftproof.runs.records.rows import ImageRows
 
 if TYPE_CHECKING:
     import pyarrow
 
 
+class HasIds(Protocol):
+    """Records with the ids of their images."""
+
+    ids: list[str]
+
+
 Key = TypeVar("Key")
-Records = TypeVar("Records", bound=ImageRows)
+Records = TypeVar("Records", bound=HasIds)
 
 
 def make_schema(columns: Mapping[str, str], *, required: Sequence[str]) -> pyarrow.Schema:
