@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.io.border import reason_of
 from shiftproof.io.parquet import NameCache, read_parquet
+from shiftproof.types import Flags
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,23 +28,52 @@ Key = TypeVar("Key")
 Records = TypeVar("Records", bound=HasIds)
 
 
-def make_schema(columns: Mapping[str, str], *, required: Sequence[str]) -> pyarrow.Schema:
-    """Return a schema of columns by their types.
+@dataclass(frozen=True)
+class TableFormat:
+    """The columns of a record table.
 
-    Args:
+    Attributes:
         columns: from name to Arrow's name of the type, in brackets for a list: "[int32]".
         required: the columns without nulls.
     """
-    import pyarrow as pa
 
-    def make_type(name: str) -> pyarrow.DataType:
-        item = name.strip("[]")
-        return pa.type_for_alias(name) if item == name else pa.list_(pa.type_for_alias(item))
+    columns: Mapping[str, str]
+    required: Sequence[str] = ()
 
-    return pa.schema(
-        pa.field(name, make_type(kind), nullable=name not in required)
-        for name, kind in columns.items()
-    )
+    def make_schema(self) -> pyarrow.Schema:
+        """Return the columns as Arrow's schema."""
+        import pyarrow as pa
+
+        def make_type(name: str) -> pyarrow.DataType:
+            item = name.strip("[]")
+            return pa.type_for_alias(name) if item == name else pa.list_(pa.type_for_alias(item))
+
+        return pa.schema(
+            pa.field(name, make_type(kind), nullable=name not in self.required)
+            for name, kind in self.columns.items()
+        )
+
+    def write(
+        self, path: Path, values: Mapping[str, Any], missing: Mapping[str, Flags] | None = None
+    ) -> None:
+        """Write a table, atomically and deterministically.
+
+        Args:
+            path: the file.
+            values: the values of each column, also as an Arrow array.
+            missing: by column, the rows that are null in addition to None.
+        """
+        import pyarrow as pa
+
+        masks = missing or {}
+        schema = self.make_schema()
+        arrays = [
+            values[field.name]
+            if isinstance(values[field.name], pa.Array)
+            else pa.array(values[field.name], field.type, mask=masks.get(field.name))
+            for field in schema
+        ]
+        write_table(path, pa.Table.from_arrays(arrays, schema=schema))
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shiftproof.io.parquet import decode_texts
 from shiftproof.metrics.breaking import SURVIVES, look_up_severities
 from shiftproof.runs.folder import cell_file
-from shiftproof.runs.parquet import make_schema, open_table, write_table
+from shiftproof.runs.parquet import TableFormat, open_table
 from shiftproof.runs.records.rows import ImageRows
 from shiftproof.types import F64, I32, I64, Cell, Flags
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 @dataclass
@@ -57,15 +53,14 @@ def breaking_file(folder: Path, model: str, corruption: str) -> Path:
     return cell_file(folder, model, Cell(corruption, 0))
 
 
-_COLUMNS = {
-    "id": "string", "target": "int32", "clean": "int32", "breaking": "float64",
-    "place": "int8", "answer": "int32", "checked": "float64", "checked_place": "int8",
-    "recovered": "bool", "error": "string",
-}  # fmt: skip
-
-
-def _make_schema() -> pyarrow.Schema:
-    return make_schema(_COLUMNS, required=("id",))
+_FORMAT = TableFormat(
+    {
+        "id": "string", "target": "int32", "clean": "int32", "breaking": "float64",
+        "place": "int8", "answer": "int32", "checked": "float64", "checked_place": "int8",
+        "recovered": "bool", "error": "string",
+    },
+    required=("id",),
+)  # fmt: skip
 
 
 def write_breaking(path: Path, records: BreakingRecords) -> None:
@@ -73,23 +68,31 @@ def write_breaking(path: Path, records: BreakingRecords) -> None:
 
     ``breaking`` is the severity; null if the prediction never breaks or the image cannot be read.
     """
-    import pyarrow as pa
-
     unreadable = ~records.readable
     unchecked = records.checked == 0
-    columns = [
-        pa.array(records.ids, pa.string()),
-        pa.array(records.target, pa.int32(), mask=records.target < 0),
-        pa.array(records.clean, pa.int32(), mask=records.clean < 0),
-        pa.array(records.severity, pa.float64(), mask=unreadable | (records.place == SURVIVES)),
-        pa.array(records.place, pa.int8(), mask=unreadable),
-        pa.array(records.answer, pa.int32(), mask=records.answer < 0),
-        pa.array(look_up_severities(records.checked), pa.float64(), mask=unchecked),
-        pa.array(records.checked, pa.int8(), mask=unchecked),
-        pa.array(records.recovered, pa.bool_(), mask=unchecked),
-        pa.array(records.error, pa.string()),
-    ]
-    write_table(path, pa.Table.from_arrays(columns, schema=_make_schema()))
+    values = {
+        "id": records.ids,
+        "target": records.target,
+        "clean": records.clean,
+        "breaking": records.severity,
+        "place": records.place,
+        "answer": records.answer,
+        "checked": look_up_severities(records.checked),
+        "checked_place": records.checked,
+        "recovered": records.recovered,
+        "error": records.error,
+    }
+    missing = {
+        "target": records.target < 0,
+        "clean": records.clean < 0,
+        "breaking": unreadable | (records.place == SURVIVES),
+        "place": unreadable,
+        "answer": records.answer < 0,
+        "checked": unchecked,
+        "checked_place": unchecked,
+        "recovered": unchecked,
+    }
+    _FORMAT.write(path, values, missing)
 
 
 def read_breaking(path: Path) -> BreakingRecords:
@@ -98,7 +101,7 @@ def read_breaking(path: Path) -> BreakingRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _make_schema()) as table:
+    with open_table(path, _FORMAT.make_schema()) as table:
         column = {
             name: np.asarray(table[name].fill_null(missing))
             for name, missing in (

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shiftproof.io.parquet import NameCache, decode_texts
 from shiftproof.metrics.conformal import METHODS
 from shiftproof.runs.folder import cell_file
-from shiftproof.runs.parquet import make_schema, open_table, read_same_images, write_table
+from shiftproof.runs.parquet import TableFormat, open_table, read_same_images
 from shiftproof.runs.records.rows import ImageRows
 from shiftproof.types import F32, I32, Cell, Flags
 
@@ -115,62 +115,67 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _make_schema() -> pyarrow.Schema:
-    return make_schema(_COLUMNS, required=("id", "position"))
+_METHOD_COLUMNS = {f"{method}_{name}": kind for method in METHODS for name, kind in _SETS.items()}
 
-
-def _make_schema_with_brier() -> pyarrow.Schema:
-    return make_schema({**_COLUMNS, "brier": "float32"}, required=("id", "position"))
-
-
-def _make_schema_with_calibration() -> pyarrow.Schema:
-    numbers = dict.fromkeys(("brier", *_SCALED), "float32")
-    sets = {f"{method}_{name}": kind for method in METHODS for name, kind in _SETS.items()}
-    return make_schema({**_COLUMNS, **numbers, **sets}, required=("id", "position"))
+_FORMATS = tuple(
+    TableFormat({**_COLUMNS, **further}, required=("id", "position"))
+    for further in (
+        {},
+        {"brier": "float32"},
+        {**dict.fromkeys(("brier", *_SCALED), "float32"), **_METHOD_COLUMNS},
+    )
+)
+"""The formats of tables without Brier scores, with them, and with calibrated predictions."""
 
 
 def _open(path: Path, known: NameCache | None = None) -> AbstractContextManager[pyarrow.Table]:
-    """Open a table of this version, or of an earlier one with fewer columns."""
-    newer = [_make_schema_with_brier(), _make_schema_with_calibration()]
-    return open_table(path, _make_schema(), newer=newer, known=known)
+    """Open a table of any of the formats."""
+    oldest, *newer = (form.make_schema() for form in _FORMATS)
+    return open_table(path, oldest, newer=newer, known=known)
 
 
 def write_cell(path: Path, records: CellRecords) -> None:
     """Write a cell's table, atomically and deterministically; missing values are null."""
-    import pyarrow as pa
-
     absent = records.prediction < 0
-    columns = [
-        pa.array(records.ids, pa.string()),
-        pa.array(records.position, pa.int32()),
-        pa.array(records.target, pa.int32(), mask=records.target < 0),
-        pa.array(records.prediction, pa.int32(), mask=absent),
-        pa.array(records.confidence, pa.float32(), mask=absent),
-        pa.array([[label for label in row if label >= 0] or None for row in records.top.tolist()],
-                 pa.list_(pa.int32())),
-        pa.array(records.loss, pa.float32(), mask=np.isnan(records.loss)),
-        pa.array(records.error, pa.string()),
-    ]  # fmt: skip
-    schema = _make_schema()
+    values: dict[str, Any] = {
+        "id": records.ids,
+        "position": records.position,
+        "target": records.target,
+        "prediction": records.prediction,
+        "confidence": records.confidence,
+        "top5": [[label for label in row if label >= 0] or None for row in records.top.tolist()],
+        "loss": records.loss,
+        "error": records.error,
+    }
+    missing = {
+        "target": records.target < 0,
+        "prediction": absent,
+        "confidence": absent,
+        "loss": np.isnan(records.loss),
+    }
+    form = _FORMATS[0]
     if records.brier is not None:
-        columns.append(pa.array(records.brier, pa.float32(), mask=np.isnan(records.brier)))
-        schema = _make_schema_with_brier()
+        form = _FORMATS[1]
+        values["brier"], missing["brier"] = records.brier, np.isnan(records.brier)
         if records.calibrated is not None:
-            columns += _list_calibrated(records.calibrated)
-            schema = _make_schema_with_calibration()
-    write_table(path, pa.Table.from_arrays(columns, schema=schema))
+            form = _FORMATS[2]
+            _add_calibrated(records.calibrated, values, missing)
+    form.write(path, values, missing)
 
 
-def _list_calibrated(predictions: CalibratedPredictions) -> list[pyarrow.Array]:
-    import pyarrow as pa
-
+def _add_calibrated(
+    predictions: CalibratedPredictions, values: dict[str, Any], missing: dict[str, Flags]
+) -> None:
+    """Add the columns of calibrated predictions, and their missing rows."""
     numbers = (predictions.confidence, predictions.loss, predictions.brier)
-    columns = [pa.array(values, pa.float32(), mask=np.isnan(values)) for values in numbers]
-    for sizes, covers in zip(predictions.sizes.T, predictions.covers.T, strict=True):
-        absent = sizes < 0
-        columns.append(pa.array(np.ascontiguousarray(sizes), pa.int32(), mask=absent))
-        columns.append(pa.array(np.ascontiguousarray(covers), pa.bool_(), mask=absent))
-    return columns
+    for name, column in zip(_SCALED, numbers, strict=True):
+        values[name], missing[name] = column, np.isnan(column)
+    for method, sizes, covers in zip(
+        METHODS, predictions.sizes.T, predictions.covers.T, strict=True
+    ):
+        values[f"{method}_size"] = np.ascontiguousarray(sizes)
+        values[f"{method}_covers"] = np.ascontiguousarray(covers)
+        missing[f"{method}_size"] = missing[f"{method}_covers"] = sizes < 0
 
 
 def read_cell(path: Path, known: NameCache | None = None) -> CellRecords:

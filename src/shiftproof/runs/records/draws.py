@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.parquet import decode_texts
-from shiftproof.runs.parquet import make_schema, open_table, write_table
+from shiftproof.runs.parquet import TableFormat, open_table
 from shiftproof.types import F32, I32, Cell, Flags
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 @dataclass
@@ -51,31 +47,28 @@ def block_file(folder: Path, model: str, number: int) -> Path:
     return folder / "records" / model / f"block-{number:05}.parquet"
 
 
-_COLUMNS = {
-    "id": "string", "corruption": "string", "severity": "int8", "target": "int32",
-    "prediction": "int32", "confidence": "float32", "error": "string",
-}  # fmt: skip
-
-
-def _make_schema() -> pyarrow.Schema:
-    return make_schema(_COLUMNS, required=("id", "corruption", "severity"))
+_FORMAT = TableFormat(
+    {
+        "id": "string", "corruption": "string", "severity": "int8", "target": "int32",
+        "prediction": "int32", "confidence": "float32", "error": "string",
+    },
+    required=("id", "corruption", "severity"),
+)  # fmt: skip
 
 
 def write_block(path: Path, records: DrawRecords) -> None:
     """Write a block's table, atomically and deterministically."""
-    import pyarrow as pa
-
     absent = records.prediction < 0
-    columns = [
-        pa.array(records.ids, pa.string()),
-        pa.array([cell.corruption for cell in records.cells], pa.string()),
-        pa.array([cell.severity for cell in records.cells], pa.int8()),
-        pa.array(records.target, pa.int32()),
-        pa.array(records.prediction, pa.int32(), mask=absent),
-        pa.array(records.confidence, pa.float32(), mask=absent),
-        pa.array(records.error, pa.string()),
-    ]
-    write_table(path, pa.Table.from_arrays(columns, schema=_make_schema()))
+    values = {
+        "id": records.ids,
+        "corruption": [cell.corruption for cell in records.cells],
+        "severity": [cell.severity for cell in records.cells],
+        "target": records.target,
+        "prediction": records.prediction,
+        "confidence": records.confidence,
+        "error": records.error,
+    }
+    _FORMAT.write(path, values, {"prediction": absent, "confidence": absent})
 
 
 def read_block(path: Path) -> DrawRecords:
@@ -84,7 +77,7 @@ def read_block(path: Path) -> DrawRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _make_schema(), unique=None) as table:
+    with open_table(path, _FORMAT.make_schema(), unique=None) as table:
         cells = zip(table["corruption"].to_pylist(), table["severity"].to_pylist(), strict=True)
         records = DrawRecords(
             ids=table["id"].to_pylist(),

@@ -10,17 +10,14 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from shiftproof.io.parquet import decode_texts
-from shiftproof.runs.parquet import make_schema, open_table, write_table
+from shiftproof.runs.parquet import TableFormat, open_table
 from shiftproof.runs.records.rows import ImageRows
 from shiftproof.types import F64, I16, I32, I64, Flags
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,14 +108,13 @@ def _sum_pixels(rows: I64, columns: I64, pixels: I64, shape: tuple[int, int]) ->
     return table
 
 
-_COLUMNS = {
-    "id": "string", "position": "int32", "truth": "[int16]", "prediction": "[int16]",
-    "pixels": "[int64]", "error": "string",
-}  # fmt: skip
-
-
-def _make_schema() -> pyarrow.Schema:
-    return make_schema(_COLUMNS, required=("id", "position"))
+_FORMAT = TableFormat(
+    {
+        "id": "string", "position": "int32", "truth": "[int16]", "prediction": "[int16]",
+        "pixels": "[int64]", "error": "string",
+    },
+    required=("id", "position"),
+)  # fmt: skip
 
 
 def write_segmentation(path: Path, records: SegmentationRecords) -> None:
@@ -132,15 +128,9 @@ def write_segmentation(path: Path, records: SegmentationRecords) -> None:
         values = np.concatenate([getattr(one, name) for one in counts])
         return pa.ListArray.from_arrays(offsets, pa.array(values))
 
-    columns = [
-        pa.array(records.ids, pa.string()),
-        pa.array(records.position, pa.int32()),
-        *(make_lists(name) for name in ("truth", "prediction", "pixels")),
-        pa.array(records.error, pa.string()),
-    ]
-    write_table(
-        path, pa.Table.from_arrays(columns, names=_make_schema().names).cast(_make_schema())
-    )
+    lists = {name: make_lists(name) for name in ("truth", "prediction", "pixels")}
+    values = {"id": records.ids, "position": records.position, **lists, "error": records.error}
+    _FORMAT.write(path, values)
 
 
 def read_segmentation(path: Path) -> SegmentationRecords:
@@ -149,7 +139,7 @@ def read_segmentation(path: Path) -> SegmentationRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _make_schema()) as table:
+    with open_table(path, _FORMAT.make_schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         if any(column[name].null_count for name in ("position", "truth", "prediction", "pixels")):
             raise ValueError("a row has no position or no list")
