@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,14 +15,13 @@ import numpy as np
 
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
-from shiftproof.metrics.annotations import (
+from shiftproof.metrics.annotations import Annotations, ImageId, read_annotations
+from shiftproof.metrics.coco_records import (
     MANY_BOXES,
-    Annotations,
+    CocoRecords,
     Ids,
-    ImageId,
     check_box_format,
     describe,
-    read_annotations,
     read_boxes,
 )
 from shiftproof.metrics.faults import (
@@ -246,61 +244,37 @@ def _from_results(
     where: str, items: Sequence[Any], objects: Objects, *, masks: bool, min_records: int
 ) -> DetectionColumns:
     """Return the detections; ``min_records`` suffice to recognize a file of another format."""
-    faults: list[Fault] = []
     fields = ("image_id", "category_id", "segmentation" if masks else "bbox", "score")
-    rows = _Rows(where, *_select_complete(where, items, fields, faults))
-    image = _find_indices(rows, "image_id", objects.image_ids, faults)
+    rows = _select_complete(where, items, fields)
+    image = _find_indices(rows, "image_id", objects.image_ids)
     if len(image) >= min_records and (image < 0).all():
-        raise _explain_refusal(next(fault for fault in faults if fault.reason == UNKNOWN_IMAGE))
+        raise _explain_refusal(next(one for one in rows.faults if one.reason == UNKNOWN_IMAGE))
     rows, image = rows.take(image >= 0), image[image >= 0]
-    category = _find_indices(rows, "category_id", tuple(objects.categories), faults)
+    category = _find_indices(rows, "category_id", tuple(objects.categories))
     rows, image, category = rows.take(category >= 0), image[category >= 0], category[category >= 0]
-    score = _read_scores(rows, faults, min_records)
+    score = _read_scores(rows, min_records)
     valid = ~np.isnan(score)
     rows, image, category, score = rows.take(valid), image[valid], category[valid], score[valid]
     if masks:
         codes, reasons = _encode_outlines(
             rows.column("segmentation"), image, objects.sizes, objects.image_ids
         )
-        faults += [Fault(rows.name(row), NO_MASK, False, text) for row, text in reasons.items()]
+        for row, reason in reasons.items():
+            rows.add_fault(row, NO_MASK, kept=False, detail=reason)
         kept = np.array([code is not None for code in codes], dtype=np.bool_)
         valid_codes = tuple(code for code in codes if code is not None)
         boxes, area = np.zeros((len(valid_codes), 4)), compute_areas(valid_codes)
     else:
-        boxes = _read_boxes(rows, [objects.sizes[index] for index in image.tolist()], faults)
+        boxes = _read_boxes(rows, [objects.sizes[index] for index in image.tolist()])
         kept = _are_numbers(boxes)
         boxes = boxes[kept]
         valid_codes, area = None, boxes[:, 2] * boxes[:, 3]
     return DetectionColumns(
-        image[kept], category[kept], boxes, area, score[kept], valid_codes, tuple(faults)
+        image[kept], category[kept], boxes, area, score[kept], valid_codes, tuple(rows.faults)
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Records of a result list, with their indices in it."""
-
-    where: str
-    indices: Sequence[int]
-    records: Sequence[Mapping[str, Any]]
-
-    def name(self, row: int) -> str:
-        """Return the name of a record in messages."""
-        return f"{self.where}[{self.indices[row]}]"
-
-    def column(self, key: str) -> list[Any]:
-        """Return a field of all records."""
-        return [record[key] for record in self.records]
-
-    def take(self, kept: Flags) -> _Rows:
-        """Return the records where ``kept`` is true."""
-        if kept.all():
-            return self
-        indices, records = compress(self.indices, kept), compress(self.records, kept)
-        return _Rows(self.where, list(indices), list(records))
-
-
-def _read_boxes(rows: _Rows, sizes: Sequence[tuple[int, int] | None], faults: list[Fault]) -> F64:
+def _read_boxes(rows: CocoRecords, sizes: Sequence[tuple[int, int] | None]) -> F64:
     """Return ``(N, 4)``, with rows of NaN for invalid boxes; ``sizes`` are (height, width)."""
     column = rows.column("bbox")
     boxes, as_text = read_boxes(column)
@@ -308,11 +282,11 @@ def _read_boxes(rows: _Rows, sizes: Sequence[tuple[int, int] | None], faults: li
         rows.where, boxes, [None if size is None else (size[1], size[0]) for size in sizes]
     )
     for row in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist():
-        faults.append(Fault(rows.name(row), NOT_FINITE, False, _explain_invalid_box(column[row])))
+        rows.add_fault(row, NOT_FINITE, kept=False, detail=_explain_invalid_box(column[row]))
     negative = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1)).tolist()
     for reason, listed in ((NEGATIVE, negative), (NUMBER_AS_TEXT, as_text)):
         for row in listed:
-            faults.append(Fault(rows.name(row), reason, True, f"bbox {show_value(column[row])}"))
+            rows.add_fault(row, reason, kept=True, detail=f"bbox {show_value(column[row])}")
     return boxes
 
 
@@ -323,10 +297,9 @@ def _explain_invalid_box(box: Any) -> str:
     return f"expected bbox as four numbers, x, y, width, height, got {show_value(box)}"
 
 
-def _select_complete(
-    where: str, items: Sequence[Any], fields: Sequence[str], faults: list[Fault]
-) -> tuple[list[int], list[Mapping[str, Any]]]:
-    """Return the indices and records that have all fields."""
+def _select_complete(where: str, items: Sequence[Any], fields: Sequence[str]) -> CocoRecords:
+    """Return the records that have all fields."""
+    faults: list[Fault] = []
     complete: list[int] = []
     for index, item in enumerate(items):
         if not isinstance(item, Mapping):
@@ -340,10 +313,10 @@ def _select_complete(
             complete.append(index)
     if items and not complete:
         raise _explain_refusal(faults[0])
-    return complete, [items[index] for index in complete]
+    return CocoRecords(where, "", complete, [items[index] for index in complete], faults)
 
 
-def _find_indices(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> I64:
+def _find_indices(rows: CocoRecords, key: str, ids: Sequence[Any]) -> I64:
     """Return ``(N,)`` the index in ``ids`` of each record's value, -1 if it is missing."""
     known = {known_id: index for index, known_id in enumerate(ids)}
     lookup = Ids(ids)
@@ -356,16 +329,16 @@ def _find_indices(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]
         match, has_right_type = lookup.find(value)
         if match is None:
             detail = f"{key}: {show_value(value)} is no {what} of the ground truth, which has "
-            faults.append(Fault(rows.name(row), reason, False, detail + _list_some(ids)))
+            rows.add_fault(row, reason, kept=False, detail=detail + _list_some(ids))
             continue
         found[row] = known[match]
         if not has_right_type:
             detail = f"{key} {show_value(value)} for {show_value(match)}"
-            faults.append(Fault(rows.name(row), ID_AS_TEXT, True, detail))
+            rows.add_fault(row, ID_AS_TEXT, kept=True, detail=detail)
     return found
 
 
-def _read_scores(rows: _Rows, faults: list[Fault], min_records: int) -> F64:
+def _read_scores(rows: CocoRecords, min_records: int) -> F64:
     """Return ``(N,)`` scores, NaN for invalid ones."""
     column = rows.column("score")
     score = np.array([read_number(value) for value in column], dtype=np.float64)
@@ -382,13 +355,12 @@ def _read_scores(rows: _Rows, faults: list[Fault], min_records: int) -> F64:
         if np.isnan(score[row]):
             expected = "a finite score" if isinstance(column[row], float) else "score as a number"
             detail = f"expected {expected}, got {shown}"
-            faults.append(Fault(rows.name(row), ODD_SCORE, False, detail))
+            rows.add_fault(row, ODD_SCORE, kept=False, detail=detail)
         else:
-            faults.append(Fault(rows.name(row), SCORE_OUTSIDE, True, f"score {shown}"))
+            rows.add_fault(row, SCORE_OUTSIDE, kept=True, detail=f"score {shown}")
     for row, value in enumerate(column):
         if isinstance(value, str) and not np.isnan(score[row]):
-            detail = f"score {show_value(value)}"
-            faults.append(Fault(rows.name(row), NUMBER_AS_TEXT, True, detail))
+            rows.add_fault(row, NUMBER_AS_TEXT, kept=True, detail=f"score {show_value(value)}")
     return score
 
 
