@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
+from shiftproof.metrics.classification import check_class_range, check_classes
 from shiftproof.types import F64, Indices
 
 BINS = 15
@@ -67,8 +68,8 @@ def expected_calibration_error(
     The mean over samples of ``|accuracy - mean confidence|`` of the sample's bin. A bin of n_m of N
     samples adds ``n_m/N |accuracy - mean confidence| = |sum of (confidence - right)| / N``.
 
-    Differs from torchmetrics, whose bins are closed on the left: a confidence that lies on a bound
-    (1/3 of 15 bins, say) falls one bin lower here, as the paper writes it.
+    Differs from torchmetrics, whose bins are closed on the left: a confidence equal to a bound, such
+    as 1/3 with 15 bins, falls one bin lower here, as in the paper.
 
     Args:
         confidence: ``(N,)`` in 0..1.
@@ -105,17 +106,7 @@ def brier_scores(probabilities: ArrayLike, targets: ArrayLike) -> F64:
     array([0.125, 0.5  ])
     """
     values, classes = np.asarray(probabilities, dtype=np.float64), np.asarray(targets)
-    if values.ndim != 2 or classes.shape != values.shape[:1]:
-        raise InputError(
-            f"Expected probabilities (N, K) and a class for each of the N images, got {values.shape} "
-            f"and {classes.shape}."
-        )
-    if not np.issubdtype(classes.dtype, np.integer):
-        raise InputError(f"Expected the numbers of classes, got {classes.dtype}.")
-    if ((classes < 0) | (classes >= values.shape[1])).any():
-        raise InputError(
-            f"Expected classes from 0 to {values.shape[1] - 1}, got {classes.min()} to "
-            f"{classes.max()}."
-        )
-    of_target = values[np.arange(len(classes)), classes]
-    return np.asarray(np.maximum((values**2).sum(axis=1) - 2 * of_target + 1, 0))
+    check_classes("probabilities", values, classes)
+    check_class_range(classes, values.shape[1])
+    target_values = values[np.arange(len(classes)), classes]
+    return np.asarray(np.maximum((values**2).sum(axis=1) - 2 * target_values + 1, 0))

@@ -42,8 +42,8 @@ ALEXNET_ERROR: Mapping[str, float] = {
 }
 """AlexNet's top-1 error on ImageNet-C, mean of the five severities.
 
-From the authors' repository (github.com/hendrycks/robustness). Keyed by name, since the copies that
-go by position stand in two different orders.
+From the authors' repository (github.com/hendrycks/robustness). Keyed by name, since copies without
+names exist in two different orders.
 """
 
 ALEXNET_CLEAN_ERROR = 0.4348

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from shiftproof.counts import plural
 from shiftproof.errors import InputError
-from shiftproof.metrics.classification import log_softmax
+from shiftproof.metrics.classification import check_class_range, check_classes, log_softmax
 from shiftproof.types import F64
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-2, 1e2
@@ -70,22 +70,12 @@ def scale_logits(logits: ArrayLike, temperature: float) -> F64:
 def _shift_logits(logits: ArrayLike, targets: ArrayLike) -> tuple[F64, F64]:
     """Return ``(N, K)`` logits minus their row's maximum, and ``(N,)`` those of the targets."""
     values, classes = np.asarray(logits, dtype=np.float64), np.asarray(targets)
-    if values.ndim != 2 or values.shape[1] == 0 or classes.shape != values.shape[:1]:
-        raise InputError(
-            f"Expected logits (N, K) and a class for each of the N images, got {values.shape} and "
-            f"{classes.shape}."
-        )
-    if not np.issubdtype(classes.dtype, np.integer):
-        raise InputError(f"Expected the numbers of classes, got {classes.dtype}.")
+    check_classes("logits", values, classes)
     finite = np.isfinite(log_softmax(values)).any(axis=1)
     values, classes = values[finite], classes[finite]
     if len(classes) == 0:
         raise InputError("Expected at least one image to fit a temperature on, got none.")
-    if classes.min() < 0 or classes.max() >= values.shape[1]:
-        raise InputError(
-            f"Expected classes from 0 to {values.shape[1] - 1}, got {classes.min()} to "
-            f"{classes.max()}."
-        )
+    check_class_range(classes, values.shape[1])
     shifted = values - values.max(axis=1, keepdims=True)
     return shifted, shifted[np.arange(len(classes)), classes]
 
