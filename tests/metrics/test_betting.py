@@ -61,11 +61,11 @@ def test_the_mean_is_inside_at_all_times_in_95_of_100_sequences():
 
 def test_an_excluded_zero_has_full_evidence():
     sequence = ConfidenceSequence(-1.0, 1.0)
-    assert sequence.evidence(0.0) == 0
+    assert sequence.compute_evidence(0.0) == 0
     half = rounds(np.ones(200))
     sequence.add(Rounds(half.estimates, half.low - 1, half.high, half.variance), aim=0.5)
     assert sequence.low > 0
-    assert sequence.evidence(0.0) == 1
+    assert sequence.compute_evidence(0.0) == 1
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.5, 2])

@@ -11,7 +11,7 @@ from shiftproof.metrics import (
     pixel_accuracy,
     pixel_confusion,
 )
-from shiftproof.metrics.segmentation import marginals
+from shiftproof.metrics.segmentation import compute_marginals
 
 
 def maps(classes, seed=0, size=(40, 60), void=True):
@@ -27,7 +27,7 @@ def test_the_counts_are_those_by_hand():
     predicted = np.array([[0, 1, -1, 1], [0, 2, 2, -1]])
     table = pixel_confusion(truth, predicted, 4)
     assert table.tolist() == [[1, 1, 0, 0, 1], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0] * 5]
-    hits, there, predicted = marginals(table)
+    hits, there, predicted = compute_marginals(table)
     ious = class_ious(hits, there, predicted)
     # 0: 1 / (3 + 2 - 1); 1: 1 / (2 + 2 - 1); 2: the pixel said 2 on void does not count; 3: absent.
     np.testing.assert_allclose(ious, [1 / 4, 1 / 3, 1, np.nan])
@@ -38,7 +38,7 @@ def test_the_counts_are_those_by_hand():
 
 def test_a_class_that_is_only_predicted_has_an_iou_of_zero():
     table = pixel_confusion(np.zeros((2, 2), int), np.array([[0, 0], [0, 1]]), 2)
-    assert class_ious(*marginals(table)).tolist() == [0.75, 0.0]
+    assert class_ious(*compute_marginals(table)).tolist() == [0.75, 0.0]
 
 
 def test_ious_are_those_of_torchmetrics():
@@ -54,7 +54,7 @@ def test_ious_are_those_of_torchmetrics():
         0.380743980,
     ]
     truth, predicted = maps(7)
-    actual = class_ious(*marginals(pixel_confusion(truth, predicted, 7)))
+    actual = class_ious(*compute_marginals(pixel_confusion(truth, predicted, 7)))
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
@@ -70,7 +70,7 @@ def test_ious_are_those_of_cityscapes_own_tool():
     predicted_ids = np.where(predicted < 0, 0, ids[predicted])
     np.add.at(confusion, (true_ids.ravel(), predicted_ids.ravel()), np.ulonglong(1))
     expected = [rule.getIouScoreForLabel(int(number), confusion, rule.args) for number in ids]
-    actual = class_ious(*marginals(pixel_confusion(truth, predicted, 19)))
+    actual = class_ious(*compute_marginals(pixel_confusion(truth, predicted, 19)))
     np.testing.assert_allclose(actual, expected)
     assert mean_iou(actual) == pytest.approx(
         rule.getScoreAverage(dict(enumerate(expected)), rule.args)

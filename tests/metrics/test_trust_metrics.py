@@ -22,7 +22,7 @@ from shiftproof.metrics import (
     risk_coverage,
     scale_logits,
 )
-from shiftproof.metrics.conformal import coverage_floor, minimum_images
+from shiftproof.metrics.conformal import compute_coverage_floor, compute_minimum_images
 from shiftproof.metrics.selective import compute_selective_metrics
 
 
@@ -167,16 +167,16 @@ def test_the_threshold_is_a_rank():
     assert conformal_threshold(np.arange(8) / 10, 0.9) == np.inf
     # The first rank is 1, however small the coverage.
     assert conformal_threshold(np.arange(8) / 10, 1e-12) == 0.0
-    assert [minimum_images(one) for one in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
+    assert [compute_minimum_images(one) for one in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
 
 
 def test_the_floor_is_a_quantile_over_choices_of_images():
     """Drawn: the k-th of N uniform scores is the coverage of all images to come."""
     rng = np.random.default_rng(9)
     kept = np.sort(rng.random((20_000, 48)), axis=1)[:, 44]  # ceil(49 x 0.9) = 45th
-    assert coverage_floor(48, 0.9) == pytest.approx(np.quantile(kept, 0.025), abs=0.005)
-    assert coverage_floor(8, 0.9) == 1.0
-    assert 0 < coverage_floor(8, 1e-12) < 1
+    assert compute_coverage_floor(48, 0.9) == pytest.approx(np.quantile(kept, 0.025), abs=0.005)
+    assert compute_coverage_floor(8, 0.9) == 1.0
+    assert 0 < compute_coverage_floor(8, 1e-12) < 1
 
 
 def test_invalid_input_of_prediction_sets_is_refused():

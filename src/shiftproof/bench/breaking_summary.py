@@ -24,7 +24,7 @@ from shiftproof.metrics.corruption import compute_mce_weights
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.parquet import read_same_images
-from shiftproof.runs.records.breaking import BreakingRecords, breaking_file, read_breaking
+from shiftproof.runs.records.breaking import BreakingRecords, make_breaking_path, read_breaking
 from shiftproof.runs.resamples import Replicates, make_interval
 from shiftproof.runs.scores.breaking import BreakingScores, CorruptionBreaking, ModelBreaking
 from shiftproof.runs.scores.classification import CLASS_NAMES, ClassNames
@@ -107,7 +107,7 @@ def read_breaking_tables(
     Raises:
         BrokenFileError: one cannot be read, or they are not about the same images.
     """
-    paths = {name: breaking_file(folder.path, model, name) for name in corruptions}
+    paths = {name: make_breaking_path(folder.path, model, name) for name in corruptions}
     return read_same_images(paths, read_breaking)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.metrics import intervals
-from shiftproof.metrics.estimation import Threshold, confidence_threshold, error_shares
+from shiftproof.metrics.estimation import Threshold, compute_error_shares, fit_confidence_threshold
 from shiftproof.metrics.intervals import Interval
 from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
@@ -213,7 +213,7 @@ def _fit(clean: CellRecords, counts: Flags) -> _Source:
     confidence = _read_confidence(clean, counts)
     right = (clean.prediction == clean.target)[counts]
     return _Source(
-        confidence_threshold(confidence, right), float(1 - right.mean() + confidence.mean())
+        fit_confidence_threshold(confidence, right), float(1 - right.mean() + confidence.mean())
     )
 
 
@@ -223,7 +223,7 @@ def _per_image(source: _Source, record: CellRecords, counts: Flags) -> dict[str,
         return {}
     confidence = _read_confidence(record, counts)
     return {
-        "atc": error_shares(confidence, source.threshold),
+        "atc": compute_error_shares(confidence, source.threshold),
         "doc": source.error_and_confidence - confidence,
     }
 

@@ -267,7 +267,7 @@ def _compute_figures(
 
 
 def _select_marginals(table: SegmentationRecords, classes: int, used: Flags) -> F64:
-    return table.marginals(classes)[used]
+    return table.compute_marginals(classes)[used]
 
 
 def _divide_sums(sums: F64, classes: int) -> CellFigures:

@@ -9,7 +9,7 @@ import numpy as np
 
 from shiftproof.bench.task import Grid
 from shiftproof.metrics.intervals import Interval, correct_bias, percentile_interval
-from shiftproof.metrics.segmentation import class_ious, class_recalls, marginals, mean_iou
+from shiftproof.metrics.segmentation import class_ious, class_recalls, compute_marginals, mean_iou
 from shiftproof.runs.records.segmentation import SegmentationRecords
 from shiftproof.runs.resamples import round_figure
 from shiftproof.runs.scores.detection import Drop
@@ -86,7 +86,7 @@ def detail_of(cells: Cells, grid: Grid, truth: Truth) -> Detail:
     """Return the figures of a model that are specific to segmentation."""
     classes = len(truth.classes)
     confusions = {
-        cell: table.confusion(classes, cells.used) for cell, table in cells.tables.items()
+        cell: table.compute_confusion(classes, cells.used) for cell, table in cells.tables.items()
     }
     clean = confusions.get(CLEAN)
     corrupted = [confusions[cell] for cell in grid.averaged]
@@ -95,7 +95,7 @@ def detail_of(cells: Cells, grid: Grid, truth: Truth) -> Detail:
         _mean([_compute_row_shares(one) for one in corrupted]),
     )
     some = next(iter(cells.tables.values()))
-    there = some.marginals(classes)[cells.used][:, classes : 2 * classes]
+    there = some.compute_marginals(classes)[cells.used][:, classes : 2 * classes]
     return Detail(
         classes=_score_classes(truth.classes, there, clean, corrupted, shares, cells.classes),
         conditions=_score_conditions(cells, grid, truth),
@@ -120,7 +120,7 @@ def _mean(tables: Sequence[F64]) -> F64 | None:
 
 
 def _compute_ious(confusion: I64) -> F64:
-    return class_ious(*marginals(confusion))
+    return class_ious(*compute_marginals(confusion))
 
 
 def _score_classes(
@@ -212,7 +212,7 @@ def _score_conditions(cells: Cells, grid: Grid, truth: Truth) -> dict[str, DropW
     classes = len(truth.classes)
 
     def iou(cell: Cell, among: Flags) -> float:
-        return float(mean_iou(_compute_ious(cells.tables[cell].confusion(classes, among))))
+        return float(mean_iou(_compute_ious(cells.tables[cell].compute_confusion(classes, among))))
 
     found = {}
     for name, taken in group_by_condition(truth, ids).items():

@@ -115,7 +115,9 @@ def _compute_cell_ious(tables: Mapping[Cell, SegmentationRecords], classes: int)
 
 def compute_image_ious(table: SegmentationRecords, classes: int) -> F64:
     """Return ``(N,)`` mIoU of each image over the classes that it has, NaN where it has none."""
-    hits, truth, predicted = np.split(table.marginals(classes), [classes, 2 * classes], axis=1)
+    hits, truth, predicted = np.split(
+        table.compute_marginals(classes), [classes, 2 * classes], axis=1
+    )
     ious = class_ious(hits, truth, predicted)
     return mean_iou(np.where(truth > 0, ious, np.nan))
 

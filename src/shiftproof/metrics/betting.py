@@ -61,7 +61,7 @@ class CapitalProcess:
             np.concatenate([self.estimates, estimates]), np.concatenate([self.bets, bets])
         )
 
-    def log_capital(self, mean: float) -> float:
+    def compute_log_capital(self, mean: float) -> float:
         """Return log K(m); minus infinity if a bet would have lost all capital."""
         factors = self.bets * (self.estimates - mean)
         return float(np.log1p(factors).sum()) if (factors > -1).all() else -math.inf
@@ -110,7 +110,7 @@ class ConfidenceSequence:
         """The log capital at which a value is rejected: log(2 / (1 - level))."""
         return math.log(2 / (1 - self.level))
 
-    def variance_factor(self) -> float:
+    def compute_variance_factor(self) -> float:
         """Return the ratio of observed to predicted variance; 1 before any round."""
         return (PRIOR_ROUNDS + self._squares) / (PRIOR_ROUNDS + len(self))
 
@@ -122,7 +122,7 @@ class ConfidenceSequence:
             aim: target half-width, for which the bets are optimal; with None they suit any time of
                 stopping.
         """
-        variance = self.variance_factor() * rounds.variance
+        variance = self.compute_variance_factor() * rounds.variance
         bets = self._choose_bets(variance) if aim is None else aim / variance
         up = np.minimum(bets, MAX_BET_SHARE / np.maximum(self.high - rounds.low, 1e-300))
         down = np.minimum(bets, MAX_BET_SHARE / np.maximum(rounds.high - self.low, 1e-300))
@@ -139,9 +139,11 @@ class ConfidenceSequence:
         low, high = max(self.low, min(low, self.high)), min(self.high, max(high, self.low))
         self.low, self.high = float(low), float(high)
 
-    def evidence(self, value: float) -> float:
+    def compute_evidence(self, value: float) -> float:
         """Return the evidence against ``value``, from 0 to 1; at 1 the interval excludes it."""
-        capital = max(self._above.log_capital(value), self._below.log_capital(-value))
+        capital = max(
+            self._above.compute_log_capital(value), self._below.compute_log_capital(-value)
+        )
         return min(max(capital / self.threshold, 0.0), 1.0)
 
     def _choose_bets(self, variance: F64) -> F64:
@@ -164,7 +166,7 @@ def find_confidence_bound(
     The log capital decreases with the mean and is concave, so Newton's method from above never
     passes the root.
     """
-    if process.log_capital(low) < threshold:
+    if process.compute_log_capital(low) < threshold:
         return low
     mean = high
     for _ in range(60):

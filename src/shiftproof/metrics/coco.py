@@ -216,13 +216,13 @@ def read_detection_columns(
     name, value = _load(source)
     where = name if where is None else where
     if isinstance(value, Mapping) and all(isinstance(v, Detections) for v in value.values()):
-        return _from_records(value, objects, masks=masks)
+        return _read_detections(value, objects, masks=masks)
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
         raise InputError(
             f"{where}: expected COCO results, a list of objects with image_id, category_id, bbox "
             f"and score, got a {describe(value)}. Is this the ground truth?"
         )
-    found = _from_results(
+    found = _read_results(
         where, value, objects, masks=masks, min_records=1 if strict else MANY_BOXES
     )
     unusable = [fault for fault in found.faults if fault.reason in _UNUSABLE]
@@ -240,7 +240,7 @@ def _explain_refusal(fault: Fault) -> InputError:
     return InputError(f"{fault.where}: {fault.detail}.")
 
 
-def _from_results(
+def _read_results(
     where: str, items: Sequence[Any], objects: Objects, *, masks: bool, min_records: int
 ) -> DetectionColumns:
     """Return the detections; ``min_records`` suffice to recognize a file of another format."""
@@ -368,7 +368,7 @@ ROUNDING = 1e-3
 """How far outside 0..1 a probability may be rounded by float16; anything beyond is an error."""
 
 
-def _from_records(
+def _read_detections(
     records: Mapping[Any, Detections], objects: Objects, *, masks: bool
 ) -> DetectionColumns:
     where = "detections"

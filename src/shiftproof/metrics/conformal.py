@@ -86,13 +86,13 @@ def nonconformity(
     return unsorted
 
 
-def minimum_images(coverage: float) -> int:
+def compute_minimum_images(coverage: float) -> int:
     """Return the minimum number of labeled images for which sets are not always all classes.
 
     Raises:
         InputError: a coverage that is not between 0 and 1.
 
-    >>> minimum_images(0.9)
+    >>> compute_minimum_images(0.9)
     9
     """
     _check_coverage(coverage)
@@ -124,7 +124,7 @@ def conformal_threshold(scores: ArrayLike, coverage: float = 0.9) -> float:
     return math.inf if rank > len(values) else float(np.sort(values)[rank - 1])
 
 
-def coverage_floor(images: int, coverage: float = 0.9, level: float = 0.95) -> float:
+def compute_coverage_floor(images: int, coverage: float = 0.9, level: float = 0.95) -> float:
     """Return a lower bound of the coverage, for any draw of the held-out images.
 
     Given the held-out images, the coverage on images of the same distribution is not exactly
@@ -133,14 +133,14 @@ def coverage_floor(images: int, coverage: float = 0.9, level: float = 0.95) -> f
     95.
 
     Args:
-        images: N, at least :func:`minimum_images`.
+        images: N, at least :func:`compute_minimum_images`.
         coverage: between 0 and 1.
         level: between 0 and 1.
 
     Raises:
         InputError: a coverage that is not between 0 and 1.
 
-    >>> round(coverage_floor(1000, 0.9), 3)
+    >>> round(compute_coverage_floor(1000, 0.9), 3)
     0.881
     """
     from scipy.stats import beta

@@ -126,10 +126,10 @@ def pixel_accuracy(hits: F64 | I64, truth: F64 | I64) -> F64:
     return _divide_counts(np.asarray(hits).sum(axis=-1), np.asarray(truth).sum(axis=-1))
 
 
-def marginals(confusion: I64) -> tuple[I64, I64, I64]:
+def compute_marginals(confusion: I64) -> tuple[I64, I64, I64]:
     """Return hits, truth and predicted, ``(K,)`` each, of a ``(K, K + 1)`` confusion.
 
-    >>> hits, truth, predicted = marginals(np.array([[1, 1, 0], [0, 0, 1]]))
+    >>> hits, truth, predicted = compute_marginals(np.array([[1, 1, 0], [0, 0, 1]]))
     >>> hits, truth, predicted
     (array([1, 0]), array([2, 1]), array([1, 1]))
     """

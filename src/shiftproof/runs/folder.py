@@ -215,7 +215,7 @@ class RunFolder:
 
     def records_file(self, model: str, cell: Cell) -> Path:
         """The record table of one model in one cell."""
-        return cell_file(self.path, model, cell)
+        return make_cell_path(self.path, model, cell)
 
     def events_file(self, model: str, episode: str) -> Path:
         """The events of one model between two resets."""
@@ -242,7 +242,7 @@ class RunFolder:
         shutil.rmtree(self.cache, ignore_errors=True)
 
 
-def cell_file(folder: Path, model: str, cell: Cell) -> Path:
+def make_cell_path(folder: Path, model: str, cell: Cell) -> Path:
     """Return the path of the records of ``model`` in ``cell`` below the run's folder."""
     return folder / "records" / model / f"{cell}.parquet"
 

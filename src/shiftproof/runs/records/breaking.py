@@ -9,7 +9,7 @@ import numpy as np
 
 from shiftproof.io.parquet import decode_texts
 from shiftproof.metrics.breaking import SURVIVES, look_up_severities
-from shiftproof.runs.folder import cell_file
+from shiftproof.runs.folder import make_cell_path
 from shiftproof.runs.parquet import TableFormat, open_table
 from shiftproof.runs.records.rows import ImageRows
 from shiftproof.types import F64, I32, I64, Cell, Flags
@@ -48,9 +48,9 @@ class BreakingRecords(ImageRows):
         return look_up_severities(self.place)
 
 
-def breaking_file(folder: Path, model: str, corruption: str) -> Path:
+def make_breaking_path(folder: Path, model: str, corruption: str) -> Path:
     """Return the path of a model's records under a corruption."""
-    return cell_file(folder, model, Cell(corruption, 0))
+    return make_cell_path(folder, model, Cell(corruption, 0))
 
 
 _FORMAT = TableFormat(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shiftproof.io.parquet import NameCache, decode_texts
 from shiftproof.metrics.conformal import METHODS
-from shiftproof.runs.folder import cell_file
+from shiftproof.runs.folder import make_cell_path
 from shiftproof.runs.parquet import TableFormat, open_table, read_same_images
 from shiftproof.runs.records.rows import ImageRows
 from shiftproof.types import F32, I32, Cell, Flags
@@ -267,7 +267,7 @@ def read_tables(
     Raises:
         BrokenFileError: a table cannot be read, or has other images.
     """
-    paths = {(name, cell): cell_file(folder, name, cell) for name in models for cell in cells}
+    paths = {(name, cell): make_cell_path(folder, name, cell) for name in models for cell in cells}
     tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
     known = NameCache()
     for (name, cell), record in read_same_images(

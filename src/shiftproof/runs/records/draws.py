@@ -42,7 +42,7 @@ class DrawRecords:
         return np.asarray(self.prediction != self.target)
 
 
-def block_file(folder: Path, model: str, number: int) -> Path:
+def make_block_path(folder: Path, model: str, number: int) -> Path:
     """Return the path of a block's records."""
     return folder / "records" / model / f"block-{number:05}.parquet"
 

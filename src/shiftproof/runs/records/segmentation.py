@@ -69,7 +69,7 @@ class SegmentationRecords(ImageRows):
         largest = [max(one.truth.max(), one.prediction.max()) for one in self.counts if len(one)]
         return int(max(largest, default=-1))
 
-    def marginals(self, classes: int) -> F64:
+    def compute_marginals(self, classes: int) -> F64:
         """Return ``(N, 3 K)`` pixels per image: hits, truth and predicted of each of K classes."""
         rows = np.repeat(np.arange(len(self)), [len(one) for one in self.counts])
         truth, prediction, pixels = self._columns()
@@ -85,7 +85,7 @@ class SegmentationRecords(ImageRows):
             axis=1,
         )
 
-    def confusion(self, classes: int, used: Flags) -> I64:
+    def compute_confusion(self, classes: int, used: Flags) -> I64:
         """Return the ``(K, K + 1)`` confusion matrix of the images that are ``used``, ``(N,)`` bool."""
         rows = np.repeat(used, [len(one) for one in self.counts])
         truth, prediction, pixels = (column[rows] for column in self._columns())
