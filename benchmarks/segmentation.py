@@ -20,7 +20,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from torchmetrics.segmentation import MeanIoU
 
 from shiftproof.metrics import class_ious, mean_iou, pixel_confusion
-from shiftproof.metrics.segmentation import marginals
+from shiftproof.metrics.segmentation import compute_marginals
 from shiftproof.provenance import provenance
 
 CLASSES = 19
@@ -77,7 +77,7 @@ def compare(images: int, repeats: int) -> dict[str, Any]:
         ),
         "torchmetrics MeanIoU": seconds_of(lambda: theirs(per_image, False), max(1, repeats // 5)),
     }
-    found = class_ious(*marginals(ours()))
+    found = class_ious(*compute_marginals(ours()))
     np.testing.assert_allclose(found, jaccard.compute().numpy(), rtol=1e-5)
     own = times["shiftproof.metrics.pixel_confusion"]
     return {

@@ -124,7 +124,7 @@ SURFACE = {
         "BreakingScores", "BrokenImage", "EvaluationRun", "EvaluationScores",
         "GridScores", "Headline", "Images", "Measure",
         "ProbeRun", "ProbeScores", "Replicates", "Resampling", "Run", "RunFolder", "ModelScores", "load_run",
-        "open_table", "other_images", "provenance", "write_table",
+        "open_table", "explain_other_images", "provenance", "write_table",
     },
     "shiftproof.similarity": {
         "AccuracyBySimilarity", "ApproximateTopK", "approximate_top_k",

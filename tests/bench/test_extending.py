@@ -340,7 +340,7 @@ class TestWhileARunIsExtended:
             start(name, **more, adapters={"learner": Learner}) for name in ("run", "whole")
         )
         assert everything(extended.path) == everything(whole.path)
-        [entry] = extended.head.extended
+        [entry] = extended.info.extended
         assert entry["added"] == "contrast at 2; two in all cells; contrast at 3"
 
     @pytest.mark.parametrize("renamed", ["..", "absolute"])
@@ -448,7 +448,7 @@ def test_a_run_of_format_1_can_be_extended(start):
     told = json.loads((run.path / "run.json").read_text())
     assert told["format"] == 1
     assert [entry["added"] for entry in told["extended"]] == ["contrast at 3"]
-    assert extended.head.extended[0]["provenance"]["command"]
+    assert extended.info.extended[0]["provenance"]["command"]
 
 
 class TestDetectors:

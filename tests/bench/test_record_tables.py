@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.runs.records.classification import CellRecords, _make_schema, read_cell, write_cell
+from shiftproof.runs.records.classification import _FORMATS, CellRecords, read_cell, write_cell
 from shiftproof.runs.records.detection import (
     DetectionRecords,
     ImageDetections,
@@ -28,7 +28,7 @@ def table_of(ids, **columns):
         **columns,
     }
     return pa.Table.from_arrays(
-        [pa.array(ids, pa.string()), *plain.values()], schema=_make_schema()
+        [pa.array(ids, pa.string()), *plain.values()], schema=_FORMATS[0].make_schema()
     )
 
 

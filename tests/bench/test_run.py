@@ -124,7 +124,7 @@ def test_the_records_are_one_table(whole):
     assert noisy["id"] == cell.ids
     assert noisy["prediction"] == cell.prediction.tolist()
     assert run.records(corruptions=["clean"]).column("severity").to_pylist() == [0] * 12
-    with pytest.raises(InputError, match="has no such cells"):
+    with pytest.raises(UnknownNameError, match="corruption of the run 'fog'"):
         run.records(corruptions=["fog"])
     assert table.schema.field("error").type == pa.string()
     with pytest.raises(UnknownNameError, match="sorce"):

@@ -249,8 +249,8 @@ def test_the_terminal_tells_slips_and_cells_left_out(world, answers, tmp_path, c
     code = call("score", *given, "-o", tmp_path / "run", "--classes", names, "-w", 0)
     told = " ".join(capsys.readouterr().err.split())
     assert code == 0
-    assert "'contrats' is no corruption of the table" in told
-    assert "Is it 'contrast'?" in told
+    assert "'contrats' is not a corruption of the table" in told
+    assert "If it is 'contrast', rename its folder." in told
     assert "mine has no answers for contrast-1, contrast-4: left out for all models" in told
     assert "theirs has no answers for contrats-1, contrats-4: left out for all models" in told
 

@@ -281,7 +281,7 @@ def test_one_odd_record_is_listed_and_the_others_are_scored(
         truth = json.loads(annotations.read_text())
         readable = [{**one, "bbox": [float(v) for v in one["bbox"]]} for one in results]
         assert cells[3].figures["AP"].value == pytest.approx(pycocotools(truth, readable).stats[0])
-    [line, count] = load_run(tmp_path / "run").head.describe_faults()
+    [line, count] = load_run(tmp_path / "run").info.describe_faults()
     assert line == first
     assert count.startswith(f"1 fault in the result files of detector, {1 - kept} left out")
 

@@ -10,7 +10,7 @@ from shiftproof import Segmenter, bench, corrupt
 from shiftproof.data import export_corrupted, open_segmentation_data
 from shiftproof.errors import BrokenFileError, InputError, LabelError, ModelError
 from shiftproof.metrics import class_ious, intervals, mean_iou, pixel_confusion
-from shiftproof.metrics.segmentation import marginals
+from shiftproof.metrics.segmentation import compute_marginals
 from shiftproof.runs import load_run
 from shiftproof.runs.records.segmentation import read_segmentation
 from shiftproof.types import CLEAN, Cell
@@ -218,7 +218,7 @@ def test_conditions_have_figures_of_their_own(tmp_path):
         )
         for n in (0, 1)
     )
-    expected = mean_iou(class_ious(*marginals(total)))
+    expected = mean_iou(class_ious(*compute_marginals(total)))
     assert detail["conditions"]["fog"]["clean"] == pytest.approx(float(expected))
     missing = json.loads((run.path / "run.json").read_text())["settings"]["classes"]
     assert len(missing["source"]["missing"]) == 16

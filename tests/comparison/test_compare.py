@@ -1,4 +1,4 @@
-"""Two runs held against each other: differences, intervals, conditions, and what is refused."""
+"""Comparisons of two runs: differences, intervals, conditions, and refused input."""
 
 import dataclasses
 import itertools
@@ -49,34 +49,34 @@ def compare(runs, *conditions, baseline="before", candidate="after", **options):
     )
 
 
-def difference_of(found, name):
+def find_difference(found, name):
     return next(one for one in found.differences if one.name == name)
 
 
 def test_a_difference_is_that_of_the_images_with_the_interval_of_paired_resamples(tables, runs):
     found = compare(runs)
     cells = [cell for cell in GRID if cell.corruption == "fog"]
-    of_image = {
+    means = {
         name: np.mean([wrong(table[cell]) for cell in cells], axis=0)
         for name, table in tables.items()
     }
-    change = of_image["after"] - of_image["before"]
-    fog = difference_of(found, "fog")
-    assert fog.baseline.value == pytest.approx(of_image["before"].mean())
-    assert fog.candidate.value == pytest.approx(of_image["after"].mean())
+    change = means["after"] - means["before"]
+    fog = find_difference(found, "fog")
+    assert fog.baseline.value == pytest.approx(means["before"].mean())
+    assert fog.candidate.value == pytest.approx(means["after"].mean())
     assert fog.difference.value == pytest.approx(change.mean())
-    theirs = stats.bootstrap(
+    expected = stats.bootstrap(
         (change,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
     ).confidence_interval
-    assert fog.difference.low == pytest.approx(theirs.low, abs=0.01)
-    assert fog.difference.high == pytest.approx(theirs.high, abs=0.01)
+    assert fog.difference.low == pytest.approx(expected.low, abs=0.01)
+    assert fog.difference.high == pytest.approx(expected.high, abs=0.01)
     assert fog.finding == "worse"
     assert (found.images, found.cells) == (COUNT, len(GRID) + 1)
-    assert difference_of(found, "clean").finding == "not shown"
+    assert find_difference(found, "clean").finding == "not shown"
 
 
-def test_the_worst_corruption_is_each_models_own(tables, runs):
-    found = difference_of(compare(runs), "worst")
+def test_each_model_has_its_own_worst_corruption(tables, runs):
+    found = find_difference(compare(runs), "worst")
     for side, name in (("baseline", "before"), ("candidate", "after")):
         means = [
             np.mean([wrong(tables[name][cell]).mean() for cell in cells])
@@ -85,8 +85,8 @@ def test_the_worst_corruption_is_each_models_own(tables, runs):
         assert getattr(found, side).value == pytest.approx(max(means))
 
 
-def test_a_condition_fails_where_the_whole_interval_lies_beyond(runs):
-    interval = difference_of(compare(runs), "mean").difference
+def test_a_condition_fails_if_the_whole_interval_is_beyond(runs):
+    interval = find_difference(compare(runs), "mean").difference
     below, inside, above = (
         100 * value for value in (interval.low - 0.001, interval.value, interval.high + 0.001)
     )
@@ -101,14 +101,14 @@ def test_a_condition_fails_where_the_whole_interval_lies_beyond(runs):
     assert verdicts[True] == [("fail", True), ("unclear", True), ("pass", False)]
 
 
-def test_a_condition_without_a_sign_is_about_the_candidates_own_figure(tables, runs):
+def test_a_condition_without_a_sign_is_on_the_candidates_score(tables, runs):
     clean = 100 * wrong(tables["after"][CLEAN]).mean()
     check, other = compare(runs, f"clean > {clean / 3}", f"clean < {clean / 3}").checks
     assert (check.change, check.verdict, other.verdict) == (False, "fail", "pass")
     assert check.interval.value == pytest.approx(clean / 100)
 
 
-def test_the_same_answers_are_no_loss_even_for_a_strict_gate(runs):
+def test_equal_predictions_pass_even_a_strict_gate(runs):
     found = compare(runs, "any > +0", "worst > +0", candidate="before", strict=True)
     assert not found.failed
     assert {one.finding for one in found.differences} == {"same"}
@@ -116,10 +116,10 @@ def test_the_same_answers_are_no_loss_even_for_a_strict_gate(runs):
 
 def test_any_corruption_is_a_condition_on_each_with_wider_intervals(runs):
     found = compare(runs, "any > +1", "fog > +1")
-    fog, contrast, alone = found.checks
+    fog, contrast, single = found.checks
     assert [one.name for one in found.checks] == ["fog", "contrast", "fog"]
-    assert (fog.level, alone.level) == (pytest.approx(1 - 0.05 / 2), 0.95)
-    assert fog.interval.low < alone.interval.low < alone.interval.high < fog.interval.high
+    assert (fog.level, single.level) == (pytest.approx(1 - 0.05 / 2), 0.95)
+    assert fog.interval.low < single.interval.low < single.interval.high < fog.interval.high
     assert contrast.level == fog.level
     assert compare(runs, "any > +1", strict=True).checks[0].level == 0.95
 
@@ -131,12 +131,12 @@ def test_any_corruption_is_a_condition_on_each_with_wider_intervals(runs):
      ("Error under corruption > +1", "mean"), ("error > +1", "mean"),
      ("calibration > +1", "calibration_error")],
 )  # fmt: skip
-def test_measures_are_named_as_people_write_them(runs, text, name):
+def test_names_of_measures_may_be_spelled_in_several_ways(runs, text, name):
     assert compare(runs, text).checks[0].name == name
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "said"),
+    ("text", "error", "message"),
     [
         ("mean", InputError, "Expected a condition such as"),
         ("mean > much", InputError, "got 'mean > much'"),
@@ -147,8 +147,8 @@ def test_measures_are_named_as_people_write_them(runs, text, name):
         ("corruption error > +1", UnknownNameError, "mean, Error under corruption, rpc"),
     ],
 )
-def test_conditions_that_cannot_be_held_are_refused(runs, text, error, said):
-    with pytest.raises(error, match=said):
+def test_invalid_conditions_are_refused(runs, text, error, message):
+    with pytest.raises(error, match=message):
         compare(runs, text)
 
 
@@ -159,7 +159,7 @@ def test_a_condition_is_read_with_its_sign_unit_and_threshold():
     )  # fmt: skip
 
 
-# ---------------------------------------------------------------- what both share
+# ---------------------------------------------------------------- shared images and cells
 
 
 def select(record, rows):
@@ -170,14 +170,14 @@ def select(record, rows):
     )  # fmt: skip
 
 
-def test_images_are_paired_by_name_whatever_their_order_or_number(tables, runs, tmp_path):
+def test_images_are_paired_by_name_in_any_order_and_number(tables, runs, tmp_path):
     rows = np.random.default_rng(0).permutation(COUNT)
     write_run(
-        tmp_path / "turned",
+        tmp_path / "shuffled",
         {"source": {cell: select(record, rows) for cell, record in tables["after"].items()}},
     )
-    turned = shiftproof.compare(runs / "before", tmp_path / "turned", show_progress=False)
-    assert turned.differences == compare(runs).differences
+    shuffled = shiftproof.compare(runs / "before", tmp_path / "shuffled", show_progress=False)
+    assert shuffled.differences == compare(runs).differences
     write_run(
         tmp_path / "half",
         {"source": {cell: select(record, rows[:150]) for cell, record in tables["after"].items()}},
@@ -186,19 +186,19 @@ def test_images_are_paired_by_name_whatever_their_order_or_number(tables, runs, 
     kept = np.sort(rows[:150])
     change = wrong(tables["after"][CLEAN])[kept] - wrong(tables["before"][CLEAN])[kept]
     assert half.images == 150
-    assert difference_of(half, "clean").difference.value == pytest.approx(change.mean())
+    assert find_difference(half, "clean").difference.value == pytest.approx(change.mean())
     assert any("150 images are in one run alone" in one for one in half.warnings)
 
 
-def test_cells_that_one_run_alone_has_are_left_out_and_told(tables, runs, tmp_path):
+def test_cells_of_one_run_alone_are_skipped_with_a_warning(tables, runs, tmp_path):
     part = {cell: tables["after"][cell] for cell in [CLEAN, *GRID[:2]]}
     write_run(tmp_path / "part", {"source": part})
     found = shiftproof.compare(runs / "before", tmp_path / "part", show_progress=False)
     assert found.cells == 3
     assert {one.name for one in found.differences if one.role == "corruption"} == {"fog"}
-    told = " ".join(found.warnings)
-    assert "4 cells are in one run alone" in told
-    assert "corruptions (before: fog and contrast; part: fog)" in told
+    warnings = " ".join(found.warnings)
+    assert "4 cells are in one run alone" in warnings
+    assert "corruptions (before: fog and contrast; part: fog)" in warnings
 
 
 def test_runs_that_cannot_be_paired_are_refused(tables, runs, tmp_path):
@@ -223,14 +223,14 @@ def test_runs_that_cannot_be_paired_are_refused(tables, runs, tmp_path):
         shiftproof.compare(runs / "before", runs / "after", model="bn")
 
 
-def test_an_adapter_is_held_against_the_model_of_the_same_run(tmp_path):
+def test_an_adapter_is_compared_with_the_model_of_its_run(tmp_path):
     write_run(tmp_path / "run", draw_tables(60))
     found = shiftproof.compare(
         tmp_path / "run", tmp_path / "run", model="BN", baseline_model="source", show_progress=False
     )
     assert (found.baseline.model, found.candidate.model) == ("source", "BN")
     own = shiftproof.load_run(tmp_path / "run").scores.differences[0]
-    mean = difference_of(found, "mean")
+    mean = find_difference(found, "mean")
     assert mean.difference == own.summary["mean"]
 
 
@@ -255,7 +255,7 @@ def test_detectors_are_compared(tmp_path):
     )
     for side, scored in zip(("baseline", "candidate"), run.scores.models, strict=True):
         for name in ("clean", "mean", "rpc"):
-            assert getattr(difference_of(found, name), side) == scored.summary[name]
+            assert getattr(find_difference(found, name), side) == scored.summary[name]
     assert found.failed
     with pytest.raises(InputError, match="no mPC: 14 of the 15 corruptions are not there"):
         shiftproof.compare(run, run, fail_if="mPC < -1")
@@ -277,18 +277,18 @@ def test_segmenters_are_compared(tmp_path):
         run, run, model="sky", baseline_model="good", fail_if="clean < -1", show_progress=False
     )
     for side, scored in zip(("baseline", "candidate"), run.scores.models, strict=True):
-        assert getattr(difference_of(found, "clean"), side) == scored.summary["clean"]
+        assert getattr(find_difference(found, "clean"), side) == scored.summary["clean"]
     assert found.failed
 
 
 def test_evaluations_are_compared_by_test_set(tmp_path):
     folders = {"near": write_photos(tmp_path / "near", 6), "far": write_photos(tmp_path / "far", 5)}
     model = make_model()
-    turned = shiftproof.Classifier(
+    rolled = shiftproof.Classifier(
         lambda batch: np.roll(mean_colour(batch), 1, axis=1), model.preprocess, model.classes,
-        name="turned",
+        name="rolled",
     )  # fmt: skip
-    for name, one in (("one", model), ("two", turned)):
+    for name, one in (("one", model), ("two", rolled)):
         evaluate(one, folders, out=tmp_path / name, workers=0, show_progress=False)
     found = shiftproof.compare(
         tmp_path / "one", tmp_path / "two", fail_if=["accuracy < -1", "far < -1"]
@@ -297,11 +297,11 @@ def test_evaluations_are_compared_by_test_set(tmp_path):
     assert (found.images, found.cells) == (33, 2)
     assert [check.name for check in found.checks] == ["mean", "far"]
     for place, name in enumerate(("near", "far")):
-        change = difference_of(found, name)
+        change = find_difference(found, name)
         for side, run in (("baseline", "one"), ("candidate", "two")):
             stated = shiftproof.load_run(tmp_path / run).scores.models[0].sets[name].accuracy
             assert getattr(change, side) == stated, place
-    assert found.failed == (difference_of(found, "mean").difference.high < -0.01)
+    assert found.failed == (find_difference(found, "mean").difference.high < -0.01)
     with pytest.raises(RunMismatchError, match="of the kind 'evaluation'"):
         shiftproof.compare(
             tmp_path / "one", write_run(tmp_path / "grid", draw_tables(20, cells=GRID[:1]))

@@ -30,16 +30,16 @@ def test_it_prints_what_it_says(page, count, capsys):
     names = {}
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     assert len(blocks) == count
-    for code, said in blocks:
+    for code, output in blocks:
         exec(compile(code, f"docs/{page}", "exec"), names)
-        assert capsys.readouterr().out == said, code
+        assert capsys.readouterr().out == output, code
 
 
 @pytest.mark.usefixtures("folders")
 def test_the_terminal_shows_what_the_page_says(capsys):
     page = (DOCS / "compare.md").read_text(encoding="utf-8")
-    command, said = re.search(
+    command, output = re.search(
         r"\n(shiftproof compare .*?)\n```\n\n```text\n(.*?)```", page, re.DOTALL
     ).groups()
     assert cli.run(shlex.split(command)[1:]) == 0
-    assert capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ") == said
+    assert capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ") == output

@@ -102,7 +102,7 @@ def test_the_workflow_on_the_page_gives_inputs_that_the_action_has():
     assert needed <= set(gate["with"]) <= set(ACTION["inputs"])
 
 
-def test_the_action_fails_by_a_shown_loss_and_appends_the_summary(runs, tmp_path, programs):
+def test_the_action_fails_with_a_significant_loss_and_appends_the_summary(runs, tmp_path, programs):
     inputs = {**runs, "fail-if": "  mean > +1.0\n\n  any > +90\n"}
     done, output, summary = run_step("Compare the runs", tmp_path, programs, inputs)
     assert done.returncode == 3, done.stderr
@@ -114,7 +114,7 @@ def test_the_action_fails_by_a_shown_loss_and_appends_the_summary(runs, tmp_path
     )
 
 
-def test_the_action_holds_and_runs_nothing_that_stands_in_its_inputs(runs, tmp_path, programs):
+def test_the_action_passes_and_does_not_execute_its_inputs(runs, tmp_path, programs):
     inputs = {**runs, "candidate": runs["baseline"], "strict": "true", "model": "source",
               "fail-if": "clean > +50", "markdown": "$(touch hurt).md"}  # fmt: skip
     done, output, _ = run_step("Compare the runs", tmp_path, programs, inputs)
@@ -123,13 +123,13 @@ def test_the_action_holds_and_runs_nothing_that_stands_in_its_inputs(runs, tmp_p
     assert not (tmp_path / "hurt").exists()
 
 
-def test_the_action_without_a_condition_is_bad_input(runs, tmp_path, programs):
+def test_the_action_refuses_inputs_without_a_condition(runs, tmp_path, programs):
     done, output, _ = run_step("Compare the runs", tmp_path, programs, {**runs, "fail-if": " \n"})
     assert (done.returncode, output) == (2, {})
     assert "fail-if has no condition" in done.stdout
 
 
-def test_the_action_leaves_no_half_written_figures_where_a_run_is_missing(runs, tmp_path, programs):
+def test_the_action_writes_nothing_if_a_run_is_missing(runs, tmp_path, programs):
     inputs = {**runs, "candidate": str(tmp_path / "nowhere"), "fail-if": "mean > +1.0"}
     done, output, _ = run_step("Compare the runs", tmp_path, programs, inputs)
     assert (done.returncode, output) == (2, {})
@@ -137,7 +137,7 @@ def test_the_action_leaves_no_half_written_figures_where_a_run_is_missing(runs, 
     assert not (tmp_path / "shiftproof-gate.json").exists()
 
 
-def test_the_action_installs_what_is_asked_for_or_what_lacks(tmp_path, programs):
+def test_the_action_installs_the_requirement_or_a_missing_package(tmp_path, programs):
     words = Path(programs["PIP_WORDS"])
     run_step("Install shiftproof", tmp_path, programs, {})
     assert not words.exists()

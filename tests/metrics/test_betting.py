@@ -18,7 +18,7 @@ def rounds(values):
     return Rounds(values, np.zeros(len(values)), np.ones(len(values)), np.full(len(values), 0.25))
 
 
-def test_the_end_is_the_root_that_a_hand_finds():
+def test_the_bound_is_the_root_found_by_hand():
     # (1 + (1 - m) / 2)^20 = 40 at m = 1 - 2 (40^(1/20) - 1).
     process = CapitalProcess(np.ones(20), np.full(20, 0.5))
     assert find_confidence_bound(process, np.log(40), 0.0, 1.0) == pytest.approx(
@@ -26,7 +26,7 @@ def test_the_end_is_the_root_that_a_hand_finds():
     )
 
 
-def test_a_game_without_enough_capital_rules_nothing_out():
+def test_too_little_capital_excludes_nothing():
     assert (
         find_confidence_bound(CapitalProcess(np.ones(2), np.full(2, 0.5)), np.log(40), 0.0, 1.0)
         == 0.0
@@ -59,16 +59,16 @@ def test_the_mean_is_inside_at_all_times_in_95_of_100_sequences():
     assert missed <= 7
 
 
-def test_a_number_that_is_told_from_0_is_fully_evident():
+def test_an_excluded_zero_has_full_evidence():
     sequence = ConfidenceSequence(-1.0, 1.0)
-    assert sequence.evidence(0.0) == 0
+    assert sequence.compute_evidence(0.0) == 0
     half = rounds(np.ones(200))
     sequence.add(Rounds(half.estimates, half.low - 1, half.high, half.variance), aim=0.5)
     assert sequence.low > 0
-    assert sequence.evidence(0.0) == 1
+    assert sequence.compute_evidence(0.0) == 1
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.5, 2])
-def test_a_level_is_a_share(level):
+def test_a_level_outside_0_to_1_is_refused(level):
     with pytest.raises(InputError, match="level between 0 and 1"):
         ConfidenceSequence(0, 1, level=level)

@@ -8,8 +8,8 @@ import pytest
 from shiftproof.errors import InputError
 from shiftproof.metrics import expected_calibration_error
 from shiftproof.metrics.calibration import (
-    bin_index,
-    calibration_error_of,
+    compute_calibration_error,
+    find_bins,
     stack_calibration_columns,
 )
 
@@ -49,17 +49,17 @@ def test_perfect_calibration_is_zero():
     assert expected_calibration_error([0.75] * 4, [True, True, True, False]) == 0
 
 
-def test_sure_and_always_wrong_is_one():
+def test_certain_and_always_wrong_is_one():
     assert expected_calibration_error([1.0, 1.0], [False, False]) == 1
 
 
 @pytest.mark.parametrize("bins", [3, 7, 10, 15, 49, 100])
 def test_bins_are_closed_on_the_right(bins):
     bounds = [float(Fraction(m, bins)) for m in range(1, bins + 1)]
-    assert bin_index(bounds, bins).tolist() == list(range(bins))
+    assert find_bins(bounds, bins).tolist() == list(range(bins))
     just_above = np.nextafter(bounds[:-1], 1)
-    assert bin_index(just_above, bins).tolist() == list(range(1, bins))
-    assert bin_index([0.0, 1.0], bins).tolist() == [0, bins - 1]
+    assert find_bins(just_above, bins).tolist() == list(range(1, bins))
+    assert find_bins([0.0, 1.0], bins).tolist() == [0, bins - 1]
 
 
 def test_columns_give_the_error_of_any_weighting():
@@ -69,7 +69,7 @@ def test_columns_give_the_error_of_any_weighting():
     weights = np.stack([np.bincount(row, minlength=60) for row in drawn])
     columns = stack_calibration_columns(confidence, correct)
     assert columns.shape == (60, 15)
-    values = calibration_error_of(weights @ columns / 60)
+    values = compute_calibration_error(weights @ columns / 60)
     expected = [expected_calibration_error(confidence[row], correct[row]) for row in drawn]
     np.testing.assert_allclose(values, expected, atol=1e-12)
 

@@ -61,7 +61,7 @@ def test_of_equal_scores_the_lower_index_comes_first():
     assert top_k_error(logits, [2], 2).tolist() == [False]
 
 
-def test_top_classes_are_in_order_and_no_more_than_there_are(batch):
+def test_top_classes_are_sorted_and_at_most_all_classes(batch):
     logits, _ = batch
     best = top_classes(logits, 5)
     assert best.dtype == np.int32
@@ -69,7 +69,7 @@ def test_top_classes_are_in_order_and_no_more_than_there_are(batch):
     assert top_classes(logits, 40).shape == (200, 12)
 
 
-def test_a_class_ruled_out_is_no_damage():
+def test_an_excluded_class_changes_nothing_else():
     logits = [[0.0, -np.inf, 0.0]]
     assert confidence(logits) == pytest.approx(0.5)
     assert cross_entropy(logits, [1]).tolist() == [np.inf]
@@ -79,7 +79,7 @@ def test_a_class_ruled_out_is_no_damage():
 @pytest.mark.parametrize(
     "row", [[np.nan, 0.0], [np.nan, np.nan], [np.inf, 0.0], [np.inf, np.inf], [-np.inf, -np.inf]]
 )
-def test_a_row_that_is_no_number_is_nan_and_leaves_the_others_alone(row):
+def test_a_row_with_nan_does_not_change_other_rows(row):
     logits = np.array([row, [0.0, np.log(3)]])
     for values, expected in (
         (confidence(logits), 0.75),
@@ -104,7 +104,7 @@ def test_an_empty_batch_gives_nothing():
         assert values.shape == (0,)
 
 
-def test_what_was_handed_in_stays(batch):
+def test_inputs_are_not_changed(batch):
     logits, targets = batch[0].astype(np.float64), batch[1]  # a dtype that is not converted
     before = logits.copy()
     cross_entropy(logits, targets)
@@ -120,13 +120,13 @@ def test_logits_of_another_shape_are_refused(logits):
 
 
 @pytest.mark.parametrize("targets", [[0], [0, 1, 2], [[0, 1]], [0.0, 1.0], [True, False]])
-def test_targets_that_are_not_one_integer_a_row_are_refused(targets):
+def test_targets_other_than_an_integer_per_row_are_refused(targets):
     with pytest.raises(InputError, match="Expected 2 integer targets"):
         cross_entropy(np.zeros((2, 3)), targets)
 
 
 @pytest.mark.parametrize("targets", [[0, 3], [-1, 0]])
-def test_targets_that_are_no_class_are_refused(targets):
+def test_targets_outside_the_classes_are_refused(targets):
     with pytest.raises(InputError, match="from 0 to 2"):
         cross_entropy(np.zeros((2, 3)), targets)
     with pytest.raises(InputError, match="from 0 to 2"):

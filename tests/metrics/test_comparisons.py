@@ -22,7 +22,7 @@ def test_resamples_of_exactly_zero_are_on_both_sides():
     assert bootstrap_p_value([0.1, *[0.1] * 96, *[0.0] * 3]) == pytest.approx(0.08)
 
 
-def test_where_no_resample_is_beyond_zero_the_normal_tail_says_how_small():
+def test_without_a_resample_beyond_zero_the_normal_tail_gives_p():
     drawn = np.linspace(0.5, 1.5, 101)
     expected = 2 * stats.norm.sf(1.0 / drawn.std())
     assert bootstrap_p_value([1.0, *drawn]) == pytest.approx(expected)
@@ -42,7 +42,7 @@ def test_without_finite_resamples_there_is_no_p_value():
         bootstrap_p_value([0.1])
 
 
-def test_holm_multiplies_by_how_many_are_left_and_never_falls():
+def test_holm_multiplies_by_the_number_left_and_never_decreases():
     # The smallest times 4, the next times 3, ...; a later one is no smaller than those before it.
     adjusted = adjust_by_holm([0.01, 0.04, 0.03, 0.005])
     assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])

@@ -50,7 +50,7 @@ def grid(value):
     return {name: dict.fromkeys(range(1, 6), value) for name in COMMON}
 
 
-def test_alexnets_table_is_the_published_one():
+def test_errors_of_alexnet_are_the_published_ones():
     assert set(ALEXNET_ERROR) == {*COMMON, *HOLDOUT}
     for name, percent in ALEXNET.items():
         assert ALEXNET_ERROR[name] == pytest.approx(percent / 100, abs=1e-12)
@@ -67,7 +67,7 @@ def test_alexnet_has_an_mce_of_one():
     assert relative_mean_corruption_error(errors, ALEXNET_CLEAN_ERROR) == pytest.approx(1)
 
 
-def test_resnet50_comes_out_as_published():
+def test_resnet50_has_the_published_mce():
     errors = {name: [ce / 100 * ALEXNET[name] / 100] * 5 for name, ce in RESNET50.items()}
     # The printed CEs are rounded to whole per cents, the printed mCE was taken before.
     assert 100 * mean_corruption_error(errors) == pytest.approx(RESNET50_MCE, abs=0.5)
@@ -114,7 +114,7 @@ def test_rpc_of_the_same_everywhere_is_one():
     assert relative_performance_under_corruption(grid(0.42), 0.42) == pytest.approx(1)
 
 
-def test_arrays_are_the_tables_many_at_a_time():
+def test_arrays_give_the_same_as_single_tables():
     rng = np.random.default_rng(3)
     errors, clean = rng.random((7, 2, 15, 5)), rng.random((7, 2))
     names = sorted(COMMON)  # another order than the table's: it goes by name
@@ -172,7 +172,7 @@ def test_an_unknown_name_gets_the_nearest(mean):
 
 @pytest.mark.parametrize("mean", MEANS)
 @pytest.mark.parametrize("value", [50.0, 1.0001, -0.1, float("nan"), float("inf"), None, "half"])
-def test_a_value_that_is_no_fraction_is_refused(mean, value):
+def test_a_value_that_is_not_a_fraction_is_refused(mean, value):
     errors = flat(0.5)
     errors["fog"][2] = value
     with pytest.raises(InputError, match="fog, severity 3: expected a value in fractions, not per"):
@@ -180,7 +180,7 @@ def test_a_value_that_is_no_fraction_is_refused(mean, value):
 
 
 @pytest.mark.parametrize("clean", [24.0, -0.1, float("nan")])
-def test_a_clean_value_that_is_no_fraction_is_refused(clean):
+def test_a_clean_value_that_is_not_a_fraction_is_refused(clean):
     for refuses in (
         lambda: relative_corruption_error("fog", [0.1] * 5, clean),
         lambda: relative_mean_corruption_error(flat(0.5), clean),
@@ -207,7 +207,7 @@ def test_mpc_of_other_than_five_severities_is_refused(row):
         mean_performance_under_corruption(grid(0.5) | {"fog": row})
 
 
-def test_numpy_values_are_taken():
+def test_numpy_values_are_accepted():
     assert corruption_error("fog", np.full(5, 0.819324, np.float64)) == pytest.approx(1)
 
 
@@ -225,7 +225,7 @@ DETECTORS = {
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_the_published_detectors_fit_together(name):
+def test_published_detectors_have_consistent_mpc_and_rpc(name):
     clean, mpc, rpc, groups = DETECTORS[name]
     names = ("noise", "blur", "weather", "digital")
     means = dict(zip(names, groups or [mpc] * 4, strict=True))
@@ -234,9 +234,9 @@ def test_the_published_detectors_fit_together(name):
         corruption: {s: (means[family(corruption)] + 2 * (s - 3)) / 100 for s in (5, 1, 3, 2, 4)}
         for corruption in reversed(COMMON)
     }
-    ours = mean_performance_by_group(table)
-    assert list(ours) == list(names)
-    assert ours == pytest.approx({group: mean / 100 for group, mean in means.items()})
+    actual = mean_performance_by_group(table)
+    assert list(actual) == list(names)
+    assert actual == pytest.approx({group: mean / 100 for group, mean in means.items()})
     # Printed to one decimal: mPC is a mean of rounded means, rPC a quotient of two rounded ones.
     assert mean_performance_under_corruption(table) == pytest.approx(mpc / 100, abs=0.0006)
     ratio = relative_performance_under_corruption(table, clean / 100)
@@ -264,10 +264,10 @@ def test_missing_cells_are_named_and_nothing_is_claimed():
         mean_performance_under_corruption(table)
 
 
-def test_the_clean_cell_is_no_severity():
+def test_the_clean_cell_is_not_a_severity():
     # As in the pickles of mmdetection, which repeat it under every corruption.
     table = {name: {0: 0.9, **row} for name, row in grid(0.5).items()}
-    with pytest.raises(InputError, match="The clean cell is no severity"):
+    with pytest.raises(InputError, match="The clean cell is not a severity"):
         mean_performance_under_corruption(table)
 
 

@@ -23,6 +23,12 @@ def test_the_hit_rate_is_the_isotonic_regression(rows):
     assert pooled == pytest.approx(expected, abs=1e-9)
 
 
+def test_scores_that_are_not_finite_are_refused():
+    for score in (np.nan, np.inf):
+        with pytest.raises(InputError, match="finite scores"):
+            metrics.fit_hit_rate([0.5, score], [True, False])
+
+
 def test_expect_average_precision_by_hand():
     # Two sure boxes for two objects: precision 1 at every recall.
     assert metrics.expect_average_precision([1, 1], 2) == 1
@@ -37,7 +43,7 @@ def test_expect_average_precision_by_hand():
         metrics.expect_average_precision([0.5], 0)
 
 
-def test_it_is_the_average_precision_of_pycocotools_where_all_is_known():
+def test_it_is_the_average_precision_of_pycocotools_for_certain_boxes():
     """Rates of 0 and 1 are hits and misses: one class, one image."""
     truth = {
         "images": [{"id": 1, "width": 100, "height": 100}],
@@ -65,7 +71,7 @@ def test_it_is_the_average_precision_of_pycocotools_where_all_is_known():
     assert ordered == pytest.approx(67 / 101)
 
 
-def test_a_box_is_hit_once_and_by_its_class_alone():
+def test_an_object_is_hit_once_and_only_by_its_class():
     objects = Detections([[0, 0, 10, 10]], [1], [1])
     found = Detections([[0, 0, 10, 10]] * 3, [0.5, 0.9, 0.99], [1, 1, 0])
     assert metrics.find_hits(found, objects).tolist() == [False, True, False]
@@ -96,10 +102,10 @@ def test_agreement_of_label_maps_by_hand():
     assert metrics.label_agreement([one], [other], 2) == pytest.approx(0.5)
 
 
-def test_expected_iou_is_the_true_one_of_sure_pixels():
-    truth, said = np.array([[0, 0, 1, 2]], np.int16), np.array([[0, 1, 1, 2]], np.int16)
+def test_expected_iou_is_the_true_one_for_certain_pixels():
+    truth, predicted = np.array([[0, 0, 1, 2]], np.int16), np.array([[0, 1, 1, 2]], np.int16)
     counts = np.zeros((3, 3))
-    for t, s in zip(truth.ravel(), said.ravel(), strict=True):
+    for t, s in zip(truth.ravel(), predicted.ravel(), strict=True):
         counts[0, s] += t == s
         counts[1, t] += 1
         counts[2, s] += 1

@@ -22,7 +22,7 @@ from support.random_detections import pycocotools, random_set, resampled
 TOLERANCE = {"rtol": 0, "atol": 1e-12}
 
 
-def as_there(values):
+def replace_nan(values):
     """Our NaN is its -1."""
     return np.nan_to_num(np.asarray(values, dtype=float), nan=-1)
 
@@ -51,27 +51,27 @@ def test_it_is_pycocotools_on_random_sets(block):
     for seed in range(40 * block, 40 * block + 40):
         truth, detections = random_set(seed)
         expected = pycocotools(truth, detections)
-        ours = scores(truth, detections)
-        there = expected.eval["precision"][..., 2].transpose(3, 0, 2, 1)
-        np.testing.assert_allclose(as_there(ours.precision), there, **TOLERANCE)
-        there = expected.eval["recall"].transpose(2, 0, 1, 3)
-        np.testing.assert_allclose(as_there(ours.recall), there, **TOLERANCE)
-        twelve = list(ours.metrics().values())
-        np.testing.assert_allclose(as_there(twelve), expected.stats, **TOLERANCE)
+        actual = scores(truth, detections)
+        precision = expected.eval["precision"][..., 2].transpose(3, 0, 2, 1)
+        np.testing.assert_allclose(replace_nan(actual.precision), precision, **TOLERANCE)
+        recall = expected.eval["recall"].transpose(2, 0, 1, 3)
+        np.testing.assert_allclose(replace_nan(actual.recall), recall, **TOLERANCE)
+        twelve = list(actual.metrics().values())
+        np.testing.assert_allclose(replace_nan(twelve), expected.stats, **TOLERANCE)
 
 
 def test_the_random_sets_have_what_they_promise():
     sets = [random_set(seed) for seed in range(60)]
     assert any(len(detections) == 0 for _, detections in sets)
     assert any(not truth["annotations"] for truth, _ in sets)
-    largest, most = 0, 0
+    largest, ties = 0, 0
     for _, detections in sets:
         groups = [(one["image_id"], one["category_id"]) for one in detections]
         largest = max([largest, *(groups.count(group) for group in set(groups))])
         found = [one["score"] for one in detections]
-        most = max([most, *(found.count(score) for score in set(found))])
+        ties = max([ties, *(found.count(score) for score in set(found))])
     assert largest > 100
-    assert most > 10
+    assert ties > 10
 
 
 def test_many_images_and_categories_at_once():
@@ -88,21 +88,21 @@ def test_many_images_and_categories_at_once():
             {**one, "image_id": one["image_id"] + 1000 * part} for one in more["annotations"]
         ]
         detections += [{**one, "image_id": one["image_id"] + 1000 * part} for one in found]
-    for identity, annotation in enumerate(truth["annotations"], start=1):
-        annotation["id"] = identity
+    for annotation_id, annotation in enumerate(truth["annotations"], start=1):
+        annotation["id"] = annotation_id
     expected = pycocotools(truth, detections).stats
     np.testing.assert_allclose(
-        as_there(list(coco_metrics(truth, detections).values())), expected, **TOLERANCE
+        replace_nan(list(coco_metrics(truth, detections).values())), expected, **TOLERANCE
     )
 
 
 def test_blocks_of_pairs_do_not_change_a_number(monkeypatch):
     truth, detections = random_set(5)
-    whole = scores(truth, detections)
+    at_once = scores(truth, detections)
     monkeypatch.setattr("shiftproof.metrics.matching.BLOCK_PAIRS", 3)
     pieces = scores(truth, detections)
-    np.testing.assert_array_equal(whole.precision, pieces.precision)
-    np.testing.assert_array_equal(whole.recall, pieces.recall)
+    np.testing.assert_array_equal(at_once.precision, pieces.precision)
+    np.testing.assert_array_equal(at_once.recall, pieces.recall)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -111,11 +111,11 @@ def test_weights_are_copies_of_the_images(seed):
     weights = np.random.default_rng(seed).integers(0, 4, len(truth["images"]))
     weights[0] = max(weights[0], 1)
     expected = pycocotools(*resampled(truth, detections, weights))
-    ours = scores(truth, detections, weights)
-    twelve = list(ours.metrics().values())
-    np.testing.assert_allclose(as_there(twelve), expected.stats, **TOLERANCE)
-    there = expected.eval["precision"][..., 2].transpose(3, 0, 2, 1)
-    np.testing.assert_allclose(as_there(ours.precision), there, **TOLERANCE)
+    actual = scores(truth, detections, weights)
+    twelve = list(actual.metrics().values())
+    np.testing.assert_allclose(replace_nan(twelve), expected.stats, **TOLERANCE)
+    precision = expected.eval["precision"][..., 2].transpose(3, 0, 2, 1)
+    np.testing.assert_allclose(replace_nan(actual.precision), precision, **TOLERANCE)
 
 
 def test_the_replicates_are_the_scores_under_the_resamples_weights():
@@ -167,11 +167,11 @@ def test_a_size_without_an_object_is_nan_and_has_no_interval():
 def test_per_category_is_the_part_of_that_category():
     truth, detections = random_set(8)
     expected = pycocotools(truth, detections).eval["precision"]
-    ours = scores(truth, detections).per_category("AP50")
-    assert list(ours) == sorted(one["id"] for one in truth["categories"])
-    for at, value in enumerate(ours.values()):
-        there = expected[0, :, at, 0, 2]
-        assert as_there(value) == pytest.approx(there.mean(), abs=1e-12)
+    actual = scores(truth, detections).per_category("AP50")
+    assert list(actual) == sorted(one["id"] for one in truth["categories"])
+    for index, value in enumerate(actual.values()):
+        precision = expected[0, :, index, 0, 2]
+        assert replace_nan(value) == pytest.approx(precision.mean(), abs=1e-12)
     with pytest.raises(UnknownNameError, match="Did you mean 'AP50'"):
         scores(truth, detections).per_category("ap50")
 
@@ -187,11 +187,11 @@ def test_an_annotation_with_the_id_zero_counts():
     # pycocotools keeps the id of what a detection matched, and 0 is nothing: known since 2016.
     truth = one_object(id=0, area=400, iscrowd=0)
     assert pycocotools(truth, [box([10, 10, 20, 20])]).stats[0] == 0
-    ours = coco_metrics(truth, [box([10, 10, 20, 20])])["AP"]
-    assert ours == pytest.approx(1, abs=1e-12)
+    actual = coco_metrics(truth, [box([10, 10, 20, 20])])["AP"]
+    assert actual == pytest.approx(1, abs=1e-12)
 
 
-def test_ids_need_not_be_there_nor_areas_nor_crowds():
+def test_ids_areas_and_crowds_are_optional():
     truth = one_object()
     del truth["annotations"][0]["id"]
     numbers = coco_metrics(truth, [box([10, 10, 20, 20])])
@@ -207,7 +207,7 @@ def test_an_overlap_on_the_threshold_counts_and_one_below_does_not():
     assert coco_metrics(one_object(), [box([10, 10, 20, 14.999])])["AP75"] == 0
 
 
-def test_of_equal_overlaps_the_last_object_is_taken():
+def test_of_equal_overlaps_the_last_object_matches():
     # The first detection lies half way between both objects and takes one; the second one can only
     # have the first object.
     truth = one_object(area=400, iscrowd=0)
@@ -221,12 +221,12 @@ def test_of_equal_overlaps_the_last_object_is_taken():
     assert coco_metrics(truth, detections)["AP50"] == pytest.approx(51 / 101, abs=1e-12)
 
 
-def test_the_objects_needed_for_a_recall_are_those_of_a_search_in_the_shares():
+def test_the_objects_needed_for_a_recall_are_those_of_a_search():
     counts = [*range(1, 1500), 20011, 36781]
     needed = _count_hits_needed(np.array(counts))
-    for count, ours in zip(counts, needed, strict=True):
-        there = np.searchsorted(np.arange(count + 1) / count, np.linspace(0, 1, 101), "left")
-        np.testing.assert_array_equal(ours, there)
+    for count, actual in zip(counts, needed, strict=True):
+        expected = np.searchsorted(np.arange(count + 1) / count, np.linspace(0, 1, 101), "left")
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_detections_per_image_are_the_same_as_results():
@@ -234,14 +234,14 @@ def test_detections_per_image_are_the_same_as_results():
     categories = sorted(one["id"] for one in truth["categories"])
     records = {}
     for image in truth["images"]:
-        mine = [one for one in results if one["image_id"] == image["id"]]
-        if not mine:
+        found = [one for one in results if one["image_id"] == image["id"]]
+        if not found:
             continue  # an image without any may be left out
-        x, y, w, h = np.array([one["bbox"] for one in mine], dtype=float).T
+        x, y, w, h = np.array([one["bbox"] for one in found], dtype=float).T
         records[image["id"]] = Detections(
             np.stack([x, y, x + w, y + h], axis=1),
-            [one["score"] for one in mine],
-            [categories.index(one["category_id"]) for one in mine],
+            [one["score"] for one in found],
+            [categories.index(one["category_id"]) for one in found],
         )
     for one in results:
         one["score"] = float(np.float32(one["score"]))
@@ -262,7 +262,7 @@ def test_files_are_read(tmp_path):
     )
 
 
-def test_nothing_that_was_handed_in_is_changed():
+def test_inputs_are_not_changed():
     truth, detections = random_set(4)
     before = json.dumps([truth, detections])
     coco_metrics(truth, detections)

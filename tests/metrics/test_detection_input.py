@@ -55,7 +55,7 @@ def detection(**fields):
         ({"image_id": [7]}, r"\[7\] is no image of the ground truth"),
     ],
 )
-def test_a_detection_that_cannot_be_used_is_named(fields, says):
+def test_an_unusable_detection_is_named(fields, says):
     results = [detection(), detection(**fields), detection()]
     with pytest.raises(InputError, match=rf"^detections\[1\].*{says}"):
         coco_metrics(ground_truth(), results)
@@ -77,7 +77,7 @@ def test_a_list_of_something_else_is_refused(results):
         coco_metrics(ground_truth(), results)
 
 
-def test_swapped_arguments_are_recognised():
+def test_swapped_arguments_are_recognized():
     with pytest.raises(InputError, match=r"expected COCO ground truth.*Are these the detections"):
         coco_metrics([detection()], ground_truth())
     with pytest.raises(InputError, match=r"expected COCO results.*Is this the ground truth"):
@@ -85,7 +85,7 @@ def test_swapped_arguments_are_recognised():
 
 
 @pytest.mark.parametrize("value", [None, 5, "", b"[]", {"a": 1}, {7: [detection()]}])
-def test_other_values_are_no_detections(value, tmp_path, monkeypatch):
+def test_other_values_are_refused_as_detections(value, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError):
         coco_metrics(ground_truth(), value)
@@ -115,16 +115,16 @@ TAKEN_BY_PYCOCOTOOLS = [
 
 
 @pytest.mark.parametrize("fields", TAKEN_BY_PYCOCOTOOLS)
-def test_what_pycocotools_counts_of_a_detection_is_counted(fields):
+def test_a_detection_counts_as_in_pycocotools(fields):
     box = [90, 10, 20, 18]
     results = [detection(bbox=box, score=0.9), detection(bbox=box), detection(bbox=box, score=0.2)]
     results[1].update(fields)
     truth = ground_truth()
     truth["annotations"][0]["iscrowd"] = 0
     expected = pycocotools(truth, results).stats
-    ours = coco_metrics(ground_truth(), results)
+    actual = coco_metrics(ground_truth(), results)
     np.testing.assert_allclose(
-        np.nan_to_num(list(ours.values()), nan=-1), expected, rtol=0, atol=1e-12
+        np.nan_to_num(list(actual.values()), nan=-1), expected, rtol=0, atol=1e-12
     )
     evaluator = CocoEvaluator(ground_truth())
     assert len(evaluator.match(results).faults) == (5.0 not in fields.values()) * (
@@ -132,7 +132,7 @@ def test_what_pycocotools_counts_of_a_detection_is_counted(fields):
     )
 
 
-def test_text_is_read_where_it_is_a_number():
+def test_numbers_as_text_are_read():
     numbers = coco_metrics(ground_truth(), [detection(bbox=[90, 10, 20, 20])])
     results = [detection(bbox=["90", 10, "20.0", 20], score="0.5", image_id="7")]
     assert coco_metrics(ground_truth(), results) == pytest.approx(numbers, nan_ok=True)
@@ -142,7 +142,7 @@ def test_text_is_read_where_it_is_a_number():
     ]  # fmt: skip
 
 
-def test_scores_that_are_no_probabilities_are_refused():
+def test_scores_other_than_probabilities_are_refused():
     for scores in ([3.5, -2.0, 0.5], [99.0, 45.0, 0.5]):
         results = [detection(score=score) for score in scores]
         with pytest.raises(
@@ -151,7 +151,7 @@ def test_scores_that_are_no_probabilities_are_refused():
             coco_metrics(ground_truth(), results)
 
 
-def test_a_detection_that_cannot_be_used_may_be_left_out_and_listed():
+def test_an_unusable_detection_may_be_skipped_and_listed():
     results = [
         detection(),
         detection(bbox=[0, 0, NAN, 1]),
@@ -207,7 +207,7 @@ def test_results_of_other_images_are_refused():
         ({"segmentation": [[NAN, 0, 1, 1, 2, 2]]}, faults.ODD_OUTLINE, True),
     ],
 )
-def test_an_annotation_that_is_wrong_is_listed(fields, reason, kept):
+def test_a_wrong_annotation_is_listed(fields, reason, kept):
     truth = ground_truth(3)
     for at, annotation in enumerate(truth["annotations"]):
         annotation["bbox"] = [90, 10 + at, 20, 20]
@@ -245,13 +245,13 @@ def test_a_wrong_annotation_counts_as_in_pycocotools(fields):
         results.append(detection(bbox=[90, 10 + 21 * at, 20, 18], score=0.9 - 0.1 * at))
     truth["annotations"][1].update(fields)
     expected = pycocotools(truth, results).stats
-    ours = coco_metrics(truth, results)
+    actual = coco_metrics(truth, results)
     np.testing.assert_allclose(
-        np.nan_to_num(list(ours.values()), nan=-1), expected, rtol=0, atol=1e-12
+        np.nan_to_num(list(actual.values()), nan=-1), expected, rtol=0, atol=1e-12
     )
 
 
-def test_images_and_categories_that_are_wrong_are_listed():
+def test_wrong_images_and_categories_are_listed():
     truth = ground_truth()
     truth["images"] += [
         {"id": 7, "height": "100", "width": 200.0}, {"name": "8"}, 3, {"id": True},
@@ -270,7 +270,7 @@ def test_images_and_categories_that_are_wrong_are_listed():
     assert numbers["AP"] == pytest.approx(1, abs=1e-12)
 
 
-def test_all_that_is_wrong_in_one_file_does_not_end_it(tmp_path):
+def test_a_file_with_every_fault_is_read(tmp_path):
     (tmp_path / "truth.json").write_bytes(
         b"\xef\xbb\xbf"
         b'{"images": [{"id": 7}, {"id": 1e400}, null], "categories": [{"id": 3.0}, []],'
@@ -290,7 +290,7 @@ def test_no_images_or_no_categories_are_refused():
                 measure(truth, [])
 
 
-def test_text_ids_are_ids_too():
+def test_ids_may_be_text():
     truth = ground_truth()
     for record in truth["images"]:
         record["id"] = f"image {record['id']}"
@@ -304,7 +304,7 @@ def corners(count):
     return [[110 + at, 50, 150 + at, 90] for at in range(count)]
 
 
-def test_corners_in_place_of_sizes_are_recognised():
+def test_corners_in_place_of_sizes_are_recognized():
     results = [detection(bbox=box) for box in corners(20)]
     advice = r"20 of 20 boxes leave their image.*If they are x1, y1, x2, y2, subtract"
     with pytest.raises(InputError, match=advice):
@@ -328,7 +328,7 @@ def test_large_boxes_and_few_boxes_are_not_taken_for_corners():
     coco_metrics(truth, [detection(bbox=box) for box in corners(20)])
 
 
-def test_files_that_are_none_are_named(tmp_path):
+def test_files_of_another_format_are_named(tmp_path):
     with pytest.raises(BrokenFileError, match=r"truth.json: cannot be read"):
         CocoEvaluator(tmp_path / "truth.json")
     (tmp_path / "found.json").write_text("{")
@@ -419,7 +419,7 @@ def test_random_sets_with_odd_records_are_pycocotools(seed):
     if not truth["annotations"] or not detections:
         return
     expected = pycocotools(truth, detections).stats
-    ours = coco_metrics(truth, detections)
+    actual = coco_metrics(truth, detections)
     np.testing.assert_allclose(
-        np.nan_to_num(list(ours.values()), nan=-1), expected, rtol=0, atol=1e-12
+        np.nan_to_num(list(actual.values()), nan=-1), expected, rtol=0, atol=1e-12
     )

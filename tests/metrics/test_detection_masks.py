@@ -61,11 +61,11 @@ def with_masks(seed):
 def test_it_is_pycocotools_on_masks(seed):
     truth, detections = with_masks(seed)
     expected = pycocotools(truth, detections, "segm").stats
-    ours = np.array(list(coco_metrics(truth, detections, kind="masks").values()))
-    np.testing.assert_allclose(np.nan_to_num(ours, nan=-1), expected, rtol=0, atol=1e-12)
+    actual = np.array(list(coco_metrics(truth, detections, kind="masks").values()))
+    np.testing.assert_allclose(np.nan_to_num(actual, nan=-1), expected, rtol=0, atol=1e-12)
 
 
-def test_a_box_beside_the_mask_does_not_size_it():
+def test_the_area_is_the_masks_even_with_a_box():
     truth, detections = with_masks(2)
     expected = coco_metrics(truth, detections, kind="masks")
     for detection in detections:
@@ -80,12 +80,12 @@ def test_masks_of_records_are_masks_of_results():
     categories = sorted(one["id"] for one in truth["categories"])
     records = {}
     for image in truth["images"]:
-        mine = [one for one in results if one["image_id"] == image["id"]]
+        found = [one for one in results if one["image_id"] == image["id"]]
         records[image["id"]] = Detections(
-            np.zeros((len(mine), 4)),
-            [one["score"] for one in mine],
-            [categories.index(one["category_id"]) for one in mine],
-            [one["segmentation"] for one in mine],
+            np.zeros((len(found), 4)),
+            [one["score"] for one in found],
+            [categories.index(one["category_id"]) for one in found],
+            [one["segmentation"] for one in found],
         )
     for one in results:
         one["score"] = float(np.float32(one["score"]))
@@ -112,22 +112,22 @@ def test_no_detections_are_no_error():
     assert coco_metrics(truth, [], kind="masks")["AP"] == 0
 
 
-def test_the_runs_of_a_code_are_counted_as_they_were_coded():
+def test_the_runs_of_a_code_are_counted_as_encoded():
     random = np.random.default_rng(0)
     codes, sizes, filled = [], [], []
     for _ in range(300):
         height, width = random.integers(1, 60, 2).tolist()
         pixels = (random.random((height, width)) < random.random()).astype(np.uint8)
-        codes.append(code_of(pixels))
+        codes.append(encode(pixels))
         sizes.append((height, width))
         filled.append(pixels.sum())
-    codes.append(code_of(np.ones((3000, 3000), dtype=np.uint8)))
+    codes.append(encode(np.ones((3000, 3000), dtype=np.uint8)))
     sizes.append((3000, 3000))
     filled.append(9_000_000)
     np.testing.assert_array_equal(compute_areas(encode_masks("masks", codes, sizes)), filled)
 
 
-def code_of(pixels):
+def encode(pixels):
     return library.encode(np.asfortranarray(pixels))
 
 
@@ -157,16 +157,16 @@ def code_of(pixels):
         (None, "expected segmentation as polygons"),
     ],
 )
-def test_a_mask_that_c_code_must_not_see_is_refused(segmentation, says):
+def test_a_mask_that_would_hang_pycocotools_is_refused(segmentation, says):
     good = [[0, 0, 5, 0, 5, 5]]
     with pytest.raises(InputError, match=rf"^found\[1\]: .*{says}"):
         encode_masks("found", [good, segmentation, good], [SIZE] * 3)
 
 
-def test_a_code_that_breaks_off_does_not_lean_on_the_next():
-    whole = code_of(np.zeros(SIZE, dtype=np.uint8))["counts"]
-    cut = {"size": list(SIZE), "counts": whole[:-1]}
-    rest = {"size": list(SIZE), "counts": whole[-1:]}
+def test_a_truncated_code_does_not_continue_in_the_next():
+    complete = encode(np.zeros(SIZE, dtype=np.uint8))["counts"]
+    cut = {"size": list(SIZE), "counts": complete[:-1]}
+    rest = {"size": list(SIZE), "counts": complete[-1:]}
     with pytest.raises(InputError, match=r"^found\[0\]"):
         encode_masks("found", [cut, rest], [SIZE] * 2)
 
@@ -220,7 +220,7 @@ def test_without_pycocotools_masks_say_what_to_install_and_boxes_work(monkeypatc
 BOUNDED = [
     ({"width": 10**9, "height": 10**9}, [[0, 0, 5, 0, 5, 5]], "more than masks may have"),
     ({"width": "1e9", "height": 1e9}, [[0, 0, 5, 0, 5, 5]], "more than masks may have"),
-    ({}, [[0, 0, *[at % 4 // 2 * 1500 for at in range(60_000)]]], "goes to and fro"),
+    ({}, [[0, 0, *[at % 4 // 2 * 1500 for at in range(60_000)]]], "pixels long, more than 4000000"),
     ({}, {"size": [10**9, 10**9], "counts": [10**18]}, "height and width, "),
     ({}, {"size": [HEIGHT, WIDTH], "counts": [3, 4]}, "do not fill its image"),
     ({}, {"size": [HEIGHT, WIDTH], "counts": [10**400]}, "an outline that cannot be read"),
@@ -228,7 +228,7 @@ BOUNDED = [
 
 
 @pytest.mark.parametrize(("size", "segmentation", "says"), BOUNDED)
-def test_claims_of_masks_are_bounded_before_anything_is_drawn(size, segmentation, says):
+def test_sizes_of_masks_are_bounded_before_encoding(size, segmentation, says):
     truth, _ = with_masks(21)
     for image in truth["images"]:
         if image["id"] == truth["annotations"][0]["image_id"]:
@@ -240,7 +240,7 @@ def test_claims_of_masks_are_bounded_before_anything_is_drawn(size, segmentation
     assert any(says in str(fault) for fault in evaluator.faults)
 
 
-def test_a_mask_that_cannot_be_used_is_left_out_as_if_it_were_not_there():
+def test_an_unusable_mask_is_skipped_as_if_missing():
     truth, found = with_masks(2)
     broken = {**truth, "annotations": [dict(one) for one in truth["annotations"]]}
     for at, segmentation in ((0, None), (3, [[1, 2]]), (5, [])):

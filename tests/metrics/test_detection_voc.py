@@ -11,7 +11,7 @@ from shiftproof.metrics import voc_average_precision, voc_interval, voc_replicat
 from support.random_detections import random_set, resampled
 
 
-def truth_of(*boxes, images=(1,), difficult=()):
+def make_truth(*boxes, images=(1,), difficult=()):
     return {
         "images": [{"id": image} for image in images],
         "categories": [{"id": 5, "name": "dog"}, {"id": 9, "name": "cat"}],
@@ -43,7 +43,7 @@ def dog(truth, detections, **settings):
 
 def test_by_hand():
     # right, wrong, right of 3 objects: precisions 1, 1/2, 2/3 at recalls 1/3, 1/3, 2/3.
-    truth = truth_of((1, A), (1, B), (1, C))
+    truth = make_truth((1, A), (1, B), (1, C))
     detections = found((1, A, 0.9), (1, FAR, 0.8), (1, B, 0.7))
     # Recalls 0 to 0.3 see 1, 0.4 to 0.6 see 2/3, the rest nothing.
     assert dog(truth, detections) == pytest.approx((4 * 1 + 3 * 2 / 3) / 11, abs=1e-12)
@@ -52,7 +52,7 @@ def test_by_hand():
 
 
 def test_the_order_of_the_file_does_not_matter_but_for_equal_scores():
-    truth = truth_of((1, A), (1, B), (1, C))
+    truth = make_truth((1, A), (1, B), (1, C))
     detections = found((1, B, 0.7), (1, FAR, 0.8), (1, A, 0.9))
     assert dog(truth, detections) == pytest.approx((4 * 1 + 3 * 2 / 3) / 11, abs=1e-12)
     first, then = found((1, A, 0.5)), found((1, FAR, 0.5))
@@ -64,26 +64,26 @@ def test_a_recall_of_three_tenths_reaches_0_3():
     # As floats 3 * 0.1 > 0.3.
     boxes = [(1, (20 * at, 0, 10, 10)) for at in range(10)]
     detections = found(*((1, box, 0.9) for _, box in boxes[:3]))
-    assert dog(truth_of(*boxes), detections) == pytest.approx(4 / 11, abs=1e-12)
+    assert dog(make_truth(*boxes), detections) == pytest.approx(4 / 11, abs=1e-12)
 
 
 def test_a_second_detection_of_an_object_is_wrong():
     detections = found((1, A, 0.9), (1, A, 0.8), (1, B, 0.7))
-    truth = truth_of((1, A), (1, B))
+    truth = make_truth((1, A), (1, B))
     assert dog(truth, detections, rule="all-point") == pytest.approx(0.5 + 0.5 * 2 / 3, abs=1e-12)
 
 
-def test_the_object_of_most_overlap_is_the_only_one_tried():
+def test_only_the_object_of_largest_overlap_is_tried():
     # The second one overlaps A by 9/11 and the object beside it by 8/12; A is taken by then, and
     # COCO's rule would give it the other one.
     beside = (3, 0, 10, 10)
-    truth = truth_of((1, A), (1, beside))
+    truth = make_truth((1, A), (1, beside))
     detections = found((1, A, 0.9), (1, (1, 0, 10, 10), 0.8))
     assert dog(truth, detections, rule="all-point") == pytest.approx(0.5, abs=1e-12)
 
 
 def test_difficult_objects_count_neither_for_nor_against():
-    truth = truth_of((1, A), (1, B), difficult=[1])
+    truth = make_truth((1, A), (1, B), difficult=[1])
     twice = found((1, B, 0.9), (1, B, 0.8), (1, A, 0.7))
     for key in ("difficult", "ignore", "iscrowd"):
         for annotation in truth["annotations"]:
@@ -94,7 +94,7 @@ def test_difficult_objects_count_neither_for_nor_against():
 
 
 def test_an_overlap_of_half_is_enough_and_no_pixel_is_added():
-    truth = truth_of((1, (0, 0, 10, 10)))
+    truth = make_truth((1, (0, 0, 10, 10)))
     assert dog(truth, found((1, (0, 0, 10, 5), 0.9))) == pytest.approx(1, abs=1e-12)
     # With 1 added to the sides this would be 11 x 5.9 of 11 x 11, above a half.
     assert dog(truth, found((1, (0, 0, 10, 4.9), 0.9))) == 0
@@ -102,25 +102,25 @@ def test_an_overlap_of_half_is_enough_and_no_pixel_is_added():
 
 
 def test_images_and_categories_do_not_mix():
-    truth = truth_of((1, A), images=(1, 2))
+    truth = make_truth((1, A), images=(1, 2))
     other = found((2, A, 0.9), (1, A, 0.8))
     assert dog(truth, other, rule="all-point") == pytest.approx(0.5, abs=1e-12)
     cat = [{**one, "category_id": 9} for one in found((1, A, 0.9))]
     assert dog(truth, cat) == 0
 
 
-def test_a_category_without_objects_is_no_part_of_the_mean():
-    scores = voc_average_precision(truth_of((1, A)), found((1, A, 0.9)))
+def test_a_category_without_objects_is_not_in_the_mean():
+    scores = voc_average_precision(make_truth((1, A)), found((1, A, 0.9)))
     assert np.isnan(scores.per_category[9])
     assert scores.mean == pytest.approx(1, abs=1e-12)
-    nothing = voc_average_precision(truth_of(), [])
+    nothing = voc_average_precision(make_truth(), [])
     assert np.isnan(nothing.mean)
-    assert voc_interval(truth_of(), [], replicates=5) is None
+    assert voc_interval(make_truth(), [], replicates=5) is None
 
 
 def test_no_detections_are_an_average_precision_of_zero():
     for rule in ("11-point", "all-point"):
-        assert voc_average_precision(truth_of((1, A)), [], rule=rule).mean == 0
+        assert voc_average_precision(make_truth((1, A)), [], rule=rule).mean == 0
 
 
 def by_definition(truth, detections, rule):
@@ -130,16 +130,16 @@ def by_definition(truth, detections, rule):
         objects = [one for one in truth["annotations"] if one["category_id"] == category]
         easy = [one for one in objects if not one["difficult"]]
         taken, right, points = set(), 0, []
-        mine = [one for one in detections if one["category_id"] == category]
+        ranked = [one for one in detections if one["category_id"] == category]
         counted = 0
-        for one in sorted(mine, key=lambda one: -one["score"]):
-            best, most = None, Fraction(0)
+        for one in sorted(ranked, key=lambda one: -one["score"]):
+            best, largest = None, Fraction(0)
             for candidate in objects:
                 if candidate["image_id"] == one["image_id"]:
                     overlap = in_fractions(one["bbox"], candidate["bbox"])
-                    if overlap > most:
-                        best, most = candidate, overlap
-            if best is not None and 2 * most >= 1:
+                    if overlap > largest:
+                        best, largest = candidate, overlap
+            if best is not None and 2 * largest >= 1:
                 if best["difficult"]:
                     continue
                 right += best["id"] not in taken
@@ -228,7 +228,7 @@ def test_bad_settings_are_refused():
     with pytest.raises(
         UnknownNameError, match=r"Unknown rule '11-points'\. Did you mean '11-point'"
     ):
-        voc_average_precision(truth_of((1, A)), [], rule="11-points")
+        voc_average_precision(make_truth((1, A)), [], rule="11-points")
     for overlap in (0, -1, 1.5, float("nan")):
         with pytest.raises(InputError, match="Expected an overlap above 0 and up to 1"):
-            voc_average_precision(truth_of((1, A)), [], overlap=overlap)
+            voc_average_precision(make_truth((1, A)), [], overlap=overlap)

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from shiftproof.errors import InputError
 from shiftproof.metrics import agreement, average_thresholded_confidence, difference_of_confidences
-from shiftproof.metrics.estimation import confidence_threshold, error_shares
+from shiftproof.metrics.estimation import compute_error_shares, fit_confidence_threshold
 
 
 def answers(count, rng, *, decimals=None):
@@ -37,15 +37,17 @@ def by_interpolation(source, right, target):
 
 def test_the_threshold_by_hand():
     # Two of five are wrong: two scores lie below the third smallest.
-    threshold = confidence_threshold([0.2, 0.9, 0.5, 0.4, 0.7], [True, True, False, False, True])
+    threshold = fit_confidence_threshold(
+        [0.2, 0.9, 0.5, 0.4, 0.7], [True, True, False, False, True]
+    )
     assert threshold == (0.5, 0.0)
-    assert error_shares([0.1, 0.45, 0.5, 0.6], threshold).tolist() == [1, 1, 0, 0]
+    assert compute_error_shares([0.1, 0.45, 0.5, 0.6], threshold).tolist() == [1, 1, 0, 0]
 
 
 def test_equal_scores_are_split_by_hand():
     # Three of six wrong; one score below 1.0, five equal to it: two of those five count as wrong.
     source, right = [0.3, 1, 1, 1, 1, 1], [False, True, False, True, False, True]
-    threshold = confidence_threshold(source, right)
+    threshold = fit_confidence_threshold(source, right)
     assert threshold == (1.0, pytest.approx(2 / 5))
     assert average_thresholded_confidence(source, right, [1.0] * 7 + [0.9] * 3) == pytest.approx(
         (7 * 0.4 + 3) / 10
@@ -72,7 +74,7 @@ def test_on_the_source_itself_the_estimates_are_the_error(decimals):
 
 
 def test_all_right_and_all_wrong():
-    assert confidence_threshold([0.5, 0.7], [True, True]) == (0.5, 0.0)
+    assert fit_confidence_threshold([0.5, 0.7], [True, True]) == (0.5, 0.0)
     assert average_thresholded_confidence([0.5, 0.7], [True, True], [0.6, 0.9]) == 0
     assert average_thresholded_confidence([0.5, 0.7], [False, False], [1.0, 0.9]) == 1
 
@@ -171,7 +173,7 @@ def test_bad_input_is_refused(source, right, target, says):
             estimator(source, right, target)
 
 
-def test_a_score_that_is_no_confidence_is_refused_for_the_difference():
+def test_the_difference_refuses_scores_outside_0_to_1():
     assert average_thresholded_confidence([-3.0, -1.0], [False, True], [-2.0]) == 1
     with pytest.raises(InputError, match=r"confidences in 0\.\.1"):
         difference_of_confidences([-3.0, -1.0], [False, True], [-2.0])
@@ -183,6 +185,6 @@ def test_a_score_that_is_no_confidence_is_refused_for_the_difference():
     ("these", "those", "says"),
     [([], [], "two models"), ([1], [1, 2], "two models"), ([0.5], [0.5], "numbers of classes")],
 )
-def test_answers_that_are_no_answers_are_refused(these, those, says):
+def test_invalid_predictions_are_refused(these, those, says):
     with pytest.raises(InputError, match=says):
         agreement(these, those)

@@ -29,7 +29,7 @@ def test_an_affine_map_loses_nothing():
     assert found.mean == pytest.approx(1)
 
 
-def test_a_latent_that_is_not_there_has_none_of_its_variance():
+def test_a_missing_latent_has_an_r2_of_zero():
     latents = drawn(0, 4000, 3)
     found = linear_r2(latents[:, :2] @ turn(1, 2), latents)
     np.testing.assert_allclose(found.per_latent, [1, 1, 0], atol=0.01)
@@ -62,7 +62,7 @@ def test_samples_held_out_are_not_fitted():
     assert found.mean < 0
 
 
-def test_one_factor_may_come_as_a_line_and_dimensions_that_are_constant_do_no_harm():
+def test_one_factor_may_be_a_vector_and_dimensions_may_be_constant():
     latent = drawn(0, 50)
     embedding = np.stack([latent, np.ones(50)], axis=1)
     assert linear_r2(embedding, latent).mean == pytest.approx(1)
@@ -89,13 +89,13 @@ def test_of_two_latents_turned_by_45_degrees_it_is_the_root_of_a_half():
     assert mean_correlation_coefficient(embedding, latents).mean == pytest.approx(half, abs=0.01)
 
 
-def test_ranks_see_any_rising_map_as_perfect():
+def test_ranks_see_any_increasing_map_as_perfect():
     latents = drawn(0, 60, 2)
     assert mean_correlation_coefficient(np.exp(3 * latents), latents, method="spearman").mean == 1
     assert mean_correlation_coefficient(np.exp(3 * latents), latents).mean < 0.9
 
 
-def test_values_that_are_the_same_share_their_mean_rank():
+def test_ties_share_their_mean_rank():
     # Ranks 1.5, 1.5, 3, 4 beside 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5).
     found = mean_correlation_coefficient([[1], [1], [5], [6]], [1, 20, 21, 90], method="spearman")
     assert found.mean == pytest.approx(0.9486833)
@@ -121,21 +121,21 @@ def test_no_other_assignment_costs_less(seed):
     if seed % 2:
         costs = np.round(costs)  # with ties
     every = itertools.permutations(range(costs.shape[1]), rows)
-    least = min(sum(costs[row, column] for row, column in enumerate(one)) for one in every)
+    smallest = min(sum(costs[row, column] for row, column in enumerate(one)) for one in every)
     found = ident.assign(costs)
     assert len(set(found.tolist())) == rows
-    assert costs[np.arange(rows), found].sum() == pytest.approx(least)
+    assert costs[np.arange(rows), found].sum() == pytest.approx(smallest)
 
 
 # ---------------------------------------------------------------- affine, DCI, precision
 
 
-def test_a_turn_has_no_error_and_a_stretch_that_of_its_singular_values():
+def test_a_rotation_has_no_error_and_a_stretch_that_of_its_singular_values():
     latents = drawn(0, 100, 3)
-    turned = ident.affine_fit(2 * latents @ turn(1, 3) - 1, latents)
-    assert turned.error == pytest.approx(0, abs=1e-12)
-    assert turned.orthogonality == pytest.approx(0, abs=1e-12)
-    np.testing.assert_allclose(turned.matrix, turn(1, 3).T / 2)
+    fit = ident.affine_fit(2 * latents @ turn(1, 3) - 1, latents)
+    assert fit.error == pytest.approx(0, abs=1e-12)
+    assert fit.orthogonality == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(fit.matrix, turn(1, 3).T / 2)
     # Squared singular values 4 and 1, over their mean 1.6 and 0.4: a deviation of 0.6 each.
     stretched = ident.affine_fit(latents[:, :2] / [2.0, 1.0], latents[:, :2])
     assert stretched.orthogonality == pytest.approx(0.6)
@@ -147,7 +147,7 @@ def test_what_no_affine_map_explains_is_its_error():
     assert fit.error == pytest.approx(np.sqrt(0.5), abs=0.01)
 
 
-def test_dci_of_an_embedding_in_order_and_of_one_turned():
+def test_dci_of_an_aligned_and_of_a_rotated_embedding():
     latents = drawn(0, 5000, 2)
     clean = ident.dci(latents[:, ::-1] * [1, -9], latents)
     assert clean.disentanglement == pytest.approx(1, abs=1e-6)
@@ -199,7 +199,7 @@ FLAT[:, 1] = 4
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: linear_r2(X[:5], Z), r"\(5, 3\) and \(20, 2\)"),
         (lambda: linear_r2(NAN, Z), "embedding have NaN"),
@@ -223,20 +223,20 @@ FLAT[:, 1] = 4
         (lambda: ident.assign([[1], [2]]), "columns as rows"),
     ],
 )
-def test_wrong_input_is_said_in_a_sentence(call, said):
-    with pytest.raises(InputError, match=said):
+def test_wrong_input_is_refused(call, message):
+    with pytest.raises(InputError, match=message):
         call()
 
 
 # ---------------------------------------------------------------- scales, and many repetitions
 
 
-@pytest.mark.parametrize("of_embedding", [1e-305, 1e-200, 1, 1e200, 1e300])
-@pytest.mark.parametrize("of_latents", [1e-200, 1, 1e200])
-def test_no_score_depends_on_the_scale(of_embedding, of_latents):
+@pytest.mark.parametrize("embedding_scale", [1e-305, 1e-200, 1, 1e200, 1e300])
+@pytest.mark.parametrize("latent_scale", [1e-200, 1, 1e200])
+def test_no_score_depends_on_the_scale(embedding_scale, latent_scale):
     latents = drawn(0, 200, 3)
     embedding = latents @ drawn(1, 3, 3) + 0.1 * drawn(2, 200, 3)
-    x, z = embedding * of_embedding, latents * of_latents
+    x, z = embedding * embedding_scale, latents * latent_scale
     for method in ("pearson", "spearman"):
         found = mean_correlation_coefficient(x, z, method=method).mean
         expected = mean_correlation_coefficient(embedding, latents, method=method).mean
@@ -249,13 +249,13 @@ def test_no_score_depends_on_the_scale(of_embedding, of_latents):
     np.testing.assert_allclose(ident.dci(x, z), ident.dci(embedding, latents))
 
 
-def test_each_column_may_have_a_scale_of_its_own():
+def test_columns_may_have_different_scales():
     latents = drawn(0, 50, 2)
     found = mean_correlation_coefficient(latents * [1e200, 1e-200], latents * [1e-200, 1e200])
     np.testing.assert_allclose(found.per_latent, 1)
 
 
-def test_the_map_of_an_affine_fit_is_in_the_units_that_were_given():
+def test_the_map_of_an_affine_fit_is_in_the_units_of_the_input():
     latents = drawn(0, 50, 2)
     fit = ident.affine_fit(8 * latents + 3, 1e-150 * latents)
     np.testing.assert_allclose(fit.matrix, np.eye(2) * 1e-150 / 8, atol=1e-163)

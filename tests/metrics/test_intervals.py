@@ -20,7 +20,7 @@ from shiftproof.metrics.intervals import (
 )
 
 
-def test_each_resample_draws_as_many_images_as_there_are():
+def test_each_resample_draws_as_many_images_as_the_data_has():
     weights = np.concatenate(list(resample_weights(40, 500)))
     assert weights.shape == (500, 40)
     assert (weights.sum(axis=1) == 40).all()
@@ -37,7 +37,7 @@ def test_draws_are_those_of_sampling_with_replacement():
     np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.08)
 
 
-def test_the_same_seed_gives_the_same_draws_and_another_others():
+def test_the_seed_decides_the_draws():
     def first(seed):
         return next(iter(resample_weights(30, 5, seed=seed)))
 
@@ -45,7 +45,7 @@ def test_the_same_seed_gives_the_same_draws_and_another_others():
     assert (first(1) != first(2)).any()
 
 
-def test_the_global_random_state_stays():
+def test_the_global_random_state_is_not_changed():
     np.random.seed(1)  # noqa: NPY002
     expected = np.random.random(3)  # noqa: NPY002
     np.random.seed(1)  # noqa: NPY002
@@ -93,9 +93,9 @@ def test_all_tables_share_the_draws_so_that_differences_are_paired():
     paired = percentile_interval((sums[1] - sums[0])[:, 0] / 400)
     direct = bootstrap_mean(better.astype(float) - hard.astype(float))
     np.testing.assert_allclose(astuple(paired), astuple(direct), atol=1e-12)
-    alone = bootstrap_mean(hard.astype(float))
+    single = bootstrap_mean(hard.astype(float))
     assert paired.high < 0  # a difference that unpaired intervals could not see
-    assert paired.high - paired.low < 0.7 * (alone.high - alone.low)
+    assert paired.high - paired.low < 0.7 * (single.high - single.low)
 
 
 def test_sums_are_the_same_bits_whatever_the_threads():
@@ -120,7 +120,7 @@ print(hashlib.sha256(sum_resamples([lambda: table], 777)[0].tobytes()).hexdigest
     assert len(digests) == 1
 
 
-def test_a_column_that_is_not_finite_leaves_the_others_alone():
+def test_a_column_that_is_not_finite_does_not_change_the_others():
     table = np.array([[1.0, np.nan, np.inf, -np.inf], [2.0, 1.0, 1.0, np.inf], [3.0, 1.0, 1.0, 0]])
     sums = sum_resamples([lambda: table], 3, 20)[0]
     assert sums[0, 0] == 6
@@ -138,15 +138,15 @@ def test_values_of_any_size_are_kept_to_ten_digits(scale):
 
 def test_the_interval_is_scipys():
     values = np.random.default_rng(8).gamma(2, 1, 150)
-    ours = bootstrap_mean(values, replicates=4000)
-    theirs = stats.bootstrap(
+    actual = bootstrap_mean(values, replicates=4000)
+    expected = stats.bootstrap(
         (values,), np.mean, method="percentile", n_resamples=4000,
         random_state=np.random.default_rng(0), vectorized=True,
     ).confidence_interval  # fmt: skip
-    width = theirs.high - theirs.low
-    assert ours.value == pytest.approx(values.mean())
-    assert ours.low == pytest.approx(theirs.low, abs=0.06 * width)
-    assert ours.high == pytest.approx(theirs.high, abs=0.06 * width)
+    width = expected.high - expected.low
+    assert actual.value == pytest.approx(values.mean())
+    assert actual.low == pytest.approx(expected.low, abs=0.06 * width)
+    assert actual.high == pytest.approx(expected.high, abs=0.06 * width)
 
 
 def test_for_errors_the_interval_is_that_of_the_binomial():
@@ -180,7 +180,7 @@ def test_the_first_value_is_the_figure_and_the_rest_its_resamples():
     assert astuple(found) == pytest.approx((5.0, 0.025, 0.975))
 
 
-def test_resamples_that_have_no_value_are_left_out():
+def test_resamples_without_a_value_are_ignored():
     assert percentile_interval([1.0, 2.0, np.nan, 2.0]) == Interval(1.0, 2.0, 2.0)
     assert percentile_interval([np.nan, 1.0]) is None
     assert percentile_interval([np.inf, 1.0]) is None
@@ -191,7 +191,7 @@ def test_one_image_has_an_interval_without_width():
 
 
 @pytest.mark.parametrize("values", [[], [[1.0]], [np.nan], [1.0, np.inf]])
-def test_values_that_have_no_mean_are_refused(values):
+def test_values_without_a_mean_are_refused(values):
     with pytest.raises(InputError, match="one finite value per image"):
         bootstrap_mean(values)
 
@@ -215,7 +215,7 @@ def test_no_images_no_resamples_and_other_shapes_are_refused():
             percentile_interval(replicates)
 
 
-def test_the_interval_of_a_calibration_error_does_not_leave_out_the_figure():
+def test_the_interval_of_a_calibration_error_contains_the_value():
     """Of a model that is calibrated the plug-in figure is biased upwards; so are its resamples."""
     rng = np.random.default_rng(5)
     confidence = rng.uniform(0.3, 1, 60)

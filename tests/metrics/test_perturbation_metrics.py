@@ -58,7 +58,7 @@ def test_figures_are_those_of_the_published_rule(noise, step):
     )
 
 
-def test_five_new_classes_are_as_far_as_it_goes():
+def test_five_new_classes_have_the_largest_distance():
     """All five of 0..4 go to the sixth place: 5 + 4 + 3 + 2 + 1."""
     assert top5_distances([[[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]]) == pytest.approx([15.0])
 

@@ -11,7 +11,7 @@ from shiftproof.metrics import (
     pixel_accuracy,
     pixel_confusion,
 )
-from shiftproof.metrics.segmentation import marginals
+from shiftproof.metrics.segmentation import compute_marginals
 
 
 def maps(classes, seed=0, size=(40, 60), void=True):
@@ -24,10 +24,10 @@ def maps(classes, seed=0, size=(40, 60), void=True):
 
 def test_the_counts_are_those_by_hand():
     truth = np.array([[0, 0, 0, 1], [1, 2, -1, -1]])
-    said = np.array([[0, 1, -1, 1], [0, 2, 2, -1]])
-    table = pixel_confusion(truth, said, 4)
+    predicted = np.array([[0, 1, -1, 1], [0, 2, 2, -1]])
+    table = pixel_confusion(truth, predicted, 4)
     assert table.tolist() == [[1, 1, 0, 0, 1], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0] * 5]
-    hits, there, predicted = marginals(table)
+    hits, there, predicted = compute_marginals(table)
     ious = class_ious(hits, there, predicted)
     # 0: 1 / (3 + 2 - 1); 1: 1 / (2 + 2 - 1); 2: the pixel said 2 on void does not count; 3: absent.
     np.testing.assert_allclose(ious, [1 / 4, 1 / 3, 1, np.nan])
@@ -36,15 +36,15 @@ def test_the_counts_are_those_by_hand():
     np.testing.assert_allclose(class_recalls(hits, there), [1 / 3, 1 / 2, 1, np.nan])
 
 
-def test_a_class_that_is_only_said_counts_as_nothing():
+def test_a_class_that_is_only_predicted_has_an_iou_of_zero():
     table = pixel_confusion(np.zeros((2, 2), int), np.array([[0, 0], [0, 1]]), 2)
-    assert class_ious(*marginals(table)).tolist() == [0.75, 0.0]
+    assert class_ious(*compute_marginals(table)).tolist() == [0.75, 0.0]
 
 
 def test_ious_are_those_of_torchmetrics():
     # What torchmetrics 1.9.0 gives for these maps: MulticlassJaccardIndex(7, ignore_index=255,
     # average="none"). Its import takes ten seconds, so the numbers are kept.
-    theirs = [
+    expected = [
         0.336363643,
         0.389400929,
         0.370283008,
@@ -53,9 +53,9 @@ def test_ious_are_those_of_torchmetrics():
         0.433707863,
         0.380743980,
     ]
-    truth, said = maps(7)
-    ours = class_ious(*marginals(pixel_confusion(truth, said, 7)))
-    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    truth, predicted = maps(7)
+    actual = class_ious(*compute_marginals(pixel_confusion(truth, predicted, 7)))
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 def test_ious_are_those_of_cityscapes_own_tool():
@@ -63,20 +63,22 @@ def test_ious_are_those_of_cityscapes_own_tool():
     helpers = pytest.importorskip("cityscapesscripts.helpers.labels")
     kept = [label for label in helpers.labels if 0 <= label.trainId < 255]
     ids = np.array([label.id for label in sorted(kept, key=lambda label: label.trainId)])
-    truth, said = maps(19, seed=1)
-    said[:4] = -1  # said to be an id that is not evaluated
+    truth, predicted = maps(19, seed=1)
+    predicted[:4] = -1  # predicted as an id that is not evaluated
     confusion = rule.generateMatrix(rule.args)
     true_ids = np.where(truth < 0, 0, ids[truth])
-    said_ids = np.where(said < 0, 0, ids[said])
-    np.add.at(confusion, (true_ids.ravel(), said_ids.ravel()), np.ulonglong(1))
-    theirs = [rule.getIouScoreForLabel(int(number), confusion, rule.args) for number in ids]
-    ours = class_ious(*marginals(pixel_confusion(truth, said, 19)))
-    np.testing.assert_allclose(ours, theirs)
-    assert mean_iou(ours) == pytest.approx(rule.getScoreAverage(dict(enumerate(theirs)), rule.args))
+    predicted_ids = np.where(predicted < 0, 0, ids[predicted])
+    np.add.at(confusion, (true_ids.ravel(), predicted_ids.ravel()), np.ulonglong(1))
+    expected = [rule.getIouScoreForLabel(int(number), confusion, rule.args) for number in ids]
+    actual = class_ious(*compute_marginals(pixel_confusion(truth, predicted, 19)))
+    np.testing.assert_allclose(actual, expected)
+    assert mean_iou(actual) == pytest.approx(
+        rule.getScoreAverage(dict(enumerate(expected)), rule.args)
+    )
 
 
 @pytest.mark.parametrize(
-    ("truth", "said", "message"),
+    ("truth", "predicted", "message"),
     [
         (np.zeros((2, 3), int), np.zeros((3, 2), int), r"shape \(2, 3\), got \(3, 2\)"),
         (np.zeros((1, 1)), np.zeros((1, 1), int), "truth of integers, got float64"),
@@ -85,9 +87,9 @@ def test_ious_are_those_of_cityscapes_own_tool():
         (np.full((1, 1), 255, np.uint8), np.zeros((1, 1), int), "truth of -1 to 2, got 255"),
     ],
 )
-def test_what_is_no_label_map_is_refused(truth, said, message):
+def test_invalid_label_maps_are_refused(truth, predicted, message):
     with pytest.raises(InputError, match=message):
-        pixel_confusion(truth, said, 3)
+        pixel_confusion(truth, predicted, 3)
 
 
 def test_counts_of_unsigned_and_small_integers_do_not_overflow():

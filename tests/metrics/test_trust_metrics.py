@@ -22,8 +22,8 @@ from shiftproof.metrics import (
     risk_coverage,
     scale_logits,
 )
-from shiftproof.metrics.conformal import coverage_floor, minimum_images
-from shiftproof.metrics.selective import select_resamples
+from shiftproof.metrics.conformal import compute_coverage_floor, compute_minimum_images
+from shiftproof.metrics.selective import compute_selective_metrics
 
 
 def draw_answers(count, classes, seed, sharpness=1.0):
@@ -39,7 +39,7 @@ def draw_answers(count, classes, seed, sharpness=1.0):
 
 
 @pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
-def test_the_temperature_is_that_of_the_least_log_loss(sharpness):
+def test_the_temperature_has_the_smallest_log_loss(sharpness):
     logits, targets = draw_answers(400, 7, 1, sharpness)
 
     def loss(logarithm):
@@ -50,7 +50,7 @@ def test_the_temperature_is_that_of_the_least_log_loss(sharpness):
     assert fit_temperature(logits, targets) == pytest.approx(np.exp(best.x), rel=1e-5)
 
 
-def test_logits_that_are_too_sharp_are_found_out():
+def test_too_sharp_logits_get_a_high_temperature():
     logits, targets = draw_answers(20_000, 5, 2, sharpness=3.0)
     assert fit_temperature(logits, targets) == pytest.approx(3.0, rel=0.03)
 
@@ -62,7 +62,7 @@ def test_two_classes_by_hand():
     np.testing.assert_allclose(scale_logits(logits, 4.0), [[0.5, 0.0]] * 4)
 
 
-def test_classes_that_are_ruled_out_and_rows_without_an_answer_do_no_harm():
+def test_excluded_classes_and_rows_with_nan_change_nothing():
     logits, targets = draw_answers(300, 4, 3)
     wider = np.concatenate([logits, np.full((300, 1), -np.inf)], axis=1)
     wider = np.concatenate([wider, np.full((1, 5), np.nan)])
@@ -81,12 +81,12 @@ def test_classes_that_are_ruled_out_and_rows_without_an_answer_do_no_harm():
         ([1.0, 0.0], [0], r"logits \(N, K\)"),
     ],
 )
-def test_what_no_temperature_fits_is_told(logits, targets, sentence):
+def test_logits_without_a_best_temperature_are_refused(logits, targets, sentence):
     with pytest.raises(InputError, match=sentence):
         fit_temperature(logits, targets)
 
 
-def test_no_logits_are_divided_by_nothing():
+def test_a_temperature_of_zero_is_refused():
     with pytest.raises(InputError, match="above 0, got 0"):
         scale_logits([[1.0]], 0.0)
 
@@ -101,7 +101,7 @@ def test_the_brier_score_is_the_squared_distance_from_the_truth():
     np.testing.assert_allclose(brier_scores(chances, targets), expected, atol=1e-12)
 
 
-def test_the_brier_score_refuses_what_is_no_class():
+def test_the_brier_score_refuses_targets_outside_the_classes():
     with pytest.raises(InputError, match="from 0 to 1, got 5"):
         brier_scores([[0.5, 0.5]], [5])
 
@@ -147,7 +147,7 @@ def test_aps_of_the_right_class_is_uniform_where_probabilities_are_the_truth():
 
 
 @pytest.mark.parametrize("method", ["lac", "aps", "raps"])
-def test_sets_hold_the_right_class_as_often_as_is_promised(method):
+def test_sets_have_the_nominal_coverage(method):
     logits, targets = draw_answers(8000, 10, 7)
     chances = softmax(logits, axis=1) ** 3  # any scores will do: these are no probabilities
     chances /= chances.sum(axis=1, keepdims=True)
@@ -155,9 +155,9 @@ def test_sets_hold_the_right_class_as_often_as_is_promised(method):
     scores = nonconformity(chances, method=method, uniforms=uniforms)
     threshold = conformal_threshold(scores[np.arange(4000), targets[:4000]], 0.8)
     sets = prediction_sets(scores[4000:], threshold)
-    held = sets[np.arange(4000), targets[4000:]].mean()
+    coverage = sets[np.arange(4000), targets[4000:]].mean()
     # Both halves move it: 3.3 standard deviations of sqrt(0.16 / 4000 + 0.16 / 4000).
-    assert held == pytest.approx(0.8, abs=0.03)
+    assert coverage == pytest.approx(0.8, abs=0.03)
 
 
 def test_the_threshold_is_a_rank():
@@ -165,18 +165,21 @@ def test_the_threshold_is_a_rank():
     assert conformal_threshold(np.arange(10) / 10, 0.9) == 0.9
     assert conformal_threshold(np.arange(9) / 10, 0.9) == 0.8
     assert conformal_threshold(np.arange(8) / 10, 0.9) == np.inf
-    assert [minimum_images(one) for one in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
+    # The first rank is 1, however small the coverage.
+    assert conformal_threshold(np.arange(8) / 10, 1e-12) == 0.0
+    assert [compute_minimum_images(one) for one in (0.5, 0.8, 0.9, 0.95, 0.99)] == [1, 4, 9, 19, 99]
 
 
-def test_the_floor_is_the_coverage_that_such_choices_leave():
+def test_the_floor_is_a_quantile_over_choices_of_images():
     """Drawn: the k-th of N uniform scores is the coverage of all images to come."""
     rng = np.random.default_rng(9)
     kept = np.sort(rng.random((20_000, 48)), axis=1)[:, 44]  # ceil(49 x 0.9) = 45th
-    assert coverage_floor(48, 0.9) == pytest.approx(np.quantile(kept, 0.025), abs=0.005)
-    assert coverage_floor(8, 0.9) == 1.0
+    assert compute_coverage_floor(48, 0.9) == pytest.approx(np.quantile(kept, 0.025), abs=0.005)
+    assert compute_coverage_floor(8, 0.9) == 1.0
+    assert 0 < compute_coverage_floor(8, 1e-12) < 1
 
 
-def test_what_no_sets_can_be_made_of_is_told():
+def test_invalid_input_of_prediction_sets_is_refused():
     with pytest.raises(UnknownNameError, match="Did you mean 'raps'"):
         nonconformity([[1.0]], method="rap")
     with pytest.raises(InputError, match="between 0 and 1"):
@@ -225,11 +228,11 @@ def test_risk_is_the_mean_over_the_orders_of_equal_confidences(confidence, wrong
         assert risk_at_coverage(confidence, flags, share) == pytest.approx(risk)
 
 
-def test_a_weight_is_so_many_copies():
+def test_a_weight_is_a_number_of_copies():
     rng = np.random.default_rng(10)
     confidence, wrong = np.round(rng.random(30), 1), rng.random(30) < 0.3
     weights = rng.multinomial(30, np.full(30, 1 / 30), size=4)
-    found = select_resamples(confidence, wrong, weights)
+    found = compute_selective_metrics(confidence, wrong, weights)
     for row, weight in enumerate(weights):
         copies = np.repeat(confidence, weight), np.repeat(wrong, weight)
         assert found.aurc[row] == pytest.approx(area_under_risk_coverage(*copies))
@@ -246,7 +249,7 @@ def test_the_best_area_is_the_papers_in_the_limit():
 
 
 def test_a_weighting_without_images_has_no_figure():
-    found = select_resamples([0.5, 0.4], np.array([True, False]), np.zeros((1, 2)))
+    found = compute_selective_metrics([0.5, 0.4], np.array([True, False]), np.zeros((1, 2)))
     assert np.isnan([found.aurc[0], found.excess_aurc[0], found.risk[0]]).all()
 
 
@@ -258,6 +261,6 @@ def test_a_weighting_without_images_has_no_figure():
         ([0.5], [1], "True or False"),
     ],
 )
-def test_what_has_no_curve_is_told(confidence, wrong, sentence):
+def test_input_without_a_curve_is_refused(confidence, wrong, sentence):
     with pytest.raises(InputError, match=sentence):
         risk_coverage(confidence, wrong)

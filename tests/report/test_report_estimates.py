@@ -10,7 +10,7 @@ import pytest
 
 from shiftproof.bench.estimates.error_estimates import (
     CellEstimate,
-    Miss,
+    EstimatedCell,
     ModelEstimate,
     Quality,
     StreamEstimate,
@@ -193,7 +193,7 @@ def estimated(
         return Interval(center, max(0.0, center - reach), min(1.0, center + reach))
 
     estimates = {"atc": ends(value), "doc": ends(value if other is None else other)}
-    quality = Quality(75, 0.021, 0.03, -0.01, 71, Miss(Cell("glass_blur", 5), 0.61, 0.73))
+    quality = Quality(75, 0.021, 0.03, -0.01, 71, EstimatedCell(Cell("glass_blur", 5), 0.61, 0.73))
     return StreamEstimate(
         models=(
             ModelEstimate(

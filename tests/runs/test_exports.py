@@ -1,19 +1,19 @@
 """What a run hands to other tools: a model card's metadata, and samples for FiftyOne."""
 
 import json
+import shutil
 
-import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCardData
-from torchvision.ops import box_iou
 
 import shiftproof
-from shiftproof import cli
-from shiftproof.errors import InputError, UnknownNameError
+from shiftproof import Segmenter, bench, cli
+from shiftproof.data import open_segmentation_data
+from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.runs import load_run
-from shiftproof.runs.samples import compute_overlap
 from support import finished_runs
+from support.label_map_trees import NAMES, nearest_color, write_folders
 from support.simulated_runs import CLASSES, GRID, draw_tables, write_run
 
 
@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     )
 
 
-def test_a_model_card_takes_the_metadata(run, capsys):
+def test_a_model_card_reads_the_metadata(run, capsys):
     assert cli.run(["report", str(run.path), "--model-index"]) == 0
     content = yaml.safe_load(capsys.readouterr().out)
     assert content == {"model-index": [run.model_index()]}
@@ -52,7 +52,7 @@ def test_a_model_card_of_another_name_and_model(run):
         run.model_index(model="nobody")
 
 
-def test_samples_have_the_answers_of_the_records(run, tmp_path):
+def test_samples_have_the_predictions_of_the_records(run, tmp_path):
     content = json.loads(json.dumps(run.to_samples(model="BN", images=tmp_path)))
     assert content["cells"] == ["clean", "fog-1", "fog-3"]
     assert content["classes"] == list(CLASSES.names)
@@ -65,7 +65,7 @@ def test_samples_have_the_answers_of_the_records(run, tmp_path):
         assert answer["correct"] == (record.target[at] == record.prediction[at])
 
 
-def test_samples_of_detectors_say_which_boxes_are_right(tmp_path):
+def test_samples_of_detectors_have_correct_and_wrong_boxes(tmp_path):
     finished_runs.run_detector(tmp_path, tmp_path / "run")
     content = load_run(tmp_path / "run").to_samples(images=tmp_path / "blocks" / "images")
     clean = [one["predictions"]["clean"] for one in content["samples"]]
@@ -77,24 +77,36 @@ def test_samples_of_detectors_say_which_boxes_are_right(tmp_path):
             assert all(0 <= value <= 1 for value in box["bounding_box"])
 
 
-def test_an_overlap_is_that_of_torchvision():
-    rng = np.random.default_rng(0)
-    import torch
+def test_samples_of_segmenters_have_their_classes_and_shares(tmp_path):
+    data = open_segmentation_data(write_folders(tmp_path / "data", 3), classes=list(NAMES))
+    run = bench.run(
+        Segmenter(nearest_color, NAMES), data, out=tmp_path / "run", corruptions=["contrast"],
+        severities=[1], workers=0, show_progress=False,
+    )  # fmt: skip
+    content = run.to_samples()
+    assert content["classes"] == list(NAMES)
+    clean = [one["predictions"]["clean"]["pixel_accuracy"] for one in content["samples"]]
+    assert clean == [1.0] * 3  # the colors are the classes
+    assert all(one["truth"] is None for one in content["samples"])
 
-    boxes = rng.uniform(1, 9, (20, 4))
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-    theirs = box_iou(torch.from_numpy(corners[:10]), torch.from_numpy(corners[10:])).numpy()
-    ours = [[compute_overlap(one, other) for other in boxes[10:]] for one in boxes[:10]]
-    np.testing.assert_allclose(ours, theirs)
+
+def test_samples_of_a_run_without_its_classes_are_refused(run, tmp_path):
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    (copy / "classes.json").write_text('{"title": "x", "names": "cat"}')
+    with pytest.raises(BrokenFileError, match=r"classes\.json: expected a list at names"):
+        load_run(copy).to_samples()
+    (copy / "classes.json").unlink()
+    with pytest.raises(BrokenFileError, match=r"classes\.json"):
+        load_run(copy).to_samples()
 
 
-def test_samples_of_a_task_of_ones_own_are_refused(tmp_path):
+def test_samples_of_a_custom_task_are_refused(tmp_path):
     finished_runs.run_own_task(tmp_path / "run")
     with pytest.raises(InputError, match="no form that FiftyOne knows"):
         shiftproof.load_run(tmp_path / "run").to_samples()
 
 
-def test_fiftyone_takes_the_samples(run, tmp_path):
+def test_samples_become_a_fiftyone_dataset(run, tmp_path):
     fiftyone = pytest.importorskip("fiftyone")
     dataset = run.to_fiftyone(images=tmp_path)
     assert len(dataset) == 40

@@ -92,7 +92,7 @@ def test_the_scores_of_a_detector_in_the_first_format(tmp_path):
         (True, "use the version"),
     ],
 )
-def test_a_format_that_nobody_knows_is_refused(number, advice, tmp_path):
+def test_an_unknown_format_is_refused(number, advice, tmp_path):
     content = json.loads((HERE / "format-2" / "scores.json").read_text()) | {"format": number}
     with pytest.raises(BrokenFileError, match=f"expected format {FORMAT}, got .*{advice}"):
         convert(content, GridScores, tmp_path / "scores.json")

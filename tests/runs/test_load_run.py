@@ -53,13 +53,25 @@ def test_the_errors_of_a_classifier_follow_from_its_records(folders):
         assert cell.figures["error"].value == pytest.approx(mean)
 
 
+def test_unknown_models_corruptions_and_cells_are_named(folders):
+    run = load_run(folders / "classifier")
+    with pytest.raises(UnknownNameError, match="corruption of the run 'contras'"):
+        run.records(corruptions=["contrast", "contras"])
+    with pytest.raises(InputError, match="has no such cells"):
+        run.records(severities=[9])
+    with pytest.raises(UnknownNameError, match="model of the run 'sorce'"):
+        run.cell("sorce", "contrast", run.scores.severities[0])
+    with pytest.raises(InputError, match="has no cell contrast-9"):
+        run.cell("source", "contrast", 9)
+
+
 def test_records_of_a_detector_hold_its_boxes(folders):
     table = load_run(folders / "detector").records(corruptions=["clean"]).to_pydict()
     assert [len(boxes) for boxes in table["box"]] == [len(labels) for labels in table["label"]]
     assert all(len(box) == 4 for boxes in table["box"] for box in boxes)
 
 
-def test_what_is_kept_of_a_factor_follows_from_the_records(folders):
+def test_the_explained_share_of_a_factor_follows_from_the_records(folders):
     run = load_run(folders / "probe")
     table = run.records(["mean"], ["brightness"])
     assert table.column_names[:6] == ["model", "factor", "id", "version", "fold", "value"]
@@ -96,36 +108,36 @@ def test_the_training_rows_of_an_audit_are_a_table(folders, tmp_path):
     np.testing.assert_array_equal(table["index"].to_numpy(), near.argmax(axis=0))
     assert pc.sum(table["removed"]).as_py() == run.scores.sets[0].pruned.rows
     run_audit(tmp_path / "alone", reference=False)
-    alone = load_run(tmp_path / "alone")
-    assert alone.training_records("sketch").column_names == ["row", "similarity", "index"]
-    assert "reference" not in alone.records().column_names
-    assert alone.scores.sets[0].gap is None
+    without = load_run(tmp_path / "alone")
+    assert without.training_records("sketch").column_names == ["row", "similarity", "index"]
+    assert "reference" not in without.records().column_names
+    assert without.scores.sets[0].gap is None
 
 
 @pytest.mark.parametrize("name", ["classifier", "probe", "audit"])
-def test_names_in_the_scores_lead_to_no_other_place(folders, tmp_path, name):
+def test_names_in_the_scores_cannot_lead_out_of_the_run(folders, tmp_path, name):
     shutil.copytree(folders / name, tmp_path / "run")
     records = tmp_path / "run" / "records"
-    whole = "sets" if name == "audit" else "models"
+    key = "sets" if name == "audit" else "models"
     # A table of another run lies exactly where the name leads.
     here = records / "tests" if name == "audit" else records
     shutil.copytree(here, tmp_path / "other")
     file = tmp_path / "run" / "scores.json"
     content = json.loads(file.read_text())
-    old = content[whole][0]["name"]
-    content[whole][0]["name"] = new = f"../../{'../' * (name == 'audit')}other/{old}"
+    old = content[key][0]["name"]
+    content[key][0]["name"] = new = f"../../{'../' * (name == 'audit')}other/{old}"
     content["differences"] = []
     file.write_text(json.dumps(content))
     with pytest.raises(BrokenFileError, match="expected the name of a file of records"):
         load_run(tmp_path / "run").records([new])
 
 
-def test_a_run_of_one_kind_is_no_run_of_another(folders):
+def test_a_run_is_refused_as_one_of_another_kind(folders):
     with pytest.raises(BrokenFileError, match=r"expected 'classification'|at kind|a value at"):
         _ = Run(folders / "audit").scores
 
 
-def test_what_is_no_finished_run_is_refused(folders, tmp_path):
+def test_unfinished_runs_are_refused(folders, tmp_path):
     with pytest.raises(InputError, match="holds no run"):
         load_run(tmp_path)
     (tmp_path / "run.json").write_text('{"kind": "probe", "settings": {}}')

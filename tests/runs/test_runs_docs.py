@@ -16,6 +16,6 @@ def test_it_prints_what_it_says(folders, monkeypatch, capsys, page, count):
     names = {}
     blocks = BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))
     assert len(blocks) == count
-    for code, said in blocks:
+    for code, output in blocks:
         exec(compile(code, f"docs/{page}", "exec"), names)
-        assert capsys.readouterr().out == said, code
+        assert capsys.readouterr().out == output, code

@@ -30,8 +30,8 @@ def read_png(data):
 def test_a_run_shows_its_headlines_with_their_intervals(run):
     text = html.unescape(run._repr_html_())
     mean = run.scores.models[0].summary["mean"]
-    told = f"{100 * mean.value:.1f} % ({100 * mean.low:.1f}–{100 * mean.high:.1f})"
-    assert told in text
+    shown = f"{100 * mean.value:.1f} % ({100 * mean.low:.1f}–{100 * mean.high:.1f})"
+    assert shown in text
     assert all(model.name in text for model in run.scores.models)
     assert read_png(run._repr_png_()).width > 200
 
@@ -92,7 +92,7 @@ def test_a_heat_map_has_every_cell(run):
             assert drawn[row, column] == pytest.approx(100 * figure)
 
 
-def test_a_gallery_shows_the_pictures_that_the_run_kept(run):
+def test_a_gallery_shows_the_pictures_of_the_run(run):
     figure = run.plot.gallery(photographs=2, cells=3)
     assert len(figure.axes) == 6
     assert sum(bool(axes.images) for axes in figure.axes) == 6

@@ -19,8 +19,8 @@ from shiftproof.runs import (
     Replicates,
     Resampling,
     RunFolder,
+    explain_other_images,
     open_table,
-    other_images,
     write_table,
 )
 from shiftproof.types import Cell, Image, Sample
@@ -127,7 +127,7 @@ class Brightness(Task):
         ids = next(iter(tables.values()))["id"]
         for (name, cell), table in tables.items():
             if table["id"] != ids:
-                raise other_images(folder.records_file(name, cell))
+                raise explain_other_images(folder.records_file(name, cell))
         sums = sum_resamples(
             [lambda table=table: _columns(table) for table in tables.values()], len(ids)
         )

@@ -56,7 +56,7 @@ def show_outcome(
     if len(broken) > 5:
         warn(f"and {len(broken) - 5} more, listed in the report")
     if isinstance(run, Run):
-        classes = run.head.classes
+        classes = run.info.classes
         doubt = warn_if_near_chance(run.scores.measure.name, run.scores.models[0], classes)
         if doubt is not None:
             warn(doubt)

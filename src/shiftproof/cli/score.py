@@ -136,7 +136,7 @@ def score(
             workers=workers,
             backend=backend,
         )
-    for line in run.head.describe_faults():
+    for line in run.info.describe_faults():
         print_line(line, error=True)
     show_outcome(run, as_json=as_json, trust=held.calibrate is not None)
 

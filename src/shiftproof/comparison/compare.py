@@ -8,13 +8,14 @@ from typing import Any
 
 from shiftproof.bench.tasks.interface import Task
 from shiftproof.comparison.evaluations import pair_evaluations
-from shiftproof.comparison.figures import Figure, Pair, narrow, scale_of
+from shiftproof.comparison.figures import Figure, PairedFigures, find_scale, make_interval_at
 from shiftproof.comparison.gates import Condition, parse_condition
 from shiftproof.comparison.grids import pair_grids
 from shiftproof.comparison.result import Check, Comparison, Side
-from shiftproof.errors import InputError, RunMismatchError, UnknownNameError
+from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.metrics.intervals import LEVEL
 from shiftproof.report import describe_differences
+from shiftproof.runs.names import choose_names
 from shiftproof.runs.run import AnyRun, EvaluationRun, Run, load_run
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.runs.software import describe_software
@@ -64,32 +65,36 @@ def compare(
         UnknownNameError: no such measure or model.
         BrokenFileError: a file of a run cannot be read.
     """
-    conditions = [parse_condition(text) for text in _list_texts(fail_if)]
-    those, these = (
+    texts = [fail_if] if isinstance(fail_if, str) else fail_if
+    conditions = [parse_condition(text) for text in texts]
+    first, second = runs = [
         run if isinstance(run, AnyRun) else load_run(run) for run in (baseline, candidate)
+    ]
+    chosen = _choose_model(second, model, None)
+    models = (_choose_model(first, baseline_model, chosen), chosen)
+    paired = _pair_runs(
+        first, second, models, task=task, workers=workers, show_progress=show_progress
     )
-    models = _choose_models(those, these, baseline_model, model)
-    pair = _measure(those, these, models, task=task, workers=workers, show_progress=show_progress)
-    found = (figure.summarize() for figure in pair.figures)
+    differences = (figure.summarize() for figure in paired.figures)
     return Comparison(
-        kind=those.kind,
-        baseline=_make_side(those, models[0]),
-        candidate=_make_side(these, models[1]),
-        images=pair.images,
-        cells=pair.cells,
+        kind=first.kind,
+        baseline=_make_side(first, models[0]),
+        candidate=_make_side(second, models[1]),
+        images=paired.images,
+        cells=paired.cells,
         level=LEVEL,
         strict=strict,
-        differences=tuple(one for one in found if one is not None),
-        checks=tuple(check for one in conditions for check in _check(one, pair, strict=strict)),
-        warnings=(*_describe(those, these), *pair.warnings),
+        differences=tuple(one for one in differences if one is not None),
+        checks=tuple(check for one in conditions for check in _check(one, paired, strict=strict)),
+        warnings=(
+            *describe_differences([run.path for run in runs]),
+            *describe_software(runs),
+            *paired.warnings,
+        ),
     )
 
 
-def _list_texts(texts: str | Sequence[str]) -> list[str]:
-    return [texts] if isinstance(texts, str) else list(texts)
-
-
-def _measure(
+def _pair_runs(
     baseline: AnyRun[Any],
     candidate: AnyRun[Any],
     models: tuple[str, str],
@@ -97,7 +102,7 @@ def _measure(
     task: Task | None,
     workers: int,
     show_progress: bool | None,
-) -> Pair:
+) -> PairedFigures:
     if isinstance(baseline, Run) and isinstance(candidate, Run):
         return pair_grids(
             baseline, candidate, models, task=task, workers=workers, show_progress=show_progress
@@ -115,23 +120,14 @@ def _measure(
     )
 
 
-def _choose_models(
-    baseline: AnyRun[Any], candidate: AnyRun[Any], first: str | None, second: str | None
-) -> tuple[str, str]:
-    chosen = _choose_model(candidate, second, None)
-    return _choose_model(baseline, first, chosen), chosen
-
-
-def _choose_model(run: AnyRun[Any], name: str | None, liked: str | None) -> str:
-    models = getattr(run.scores, "models", ())
-    names = [str(one.name) for one in models]
+def _choose_model(run: AnyRun[Any], name: str | None, default: str | None) -> str:
+    """Return ``name`` if given, else ``default`` if the run has it, else its first model."""
+    names = [str(model.name) for model in getattr(run.scores, "models", ())]
     if not names:
         raise InputError(f"{run.path} has no models to compare.")
     if name is None:
-        return liked if liked in names else names[0]
-    if name not in names:
-        raise UnknownNameError.of(f"model of {run.path}", name, names)
-    return name
+        return default if default in names else names[0]
+    return choose_names([name], names, f"model of {run.path}")[0]
 
 
 def _make_side(run: AnyRun[Any], model: str) -> Side:
@@ -139,28 +135,20 @@ def _make_side(run: AnyRun[Any], model: str) -> Side:
     return Side(clean_text(run.path.resolve().name), clean_text(model), clean_text(title))
 
 
-def _describe(baseline: AnyRun[Any], candidate: AnyRun[Any]) -> list[str]:
-    """Describe differences between the runs that limit the comparison."""
-    return [
-        *describe_differences([baseline.path, candidate.path]),
-        *describe_software([baseline, candidate]),
-    ]
-
-
 # ---------------------------------------------------------------- conditions
 
 
-def _check(condition: Condition, pair: Pair, *, strict: bool) -> list[Check]:
-    figures = pair.find(condition.measure)
+def _check(condition: Condition, paired: PairedFigures, *, strict: bool) -> list[Check]:
+    figures = paired.find(condition.measure)
     level = LEVEL if strict else 1 - (1 - LEVEL) / max(1, len(figures))
     return [_check_one(condition, figure, level, strict=strict) for figure in figures]
 
 
 def _check_one(condition: Condition, figure: Figure, level: float, *, strict: bool) -> Check:
-    interval = narrow(figure.change if condition.change else figure.candidate, level)
-    scale = scale_of(figure.unit)
-    shown = condition.holds_throughout(interval, scale)
-    unclear = not shown and condition.holds_somewhere(interval, scale)
+    interval = make_interval_at(figure.change if condition.change else figure.candidate, level)
+    scale = find_scale(figure.unit)
+    significant = condition.holds_throughout(interval, scale)
+    unclear = not significant and condition.holds_somewhere(interval, scale)
     return Check(
         condition=condition.text,
         name=figure.name,
@@ -170,6 +158,6 @@ def _check_one(condition: Condition, figure: Figure, level: float, *, strict: bo
         interval=interval,
         threshold=condition.threshold / scale,
         level=level,
-        verdict="fail" if shown else "unclear" if unclear else "pass",
-        failed=shown or (strict and unclear),
+        verdict="fail" if significant else "unclear" if unclear else "pass",
+        failed=significant or (strict and unclear),
     )

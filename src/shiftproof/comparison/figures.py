@@ -1,4 +1,4 @@
-"""Paired values of two models over the same resamples, and looking them up by name."""
+"""Values of two models over the same resamples, and looking them up by name."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 
 from shiftproof.comparison.result import Difference, Role
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.metrics.intervals import Interval
+from shiftproof.metrics.intervals import Interval, percentile_interval
 from shiftproof.runs.resamples import Replicates, make_interval
 from shiftproof.runs.scores.grid import Unit
 
 WORST = "worst"
 ANY = "any"
-"""A condition on each corruption."""
+"""The name for each corruption, or each test set, in a condition."""
 
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """One measure of both models, ``(1 + R,)`` each over the same resamples of the images."""
+    """One measure of both models, each ``(1 + R,)`` over the same resamples of the images."""
 
     name: str
     title: str
@@ -38,8 +38,8 @@ class Figure:
 
     def summarize(self) -> Difference | None:
         """Return the values with their intervals; None if undefined for one of the models."""
-        found = [make_interval(one) for one in (self.baseline, self.candidate, self.change)]
-        baseline, candidate, change = found
+        replicates = (self.baseline, self.candidate, self.change)
+        baseline, candidate, change = map(make_interval, replicates)
         if baseline is None or candidate is None or change is None:
             return None
         return Difference(
@@ -49,7 +49,7 @@ class Figure:
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class PairedFigures:
     """All scores that two runs share.
 
     Attributes:
@@ -71,43 +71,49 @@ class Pair:
     def find(self, text: str) -> list[Figure]:
         """Return the measure of a name or title in any spelling; for "any" each corruption.
 
-        Of a headline's title the first words are enough where no other begins so: "error" is
-        "Error under corruption".
+        The first words of a headline's title suffice if they are unique: "error" is "Error under
+        corruption".
 
         Raises:
             UnknownNameError: no such measure.
             InputError: these runs cannot have it; the message has the reason.
         """
-        wanted = fold(text)
-        if wanted in (ANY, "any_corruption", "any_set"):
-            return [one for one in self.figures if one.role in ("corruption", "set")]
-        wanted = self.aliases.get(wanted, wanted)
-        for one in self.figures:
-            if wanted in (fold(one.name), fold(one.title)):
-                return [_check_meaning(one, text)]
-        begun = [one for one in self.figures if _begins_title(one, wanted)]
-        if len(begun) == 1:
-            return [_check_meaning(begun[0], text)]
-        if wanted in self.absent:
+        name = normalize_name(text)
+        if name in (ANY, "any_corruption", "any_set"):
+            return _select_parts(self.figures)
+        name = self.aliases.get(name, name)
+        for figure in self.figures:
+            if name in (normalize_name(figure.name), normalize_name(figure.title)):
+                return [_check_defined(figure, text)]
+        headlines = [
+            figure
+            for figure in self.figures
+            if figure.role == "headline" and normalize_name(figure.title).startswith(f"{name}_")
+        ]
+        if len(headlines) == 1:
+            return [_check_defined(headlines[0], text)]
+        if name in self.absent:
             raise InputError(
-                f"These runs have no {text}: {self.absent[wanted]}. Take 'mean', the mean over what was "
+                f"These runs have no {text}: {self.absent[name]}. Take 'mean', the mean over what was "
                 "run."
             )
-        known = [name for one in self.figures if one.role != "cell" for name in _list_names(one)]
+        listed = (figure for figure in self.figures if figure.role != "cell")
+        known = [name for figure in listed for name in _list_names(figure)]
         raise UnknownNameError.of("measure", text, [*known, ANY])
 
 
-def _begins_title(figure: Figure, wanted: str) -> bool:
-    return figure.role == "headline" and fold(figure.title).startswith(f"{wanted}_")
+def _select_parts(figures: Sequence[Figure]) -> list[Figure]:
+    """Return the figures of single corruptions, or single test sets."""
+    return [figure for figure in figures if figure.role in ("corruption", "set")]
 
 
 def _list_names(figure: Figure) -> list[str]:
-    """Return a figure's name and, where it is not the same word, its title."""
-    same = fold(figure.name) == fold(figure.title)
-    return [figure.name] if same else [figure.name, figure.title]
+    """Return a figure's name, and its title if that is another word."""
+    is_same = normalize_name(figure.name) == normalize_name(figure.title)
+    return [figure.name] if is_same else [figure.name, figure.title]
 
 
-def _check_meaning(figure: Figure, text: str) -> Figure:
+def _check_defined(figure: Figure, text: str) -> Figure:
     if not (np.isfinite(figure.baseline[0]) and np.isfinite(figure.candidate[0])):
         raise InputError(
             f"{text} has no value for one of the two models, so no condition can be put on it."
@@ -115,18 +121,18 @@ def _check_meaning(figure: Figure, text: str) -> Figure:
     return figure
 
 
-def fold(text: str) -> str:
+def normalize_name(text: str) -> str:
     """Normalize a name: ``Gaussian noise`` and ``gaussian-noise`` are equal.
 
-    >>> fold("Gaussian noise"), fold("fog-3")
+    >>> normalize_name("Gaussian noise"), normalize_name("fog-3")
     ('gaussian_noise', 'fog_3')
     """
     return re.sub(r"[\s_\-]+", "_", text.strip().lower())
 
 
 def find_worst(figures: Sequence[Figure]) -> Figure | None:
-    """Return each model's score under its own worst corruption, by resample."""
-    parts = [one for one in figures if one.role in ("corruption", "set")]
+    """Return each model's score under its own worst corruption, by resample; None without any."""
+    parts = _select_parts(figures)
     if not parts:
         return None
     first, pick = parts[0], np.max if parts[0].lower_is_better else np.min
@@ -142,20 +148,18 @@ def find_worst(figures: Sequence[Figure]) -> Figure | None:
     )
 
 
-def scale_of(unit: Unit) -> float:
-    """Return the factor for display: 100 for shares, which are shown in percent."""
+def find_scale(unit: Unit) -> float:
+    """Return the factor for display: 100 for shares, which are displayed in percent."""
     return 100.0 if unit == "share" else 1.0
 
 
-def narrow(values: Replicates, level: float) -> Interval:
+def make_interval_at(values: Replicates, level: float) -> Interval:
     """Return a value with its interval at a confidence level.
 
     Raises:
         InputError: the value is undefined.
     """
-    from shiftproof.metrics.intervals import percentile_interval
-
-    found = percentile_interval(values, level=level)
-    if found is None:
+    interval = percentile_interval(values, level=level)
+    if interval is None:
         raise InputError("A figure has no value for one of the two models.")
-    return found
+    return interval

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, cast
 
 import msgspec
 
@@ -12,6 +14,13 @@ from shiftproof.errors import InputError
 from shiftproof.metrics.intervals import Interval
 
 Sign = Literal[">", ">=", "<", "<="]
+
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
 
 _FORM = re.compile(
     r"\s*(?P<measure>[^<>=]+?)\s*(?P<sign>>=|<=|>|<)\s*"
@@ -41,12 +50,7 @@ class Condition(msgspec.Struct, frozen=True):
 
     def holds(self, value: float, scale: float = 1.0) -> bool:
         """Return whether a value, times ``scale``, is beyond the threshold."""
-        threshold = self.threshold / scale
-        if self.sign == ">":
-            return value > threshold
-        if self.sign == ">=":
-            return value >= threshold
-        return value < threshold if self.sign == "<" else value <= threshold
+        return _OPERATORS[self.sign](value, self.threshold / scale)
 
     def holds_throughout(self, interval: Interval, scale: float) -> bool:
         """Return whether the whole interval is beyond the threshold: it holds significantly."""
@@ -71,13 +75,13 @@ def parse_condition(text: str) -> Condition:
     >>> parse_condition("clean > 30 %").change
     False
     """
-    found = _FORM.fullmatch(text)
-    if found is None:
+    match = _FORM.fullmatch(text)
+    if match is None:
         raise InputError(
             f"Expected a condition such as 'mCE > +1.0' (a difference) or 'mCE > 60' (a figure): a "
             f"measure, >, >=, < or <=, and a number; got {text!r}."
         )
-    number = re.sub(r"\s", "", found["number"]).replace("\N{MINUS SIGN}", "-")
+    number = re.sub(r"\s", "", match["number"]).replace("\N{MINUS SIGN}", "-")
     change = number[0] in "+-"
     threshold = float(number)
     if not math.isfinite(threshold):
@@ -87,8 +91,5 @@ def parse_condition(text: str) -> Condition:
             f"{text!r}: write +0 for a difference of the two runs, or 0.0001 for the candidate's own "
             "figure; 0 alone could mean either."
         )
-    sign: Sign = _SIGNS[found["sign"]]
-    return Condition(text.strip(), found["measure"].strip(), sign, threshold, change)
-
-
-_SIGNS: dict[str, Sign] = {">": ">", ">=": ">=", "<": "<", "<=": "<="}
+    sign = cast("Sign", match["sign"])
+    return Condition(text.strip(), match["measure"].strip(), sign, threshold, change)

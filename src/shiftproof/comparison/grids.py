@@ -8,7 +8,7 @@ from pathlib import Path
 from shiftproof.bench.reanalysis.gathering import find_task, gather_shared, list_images, read_grid
 from shiftproof.bench.tasks.interface import Grid, Measured, Task
 from shiftproof.bench.tasks.summary import collect_replicates
-from shiftproof.comparison.figures import Figure, Pair, find_worst, fold
+from shiftproof.comparison.figures import Figure, PairedFigures, find_worst, normalize_name
 from shiftproof.errors import RunMismatchError
 from shiftproof.report import corruption_title
 from shiftproof.report.wording import title_cell
@@ -27,7 +27,7 @@ def pair_grids(
     task: Task | None,
     workers: int,
     show_progress: bool | None,
-) -> Pair:
+) -> PairedFigures:
     """Score one model of each run on the common cells and images, from their records.
 
     Raises:
@@ -36,23 +36,27 @@ def pair_grids(
         InputError: a run without records, or of a custom task that was not given.
         BrokenFileError: a file of a run cannot be read.
     """
-    chosen = find_task(baseline, task)
+    task = find_task(baseline, task)
     _check_measures(baseline, candidate)
-    cells, images = _share_cells(baseline, candidate), _share_images(baseline, candidate)
-    grid = Grid(cells, [] if _count_unshared(baseline, candidate) else read_grid(baseline).missing)
-    named = {(at, model): name for (at, model), name in zip(enumerate(models), _NAMES, strict=True)}
+    cells, images = (
+        _find_shared_cells(baseline, candidate),
+        _find_shared_images(baseline, candidate),
+    )
+    is_same = not _count_unshared_cells(baseline, candidate)
+    grid = Grid(cells, read_grid(baseline).missing if is_same else [])
+    names = dict(zip(enumerate(models), _NAMES, strict=True))
     with tempfile.TemporaryDirectory(prefix="shiftproof-") as temporary:
-        folder = gather_shared([baseline, candidate], chosen, Path(temporary), named, cells, images)
-        measured = chosen.measure(
-            folder, _NAMES, grid, workers=workers, show_progress=show_progress
-        )
+        folder = gather_shared([baseline, candidate], task, Path(temporary), names, cells, images)
+        measured = task.measure(folder, _NAMES, grid, workers=workers, show_progress=show_progress)
     figures = _list_figures(measured, grid)
     claim = measured.claim
-    return Pair(
+    return PairedFigures(
         figures,
         measured.images.used or len(images),
         len(cells),
-        absent={} if claim is None or not measured.reason else {fold(claim): measured.reason},
+        absent={}
+        if claim is None or not measured.reason
+        else {normalize_name(claim): measured.reason},
         warnings=_describe_unshared(baseline, candidate, len(cells), len(images)),
     )
 
@@ -69,9 +73,9 @@ def _check_measures(baseline: Run, candidate: Run) -> None:
             )
 
 
-def _share_cells(baseline: Run, candidate: Run) -> list[Cell]:
-    theirs = set(read_grid(candidate).cells)
-    shared = [cell for cell in read_grid(baseline).cells if cell in theirs]
+def _find_shared_cells(baseline: Run, candidate: Run) -> list[Cell]:
+    candidate_cells = set(read_grid(candidate).cells)
+    shared = [cell for cell in read_grid(baseline).cells if cell in candidate_cells]
     if not any(not cell.is_clean for cell in shared):
         raise RunMismatchError(
             f"{baseline.path} and {candidate.path} have no corrupted cell in common. Run both with the "
@@ -80,9 +84,9 @@ def _share_cells(baseline: Run, candidate: Run) -> list[Cell]:
     return shared
 
 
-def _share_images(baseline: Run, candidate: Run) -> list[str]:
-    theirs = set(list_images(candidate))
-    shared = [name for name in list_images(baseline) if name in theirs]
+def _find_shared_images(baseline: Run, candidate: Run) -> list[str]:
+    candidate_images = set(list_images(candidate))
+    shared = [name for name in list_images(baseline) if name in candidate_images]
     if not shared:
         raise RunMismatchError(
             f"{baseline.path} and {candidate.path} have no image in common, so nothing can be paired. "
@@ -91,28 +95,27 @@ def _share_images(baseline: Run, candidate: Run) -> list[str]:
     return shared
 
 
-def _count_unshared(baseline: Run, candidate: Run) -> int:
+def _count_unshared_cells(baseline: Run, candidate: Run) -> int:
     return len(set(read_grid(baseline).cells) ^ set(read_grid(candidate).cells))
 
 
 def _describe_unshared(baseline: Run, candidate: Run, cells: int, images: int) -> list[str]:
-    """Describe what only one of the two has."""
-    told = []
-    if left := _count_unshared(baseline, candidate):
-        told.append(
-            f"{left} cells are in one run alone; only the {cells} that both have are compared."
+    """Describe the cells and images that only one of the two has."""
+    warnings = []
+    if count := _count_unshared_cells(baseline, candidate):
+        warnings.append(
+            f"{count} cells are in one run alone; only the {cells} that both have are compared."
         )
-    alone = len(set(list_images(baseline)) ^ set(list_images(candidate)))
-    if alone:
-        told.append(
-            f"{alone} images are in one run alone; only the {images} that both have are paired."
+    if count := len(set(list_images(baseline)) ^ set(list_images(candidate))):
+        warnings.append(
+            f"{count} images are in one run alone; only the {images} that both have are paired."
         )
-    return told
+    return warnings
 
 
 def _list_figures(measured: Measured, grid: Grid) -> list[Figure]:
-    those, these = (collect_replicates(measured, name, grid) for name in _NAMES)
-    both = {key: (those[key], these[key]) for key in those if key in these}
+    baseline, candidate = (collect_replicates(measured, name, grid) for name in _NAMES)
+    both = {key: (baseline[key], candidate[key]) for key in baseline if key in candidate}
     first = measured.measures[0]
     corruptions = [
         Figure(name, corruption_title(name), "corruption", first.unit, first.lower_is_better, *pair)

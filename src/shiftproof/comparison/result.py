@@ -120,5 +120,5 @@ class Comparison(msgspec.Struct, frozen=True):
 
     def to_json(self) -> str:
         """Return everything as JSON, including ``failed``."""
-        told = {"failed": self.failed, **msgspec.to_builtins(self)}
-        return msgspec.json.format(msgspec.json.encode(told), indent=1).decode("utf-8")
+        content = {"failed": self.failed, **msgspec.to_builtins(self)}
+        return msgspec.json.format(msgspec.json.encode(content), indent=1).decode("utf-8")

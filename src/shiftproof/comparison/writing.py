@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shiftproof.comparison.figures import fold
+from shiftproof.comparison.figures import normalize_name
 from shiftproof.comparison.result import Check, Comparison, Difference, Finding, Side
-from shiftproof.metrics.intervals import Interval
 from shiftproof.report.wording import NumberFormat, find_number_format, level, plural
 
 _WORDS: dict[Finding, str] = {
@@ -31,9 +30,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for heading in (comparison.baseline.run, comparison.candidate.run, "difference", "interval"):
         table.add_column(Text(heading), justify="right", overflow="fold")
     table.add_column("")
-    for one in _list_main_rows(comparison):
-        found = Text(_WORDS[one.finding], style=_STYLES[one.finding])
-        table.add_row(Text(one.title), *_format_figures(one), found)
+    for one in comparison.differences:
+        if one.role != "cell":
+            finding = Text(_WORDS[one.finding], style=_STYLES[one.finding])
+            table.add_row(Text(one.title), *_format_figures(one), finding)
     console.print(Text(_describe_pair(comparison)))
     console.print(table)
     for check in comparison.checks:
@@ -49,12 +49,12 @@ def describe_outcome(comparison: Comparison) -> str:
     if failed:
         return f"The gate fails: {failed} of {plural(len(comparison.checks), 'check')}."
     unclear = sum(check.verdict == "unclear" for check in comparison.checks)
-    told = (
+    note = (
         f" {plural(unclear, 'check is', 'checks are')} unclear; --strict would fail them."
         if unclear
         else ""
     )
-    return f"The gate holds: {plural(len(comparison.checks), 'check')}.{told}"
+    return f"The gate holds: {plural(len(comparison.checks), 'check')}.{note}"
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -84,21 +84,23 @@ def _write_heading(comparison: Comparison) -> str:
 
 def _check_row(check: Check) -> str:
     mark = "❌" if check.failed else "⚠️" if check.verdict == "unclear" else "✅"
-    code = check.condition.replace("`", "'").replace("|", "\\|")  # the one mark of a table's own
+    code = check.condition.replace("`", "'").replace(
+        "|", "\\|"
+    )  # what ends code, or a table's cell
     return f"| `{code}` | {_escape(_describe_figure(check))} | {mark} {_VERDICTS[check.verdict]} |"
 
 
 def _write_differences(comparison: Comparison, role: str) -> list[str]:
-    found = [one for one in comparison.differences if one.role == role]
-    if not found:
+    differences = [one for one in comparison.differences if one.role == role]
+    if not differences:
         return []
-    names = (comparison.baseline.run, comparison.candidate.run)
+    baseline, candidate = _escape(comparison.baseline.run), _escape(comparison.candidate.run)
     return [
-        f"| | {_escape(names[0])} | {_escape(names[1])} | difference | interval | |",
+        f"| | {baseline} | {candidate} | difference | interval | |",
         "|---|---:|---:|---:|---:|---|",
         *(
             f"| {_escape(one.title)} | {' | '.join(_format_figures(one))} | {_WORDS[one.finding]} |"
-            for one in found
+            for one in differences
         ),
         "",
     ]
@@ -136,27 +138,23 @@ def comparison_junit(comparison: Comparison) -> str:
 
 
 def _add_case(suite: ElementTree.Element, check: Check, pair: str) -> None:
-    several = fold(check.name) not in fold(check.condition)
-    name = f"{check.condition}: {check.name}" if several else check.condition
+    is_named = normalize_name(check.name) in normalize_name(check.condition)
+    name = check.condition if is_named else f"{check.condition}: {check.name}"
     case = ElementTree.SubElement(
         suite, "testcase", classname="shiftproof.compare", name=_strip_invalid(name), time="0"
     )
-    told = ElementTree.SubElement(case, "failure" if check.failed else "system-out")
+    element = ElementTree.SubElement(case, "failure" if check.failed else "system-out")
     if check.failed:
-        told.attrib.update(message=_strip_invalid(_describe_check(check)), type=check.verdict)
-    told.text = _strip_invalid(f"{pair}\n{_describe_check(check)}")
+        element.attrib.update(message=_strip_invalid(_describe_check(check)), type=check.verdict)
+    element.text = _strip_invalid(f"{pair}\n{_describe_check(check)}")
 
 
 def _strip_invalid(text: str) -> str:
-    """Remove characters that XML 1.0 (section 2.2) does not allow."""
+    """Replace characters that XML 1.0 (section 2.2) does not allow by U+FFFD."""
     return re.sub("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
 # ---------------------------------------------------------------- shared by all formats
-
-
-def _list_main_rows(comparison: Comparison) -> list[Difference]:
-    return [one for one in comparison.differences if one.role != "cell"]
 
 
 def _describe_pair(comparison: Comparison) -> str:
@@ -164,13 +162,13 @@ def _describe_pair(comparison: Comparison) -> str:
     baseline, candidate = comparison.baseline, comparison.candidate
     unit = "test set" if comparison.kind == "evaluation" else "cell"
     return (
-        f"{candidate.run} ({_name(candidate)}) against {baseline.run} ({_name(baseline)}): "
+        f"{candidate.run} ({_find_title(candidate)}) against {baseline.run} ({_find_title(baseline)}): "
         f"{plural(comparison.images, 'image')} in {plural(comparison.cells, unit)}, paired"
     )
 
 
-def _name(side: Side) -> str:
-    """Return the model's own name: "source" says only that nothing stands around it."""
+def _find_title(side: Side) -> str:
+    """Return the model's title, as its name may only be "source"."""
     return side.title or side.model
 
 
@@ -191,12 +189,11 @@ def _describe_check(check: Check) -> str:
 
 def _describe_figure(check: Check) -> str:
     number_format = find_number_format(check.unit)
-    what = f"{check.title} {'changed by' if check.change else 'is'} {_spell(check, number_format)}"
+    what = f"{check.title} {'changed by' if check.change else 'is'} {_format_interval(check, number_format)}"
     return what if check.level == 0.95 else f"{what}, {level(round(check.level, 4))}"
 
 
-def _spell(check: Check, number_format: NumberFormat) -> str:
-    interval: Interval = check.interval
+def _format_interval(check: Check, number_format: NumberFormat) -> str:
     if check.change:
-        return number_format.change_with_span(interval)
-    return number_format.with_span(interval)
+        return number_format.change_with_span(check.interval)
+    return number_format.with_span(check.interval)

@@ -29,7 +29,7 @@ from shiftproof.models.loading import collect_assumed
 from shiftproof.models.preprocess import group_by_geometry
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
+from shiftproof.runs.info import normalize_settings
 from shiftproof.runs.run import EvaluationRun
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.shards import Backend, Scheduled
@@ -108,7 +108,7 @@ def evaluate(
     }
     about = {"assumed": collect_assumed(named), "provenance": provenance(where, workers)}
     folder = RunFolder.create(
-        Path(out), KIND, plain(settings), about, shared=isinstance(backend, Scheduled)
+        Path(out), KIND, normalize_settings(settings), about, shared=isinstance(backend, Scheduled)
     )
     _save_prompts(folder, named)
     workloads = [

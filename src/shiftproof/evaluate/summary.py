@@ -28,7 +28,7 @@ from shiftproof.runs.scores.evaluation import (
     Bin,
     BySimilarity,
     Closeness,
-    Evaluated,
+    EvaluatedModel,
     EvaluationScores,
     TestSet,
 )
@@ -164,8 +164,8 @@ def _score_model(
     found: Mapping[str, tuple[Replicates, Replicates]],
     *,
     against: str | None = None,
-) -> Evaluated:
-    return Evaluated(
+) -> EvaluatedModel:
+    return EvaluatedModel(
         name=name,
         title=title,
         sets={

@@ -21,9 +21,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shiftproof.errors import InputError
+from shiftproof.metrics.intervals import LEVEL
 from shiftproof.types import F64
-
-LEVEL = 0.95
 
 MAX_BET_SHARE = 0.75
 """Largest share of the capital that one round may lose; at 1 a single round could end the process."""
@@ -62,7 +61,7 @@ class CapitalProcess:
             np.concatenate([self.estimates, estimates]), np.concatenate([self.bets, bets])
         )
 
-    def log_capital(self, mean: float) -> float:
+    def compute_log_capital(self, mean: float) -> float:
         """Return log K(m); minus infinity if a bet would have lost all capital."""
         factors = self.bets * (self.estimates - mean)
         return float(np.log1p(factors).sum()) if (factors > -1).all() else -math.inf
@@ -88,7 +87,7 @@ class ConfidenceSequence:
         self.level = level
         self.low, self.high = float(low), float(high)
         self._above, self._below = CapitalProcess(), CapitalProcess()
-        self._weights, self._weighted = 0.0, 0.0
+        self._precision_sum, self._weighted_sum = 0.0, 0.0
         self._squares = 0.0
 
     def __len__(self) -> int:
@@ -103,7 +102,7 @@ class ConfidenceSequence:
     def estimate(self) -> float:
         """The precision-weighted mean of the rounds, clipped to the interval."""
         middle = (self.low + self.high) / 2
-        mean = self._weighted / self._weights if self._weights else middle
+        mean = self._weighted_sum / self._precision_sum if self._precision_sum else middle
         return min(max(mean, self.low), self.high)
 
     @property
@@ -111,7 +110,7 @@ class ConfidenceSequence:
         """The log capital at which a value is rejected: log(2 / (1 - level))."""
         return math.log(2 / (1 - self.level))
 
-    def variance_factor(self) -> float:
+    def compute_variance_factor(self) -> float:
         """Return the ratio of observed to predicted variance; 1 before any round."""
         return (PRIOR_ROUNDS + self._squares) / (PRIOR_ROUNDS + len(self))
 
@@ -120,29 +119,32 @@ class ConfidenceSequence:
 
         Args:
             rounds: the rounds, in order.
-            aim: target half-width, for which the bets are optimal; None is good at all times.
+            aim: target half-width, for which the bets are optimal; with None they suit any time of
+                stopping.
         """
-        variance = self.variance_factor() * rounds.variance
+        variance = self.compute_variance_factor() * rounds.variance
         bets = self._choose_bets(variance) if aim is None else aim / variance
         up = np.minimum(bets, MAX_BET_SHARE / np.maximum(self.high - rounds.low, 1e-300))
         down = np.minimum(bets, MAX_BET_SHARE / np.maximum(rounds.high - self.low, 1e-300))
         self._above = self._above.add(rounds.estimates, up)
         self._below = self._below.add(-rounds.estimates, down)
-        self._weights += float((1 / rounds.variance).sum())
-        self._weighted += float((rounds.estimates / rounds.variance).sum())
-        center = self._weighted / self._weights
+        self._precision_sum += float((1 / rounds.variance).sum())
+        self._weighted_sum += float((rounds.estimates / rounds.variance).sum())
+        center = self._weighted_sum / self._precision_sum
         self._squares += float(((rounds.estimates - center) ** 2 / rounds.variance).sum())
         self._narrow()
 
     def clip(self, low: float, high: float) -> None:
-        """Clip the interval to certain limits."""
+        """Clip the interval to limits within which the estimand certainly lies."""
         low, high = max(self.low, min(low, self.high)), min(self.high, max(high, self.low))
         self.low, self.high = float(low), float(high)
 
-    def evidence(self, value: float) -> float:
+    def compute_evidence(self, value: float) -> float:
         """Return the evidence against ``value``, from 0 to 1; at 1 the interval excludes it."""
-        best = max(self._above.log_capital(value), self._below.log_capital(-value))
-        return min(max(best / self.threshold, 0.0), 1.0)
+        capital = max(
+            self._above.compute_log_capital(value), self._below.compute_log_capital(-value)
+        )
+        return min(max(capital / self.threshold, 0.0), 1.0)
 
     def _choose_bets(self, variance: F64) -> F64:
         """Return the bets of Waudby-Smith & Ramdas 2024, equation 15."""
@@ -152,7 +154,7 @@ class ConfidenceSequence:
     def _narrow(self) -> None:
         low = find_confidence_bound(self._above, self.threshold, self.low, self.high)
         high = -find_confidence_bound(self._below, self.threshold, -self.high, -self.low)
-        # The bounds can only cross if the interval missed the estimand already; a point is left then.
+        # Bounds cross only if the interval has missed the estimand already; clip leaves a point.
         self.clip(low, high)
 
 
@@ -161,16 +163,16 @@ def find_confidence_bound(
 ) -> float:
     """Return the bound, between ``low`` and ``high``, below which a process rejects every mean.
 
-    The log capital is decreasing and concave in the mean, so Newton's method from above never passes the
-    root.
+    The log capital decreases with the mean and is concave, so Newton's method from above never
+    passes the root.
     """
-    if process.log_capital(low) < threshold:
+    if process.compute_log_capital(low) < threshold:
         return low
     mean = high
     for _ in range(60):
         gains = 1 + process.bets * (process.estimates - mean)
-        missing = threshold - float(np.log(gains).sum())
-        step = missing / float((process.bets / gains).sum())
+        shortfall = threshold - float(np.log(gains).sum())
+        step = shortfall / float((process.bets / gains).sum())
         mean -= step
         if step <= 1e-9:
             break

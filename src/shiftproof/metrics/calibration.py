@@ -1,4 +1,4 @@
-"""Whether a confidence of 80 % is right in 80 of 100 cases, and how good probabilities are."""
+"""Calibration error of confidences, and the Brier score of probabilities."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
+from shiftproof.metrics.classification import check_class_range, check_classes
 from shiftproof.types import F64, Indices
 
 BINS = 15
 """Bins of equal width over 0..1, as in Guo et al. 2017."""
 
 
-def bin_index(confidence: ArrayLike, bins: int = BINS) -> Indices:
+def find_bins(confidence: ArrayLike, bins: int = BINS) -> Indices:
     """Return ``(N,)`` the bin of each confidence: bin m of 0..bins-1 is ``(m/bins, (m+1)/bins]``.
 
-    0 itself falls into the first bin; what is not a number into the last.
+    0 falls into the first bin, NaN into the last.
     """
-    # Compared with the bounds as floats round them: ceil(confidence * bins) puts 7/15 into bin 7.
+    # Compared with the rounded bounds: ceil(confidence * bins) would put 7/15 into bin 7.
     upper = np.arange(1, bins) / bins
     return np.searchsorted(upper, np.asarray(confidence, dtype=np.float64), side="left")
 
 
 def stack_calibration_columns(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> F64:
-    """Return ``(N, bins)``: confidence minus right, in the column of the confidence's bin, else 0.
+    """Return ``(N, bins)``: confidence minus correctness in the column of the bin, else 0.
 
-    Averages over any weighting of the samples, a bootstrap's for instance, give the expected
-    calibration error of that weighting by :func:`calibration_error_of`.
+    From their means over any weighting of the samples, such as a bootstrap's,
+    :func:`compute_calibration_error` gives the expected calibration error of that weighting.
 
     Args:
         confidence: ``(N,)`` in 0..1.
@@ -50,11 +51,11 @@ def stack_calibration_columns(confidence: ArrayLike, correct: ArrayLike, bins: i
     if not ((values >= 0) & (values <= 1)).all():
         raise InputError("Expected confidences in 0..1.")
     columns = np.zeros((len(values), bins))
-    columns[np.arange(len(values)), bin_index(values, bins)] = values - right
+    columns[np.arange(len(values)), find_bins(values, bins)] = values - right
     return columns
 
 
-def calibration_error_of(means: ArrayLike) -> F64:
+def compute_calibration_error(means: ArrayLike) -> F64:
     """Return ``(...)`` the calibration errors of ``(..., bins)`` means of calibration columns."""
     return np.asarray(np.abs(np.asarray(means, dtype=np.float64)).sum(axis=-1))
 
@@ -67,8 +68,8 @@ def expected_calibration_error(
     The mean over samples of ``|accuracy - mean confidence|`` of the sample's bin. A bin of n_m of N
     samples adds ``n_m/N |accuracy - mean confidence| = |sum of (confidence - right)| / N``.
 
-    Differs from torchmetrics, whose bins are closed on the left: a confidence that lies on a bound
-    (1/3 of 15 bins, say) falls one bin lower here, as the paper writes it.
+    Differs from torchmetrics, whose bins are closed on the left: a confidence equal to a bound, such
+    as 1/3 with 15 bins, falls one bin lower here, as in the paper.
 
     Args:
         confidence: ``(N,)`` in 0..1.
@@ -82,40 +83,30 @@ def expected_calibration_error(
     0.25
     """
     return float(
-        calibration_error_of(stack_calibration_columns(confidence, correct, bins).mean(axis=0))
+        compute_calibration_error(stack_calibration_columns(confidence, correct, bins).mean(axis=0))
     )
 
 
 def brier_scores(probabilities: ArrayLike, targets: ArrayLike) -> F64:
     """Return ``(N,)`` in 0..2: the squared distance of the probabilities from the truth.
 
-    Brier 1950, eq. 2: ``sum over classes of (p - [class is the target])^2``, whose mean over the images
-    is the Brier score. A proper score: no other probabilities than the true ones have a lower mean.
+    Brier 1950, eq. 2: ``sum over classes of (p - [class is the target])^2``; the mean over the
+    images is the Brier score. It is proper: the true probabilities have the lowest mean.
 
-    Differs from what is often called so for two classes, which counts one of them and is half of it.
+    Differs from the usual definition for two classes, which counts one of them and is half of this.
 
     Args:
         probabilities: ``(N, K)``, rows that sum to one; rows with NaN have a score of NaN.
         targets: ``(N,)`` integers in 0..K-1.
 
     Raises:
-        InputError: shapes that differ, or a target that is no class.
+        InputError: shapes that differ, or a target outside the classes.
 
     >>> brier_scores([[0.75, 0.25], [0.5, 0.5]], [0, 1])
     array([0.125, 0.5  ])
     """
     values, classes = np.asarray(probabilities, dtype=np.float64), np.asarray(targets)
-    if values.ndim != 2 or classes.shape != values.shape[:1]:
-        raise InputError(
-            f"Expected probabilities (N, K) and a class for each of the N images, got {values.shape} "
-            f"and {classes.shape}."
-        )
-    if not np.issubdtype(classes.dtype, np.integer):
-        raise InputError(f"Expected the numbers of classes, got {classes.dtype}.")
-    if ((classes < 0) | (classes >= values.shape[1])).any():
-        raise InputError(
-            f"Expected classes from 0 to {values.shape[1] - 1}, got {classes.min()} to "
-            f"{classes.max()}."
-        )
-    of_target = values[np.arange(len(classes)), classes]
-    return np.asarray(np.maximum((values**2).sum(axis=1) - 2 * of_target + 1, 0))
+    check_classes("probabilities", values, classes)
+    check_class_range(classes, values.shape[1])
+    target_values = values[np.arange(len(classes)), classes]
+    return np.asarray(np.maximum((values**2).sum(axis=1) - 2 * target_values + 1, 0))

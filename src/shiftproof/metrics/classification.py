@@ -7,8 +7,10 @@ rows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError
 from shiftproof.types import F64, I32, Flags, Indices
@@ -89,6 +91,25 @@ def top_k_error(logits: ArrayLike, targets: ArrayLike, k: int = 1) -> Flags:
     values = _check_logits(logits)
     indices = _check_targets(targets, values.shape)
     return np.asarray(~(top_classes(values, k) == indices[:, None]).any(axis=1))
+
+
+def check_classes(what: str, values: F64, classes: NDArray[Any]) -> None:
+    """Refuse all but ``(N, K)`` values and ``(N,)`` integers; ``what`` names the values."""
+    if values.ndim != 2 or values.shape[1] == 0 or classes.shape != values.shape[:1]:
+        raise InputError(
+            f"Expected {what} (N, K) and a class for each of the N images, got {values.shape} and "
+            f"{classes.shape}."
+        )
+    if not np.issubdtype(classes.dtype, np.integer):
+        raise InputError(f"Expected the numbers of classes, got {classes.dtype}.")
+
+
+def check_class_range(classes: NDArray[Any], count: int) -> None:
+    """Refuse classes outside 0 to ``count`` - 1."""
+    if ((classes < 0) | (classes >= count)).any():
+        raise InputError(
+            f"Expected classes from 0 to {count - 1}, got {classes.min()} to {classes.max()}."
+        )
 
 
 def _check_logits(logits: ArrayLike) -> F64:

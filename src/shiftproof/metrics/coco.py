@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,14 +15,13 @@ import numpy as np
 
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
-from shiftproof.metrics.annotations import (
+from shiftproof.metrics.annotations import Annotations, ImageId, read_annotations
+from shiftproof.metrics.coco_records import (
     MANY_BOXES,
-    Annotations,
+    CocoRecords,
     Ids,
-    ImageId,
-    check_sizes,
+    check_box_format,
     describe,
-    read_annotations,
     read_boxes,
 )
 from shiftproof.metrics.faults import (
@@ -119,13 +117,13 @@ def read_objects(source: GroundTruthSource, *, masks: bool = False) -> Objects:
 def make_objects(where: str, read: Annotations, *, masks: bool = False) -> Objects:
     """Return the objects of parsed annotations; errors as for :func:`read_objects`."""
     image_ids = tuple(sorted(read.images, key=lambda one: (isinstance(one, str), one)))
-    place = {identity: at for at, identity in enumerate(image_ids)}
-    rank = {identity: at for at, identity in enumerate(read.categories)}
-    image = _to_int64([place[identity] for identity in read.image])
-    category = _to_int64([rank[identity] for identity in read.category])
+    image_index = {image_id: index for index, image_id in enumerate(image_ids)}
+    category_index = {category_id: index for index, category_id in enumerate(read.categories)}
+    image = _to_int64([image_index[image_id] for image_id in read.image])
+    category = _to_int64([category_index[category_id] for category_id in read.category])
     sizes = tuple(
-        None if (size := read.images[identity].size) is None else (size[1], size[0])
-        for identity in image_ids
+        None if (size := read.images[image_id].size) is None else (size[1], size[0])
+        for image_id in image_ids
     )
     faults = list(read.faults)
     boxes = read.boxes
@@ -137,24 +135,24 @@ def make_objects(where: str, read: Annotations, *, masks: bool = False) -> Objec
             )
         codes, reasons = _encode_outlines(read.outlines, image, sizes, image_ids)
         faults += [
-            Fault(f"{where}, {read.places[at]}", NO_MASK, False, reason)
-            for at, reason in reasons.items()
+            Fault(f"{where}, {read.places[row]}", NO_MASK, False, reason)
+            for row, reason in reasons.items()
         ]
         kept = np.array([code is not None for code in codes], dtype=np.bool_)
-        own = compute_areas([code for code in codes if code is not None])
+        areas = compute_areas([code for code in codes if code is not None])
         boxes = np.nan_to_num(boxes)  # not used for masks
     else:
         faults += _find_box_faults(where, read)
         codes = []
         kept = _are_numbers(boxes)
-        own = (boxes[:, 2] * boxes[:, 3])[kept]
+        areas = (boxes[:, 2] * boxes[:, 3])[kept]
     return Objects(
         image_ids=image_ids,
         categories=dict(read.categories),
         image=image[kept],
         category=category[kept],
         boxes=boxes[kept],
-        area=np.where(read.has_area[kept], read.area[kept], own),
+        area=np.where(read.has_area[kept], read.area[kept], areas),
         crowd=read.crowd[kept],
         difficult=read.difficult[kept],
         masks=tuple(code for code in codes if code is not None) if masks else None,
@@ -164,11 +162,11 @@ def make_objects(where: str, read: Annotations, *, masks: bool = False) -> Objec
 
 
 def _find_box_faults(where: str, read: Annotations) -> list[Fault]:
-    """Return the faults of boxes relative to their images, and duplicate boxes."""
+    """Return the faults of boxes relative to their images, and of duplicate boxes."""
     faults: list[Fault] = []
     seen: dict[tuple[Any, ...], str] = {}
     rows = zip(read.places, read.image, read.category, read.boxes.tolist(), strict=True)
-    for at, (place, image, category, (x, y, width, height)) in enumerate(rows):
+    for row, (place, image, category, (x, y, width, height)) in enumerate(rows):
         record = read.images[image]
         name = f"{record.file_name or where}, {place}"
         fault = find_box_fault(
@@ -176,7 +174,7 @@ def _find_box_faults(where: str, read: Annotations) -> list[Fault]:
             (x, y, width, height),
             record.size,
             keep_negative=True,
-            instead=read.instead.get(at, ""),
+            instead=read.instead.get(row, ""),
         )
         if fault is not None:
             faults.append(fault)
@@ -215,16 +213,18 @@ def read_detection_columns(
     """
     if isinstance(source, DetectionColumns):
         return source
-    called, value = _load(source)
-    where = called if where is None else where
+    name, value = _load(source)
+    where = name if where is None else where
     if isinstance(value, Mapping) and all(isinstance(v, Detections) for v in value.values()):
-        return _from_records(value, objects, masks=masks)
+        return _read_detections(value, objects, masks=masks)
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
         raise InputError(
             f"{where}: expected COCO results, a list of objects with image_id, category_id, bbox "
             f"and score, got a {describe(value)}. Is this the ground truth?"
         )
-    found = _from_results(where, value, objects, masks=masks, enough=1 if strict else MANY_BOXES)
+    found = _read_results(
+        where, value, objects, masks=masks, min_records=1 if strict else MANY_BOXES
+    )
     unusable = [fault for fault in found.faults if fault.reason in _UNUSABLE]
     if strict and unusable:
         raise _explain_refusal(unusable[0])
@@ -240,147 +240,114 @@ def _explain_refusal(fault: Fault) -> InputError:
     return InputError(f"{fault.where}: {fault.detail}.")
 
 
-def _from_results(
-    where: str, items: Sequence[Any], objects: Objects, *, masks: bool, enough: int
+def _read_results(
+    where: str, items: Sequence[Any], objects: Objects, *, masks: bool, min_records: int
 ) -> DetectionColumns:
-    """Return the detections; ``enough`` records suffice to recognize a file of another format."""
-    faults: list[Fault] = []
+    """Return the detections; ``min_records`` suffice to recognize a file of another format."""
     fields = ("image_id", "category_id", "segmentation" if masks else "bbox", "score")
-    rows = _Rows(where, *_select_complete(where, items, fields, faults))
-    image = _find_places(rows, "image_id", objects.image_ids, faults)
-    if len(image) >= enough and (image < 0).all():
-        raise _explain_refusal(next(fault for fault in faults if fault.reason == UNKNOWN_IMAGE))
+    rows = _select_complete(where, items, fields)
+    image = _find_indices(rows, "image_id", objects.image_ids)
+    if len(image) >= min_records and (image < 0).all():
+        raise _explain_refusal(next(one for one in rows.faults if one.reason == UNKNOWN_IMAGE))
     rows, image = rows.take(image >= 0), image[image >= 0]
-    category = _find_places(rows, "category_id", tuple(objects.categories), faults)
+    category = _find_indices(rows, "category_id", tuple(objects.categories))
     rows, image, category = rows.take(category >= 0), image[category >= 0], category[category >= 0]
-    score = _read_scores(rows, faults, enough)
-    there = ~np.isnan(score)
-    rows, image, category, score = rows.take(there), image[there], category[there], score[there]
+    score = _read_scores(rows, min_records)
+    valid = ~np.isnan(score)
+    rows, image, category, score = rows.take(valid), image[valid], category[valid], score[valid]
     if masks:
         codes, reasons = _encode_outlines(
             rows.column("segmentation"), image, objects.sizes, objects.image_ids
         )
-        faults += [Fault(rows.name(at), NO_MASK, False, text) for at, text in reasons.items()]
+        for row, reason in reasons.items():
+            rows.add_fault(row, NO_MASK, kept=False, detail=reason)
         kept = np.array([code is not None for code in codes], dtype=np.bool_)
-        known = tuple(code for code in codes if code is not None)
-        boxes, area = np.zeros((len(known), 4)), compute_areas(known)
+        valid_codes = tuple(code for code in codes if code is not None)
+        boxes, area = np.zeros((len(valid_codes), 4)), compute_areas(valid_codes)
     else:
-        boxes = _read_boxes(rows, [objects.sizes[at] for at in image.tolist()], faults)
+        boxes = _read_boxes(rows, [objects.sizes[index] for index in image.tolist()])
         kept = _are_numbers(boxes)
         boxes = boxes[kept]
-        known, area = None, boxes[:, 2] * boxes[:, 3]
+        valid_codes, area = None, boxes[:, 2] * boxes[:, 3]
     return DetectionColumns(
-        image[kept], category[kept], boxes, area, score[kept], known, tuple(faults)
+        image[kept], category[kept], boxes, area, score[kept], valid_codes, tuple(rows.faults)
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Records of a result list, with their indices in it."""
-
-    where: str
-    places: Sequence[int]
-    records: Sequence[Mapping[str, Any]]
-
-    def name(self, row: int) -> str:
-        """Return the name of a record in messages."""
-        return f"{self.where}[{self.places[row]}]"
-
-    def column(self, key: str) -> list[Any]:
-        """Return a field of all records."""
-        return [record[key] for record in self.records]
-
-    def take(self, kept: Flags) -> _Rows:
-        """Return the records where ``kept`` is true."""
-        if kept.all():
-            return self
-        chosen = kept.tolist()
-        return _Rows(
-            self.where, list(compress(self.places, chosen)), list(compress(self.records, chosen))
-        )
-
-
-def _read_boxes(rows: _Rows, sizes: Sequence[tuple[int, int] | None], faults: list[Fault]) -> F64:
+def _read_boxes(rows: CocoRecords, sizes: Sequence[tuple[int, int] | None]) -> F64:
     """Return ``(N, 4)``, with rows of NaN for invalid boxes; ``sizes`` are (height, width)."""
     column = rows.column("bbox")
     boxes, as_text = read_boxes(column)
-    check_sizes(rows.where, boxes, [None if size is None else (size[1], size[0]) for size in sizes])
-    for at in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist():
-        faults.append(Fault(rows.name(at), NOT_FINITE, False, _explain_no_box(column[at])))
-    for at in np.flatnonzero((boxes[:, 2:] < 0).any(axis=1)).tolist():
-        faults.append(Fault(rows.name(at), NEGATIVE, True, f"bbox {show_value(column[at])}"))
-    for at in as_text:
-        faults.append(Fault(rows.name(at), NUMBER_AS_TEXT, True, f"bbox {show_value(column[at])}"))
+    check_box_format(
+        rows.where, boxes, [None if size is None else (size[1], size[0]) for size in sizes]
+    )
+    for row in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist():
+        rows.add_fault(row, NOT_FINITE, kept=False, detail=_explain_invalid_box(column[row]))
+    negative = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1)).tolist()
+    for reason, listed in ((NEGATIVE, negative), (NUMBER_AS_TEXT, as_text)):
+        for row in listed:
+            rows.add_fault(row, reason, kept=True, detail=f"bbox {show_value(column[row])}")
     return boxes
 
 
-def _explain_no_box(box: Any) -> str:
-    four = isinstance(box, (list, tuple)) and len(box) == 4
-    if four and all(isinstance(one, (int, float)) for one in box):
+def _explain_invalid_box(box: Any) -> str:
+    has_four = isinstance(box, (list, tuple)) and len(box) == 4
+    if has_four and all(isinstance(value, (int, float)) for value in box):
         return f"expected a finite bbox, got {show_value(box)}"
     return f"expected bbox as four numbers, x, y, width, height, got {show_value(box)}"
 
 
-def _select_complete(
-    where: str, items: Sequence[Any], fields: Sequence[str], faults: list[Fault]
-) -> tuple[list[int], list[Mapping[str, Any]]]:
-    """Return the indices and records that have all fields."""
-    places: list[int] = []
-    for at, item in enumerate(items):
+def _select_complete(where: str, items: Sequence[Any], fields: Sequence[str]) -> CocoRecords:
+    """Return the records that have all fields."""
+    faults: list[Fault] = []
+    complete: list[int] = []
+    for index, item in enumerate(items):
         if not isinstance(item, Mapping):
-            faults.append(
-                Fault(
-                    f"{where}[{at}]",
-                    NO_RECORD,
-                    False,
-                    f"expected an object, got a {describe(item)}",
-                )
-            )
-        elif lacking := [field for field in fields if field not in item]:
+            detail = f"expected an object, got a {describe(item)}"
+            faults.append(Fault(f"{where}[{index}]", NO_RECORD, False, detail))
+        elif missing := [field for field in fields if field not in item]:
             has = ", ".join(str(key)[:60] for key in list(item)[:8]) or "nothing"
-            detail = f"{lacking[0]} is missing; it has {has}"
-            faults.append(Fault(f"{where}[{at}]", NO_FIELD, False, detail))
+            detail = f"{missing[0]} is missing; it has {has}"
+            faults.append(Fault(f"{where}[{index}]", NO_FIELD, False, detail))
         else:
-            places.append(at)
-    if items and not places:
+            complete.append(index)
+    if items and not complete:
         raise _explain_refusal(faults[0])
-    return places, [items[at] for at in places]
+    return CocoRecords(where, "", complete, [items[index] for index in complete], faults)
 
 
-def _find_places(rows: _Rows, key: str, ids: Sequence[Any], faults: list[Fault]) -> I64:
-    """Return ``(N,)`` the index in ``ids`` of each record's value, -1 if it is not there."""
-    known = {identity: at for at, identity in enumerate(ids)}
+def _find_indices(rows: CocoRecords, key: str, ids: Sequence[Any]) -> I64:
+    """Return ``(N,)`` the index in ``ids`` of each record's value, -1 if it is missing."""
+    known = {known_id: index for index, known_id in enumerate(ids)}
     lookup = Ids(ids)
+    reason, what = (UNKNOWN_IMAGE, "image") if key == "image_id" else (UNKNOWN_CLASS, "category")
     found = np.full(len(rows.records), -1, dtype=np.int64)
     for row, value in enumerate(rows.column(key)):
         if type(value) is int and value in known:
             found[row] = known[value]
             continue
-        identity, as_it_should = lookup.find(value)
-        if identity is None:
-            reason, what = (
-                (UNKNOWN_IMAGE, "image") if key == "image_id" else (UNKNOWN_CLASS, "category")
-            )
+        match, has_right_type = lookup.find(value)
+        if match is None:
             detail = f"{key}: {show_value(value)} is no {what} of the ground truth, which has "
-            faults.append(Fault(rows.name(row), reason, False, detail + _list_some(ids)))
+            rows.add_fault(row, reason, kept=False, detail=detail + _list_some(ids))
             continue
-        found[row] = known[identity]
-        if not as_it_should:
-            detail = f"{key} {show_value(value)} for {show_value(identity)}"
-            faults.append(Fault(rows.name(row), ID_AS_TEXT, True, detail))
+        found[row] = known[match]
+        if not has_right_type:
+            detail = f"{key} {show_value(value)} for {show_value(match)}"
+            rows.add_fault(row, ID_AS_TEXT, kept=True, detail=detail)
     return found
 
 
-def _read_scores(rows: _Rows, faults: list[Fault], enough: int) -> F64:
+def _read_scores(rows: CocoRecords, min_records: int) -> F64:
     """Return ``(N,)`` scores, NaN for invalid ones."""
     column = rows.column("score")
     score = np.array([read_number(value) for value in column], dtype=np.float64)
     score[~np.isfinite(score)] = np.nan
-    beyond = (score < -ROUNDING) | (score > 1 + ROUNDING)
-    if len(score) >= enough and beyond.sum() > 0.5 * np.isfinite(score).sum():
-        at = int(np.argmax(beyond))
+    outside = (score < -ROUNDING) | (score > 1 + ROUNDING)
+    if len(score) >= min_records and outside.sum() > 0.5 * np.isfinite(score).sum():
+        row = int(np.argmax(outside))
         raise InputError(
-            f"{rows.name(at)}: expected scores in 0..1, got {score[at]}; hand in probabilities, not "
+            f"{rows.name(row)}: expected scores in 0..1, got {score[row]}; hand in probabilities, not "
             "logits or per cent."
         )
     for row in np.flatnonzero(~((score >= 0) & (score <= 1))).tolist():
@@ -388,38 +355,37 @@ def _read_scores(rows: _Rows, faults: list[Fault], enough: int) -> F64:
         if np.isnan(score[row]):
             expected = "a finite score" if isinstance(column[row], float) else "score as a number"
             detail = f"expected {expected}, got {shown}"
-            faults.append(Fault(rows.name(row), ODD_SCORE, False, detail))
+            rows.add_fault(row, ODD_SCORE, kept=False, detail=detail)
         else:
-            faults.append(Fault(rows.name(row), SCORE_OUTSIDE, True, f"score {shown}"))
+            rows.add_fault(row, SCORE_OUTSIDE, kept=True, detail=f"score {shown}")
     for row, value in enumerate(column):
         if isinstance(value, str) and not np.isnan(score[row]):
-            detail = f"score {show_value(value)}"
-            faults.append(Fault(rows.name(row), NUMBER_AS_TEXT, True, detail))
+            rows.add_fault(row, NUMBER_AS_TEXT, kept=True, detail=f"score {show_value(value)}")
     return score
 
 
 ROUNDING = 1e-3
-"""How far outside 0..1 float16 may round a probability; beyond that it is no probability."""
+"""How far outside 0..1 a probability may be rounded by float16; anything beyond is an error."""
 
 
-def _from_records(
+def _read_detections(
     records: Mapping[Any, Detections], objects: Objects, *, masks: bool
 ) -> DetectionColumns:
     where = "detections"
-    known: dict[Hashable, int] = {identity: at for at, identity in enumerate(objects.image_ids)}
-    for identity in records:
-        if identity not in known:
+    known: dict[Hashable, int] = {key: index for index, key in enumerate(objects.image_ids)}
+    for image_id in records:
+        if image_id not in known:
             raise InputError(
-                f"{where}: {show_value(identity)} is no image of the ground truth, which has "
+                f"{where}: {show_value(image_id)} is no image of the ground truth, which has "
                 f"{_list_some(objects.image_ids)}."
             )
     if not records:
-        none = np.empty(0, dtype=np.int64)
+        empty = np.empty(0, dtype=np.int64)
         return DetectionColumns(
-            none, none, np.empty((0, 4)), np.empty(0), np.empty(0), () if masks else None
+            empty, empty, np.empty((0, 4)), np.empty(0), np.empty(0), () if masks else None
         )
     lengths = [len(found) for found in records.values()]
-    image = np.repeat([known[identity] for identity in records], lengths).astype(np.int64)
+    image = np.repeat([known[image_id] for image_id in records], lengths).astype(np.int64)
     category = np.concatenate([found.labels for found in records.values()])
     if category.max(initial=-1) >= len(objects.categories):
         raise InputError(
@@ -431,17 +397,17 @@ def _from_records(
     score = np.concatenate([found.scores for found in records.values()]).astype(np.float64)
     if not masks:
         return DetectionColumns(image, category, boxes, boxes[:, 2] * boxes[:, 3], score, None)
-    coded: list[Any] = []
-    for identity, found in records.items():
+    segmentations: list[Any] = []
+    for image_id, found in records.items():
         if found.masks is None and len(found):
-            raise InputError(f"{where}, image {identity!r}: expected masks, got boxes only.")
-        coded += found.masks or ()
-    codes, reasons = _encode_outlines(coded, image, objects.sizes, objects.image_ids)
+            raise InputError(f"{where}, image {image_id!r}: expected masks, got boxes only.")
+        segmentations += found.masks or ()
+    codes, reasons = _encode_outlines(segmentations, image, objects.sizes, objects.image_ids)
     if reasons:
-        at, reason = next(iter(reasons.items()))
-        raise InputError(f"{where}: mask {at}: {reason}.")
-    whole = tuple(code for code in codes if code is not None)
-    return DetectionColumns(image, category, boxes, compute_areas(whole), score, whole)
+        row, reason = next(iter(reasons.items()))
+        raise InputError(f"{where}: mask {row}: {reason}.")
+    valid_codes = tuple(code for code in codes if code is not None)
+    return DetectionColumns(image, category, boxes, compute_areas(valid_codes), score, valid_codes)
 
 
 def _load(source: Any) -> tuple[str, Any]:
@@ -454,13 +420,13 @@ def _load(source: Any) -> tuple[str, Any]:
 
 
 def _are_numbers(boxes: F64) -> Flags:
-    """Return ``(N,)`` which rows have no NaN."""
+    """Return ``(N,)`` which rows are without NaN."""
     return np.asarray(~np.isnan(boxes).any(axis=1))
 
 
 def _list_some(ids: Sequence[Any]) -> str:
-    some = ", ".join(show_value(one) for one in ids[:3])
-    return f"{len(ids)}: {some}{', ...' if len(ids) > 3 else ''}"
+    first = ", ".join(map(show_value, ids[:3]))
+    return f"{len(ids)}: {first}{', ...' if len(ids) > 3 else ''}"
 
 
 def _to_int64(values: Sequence[int]) -> I64:
@@ -474,17 +440,18 @@ def _encode_outlines(
     ids: Sequence[ImageId],
 ) -> tuple[list[Code | None], dict[int, str]]:
     """Return the run-length code of each outline, or None, and the reasons by index."""
-    needed = {
-        index: f"the height and width of image {show_value(ids[index])}, which it needs, are not known"
-        for index in set(image.tolist())
-        if sizes[index] is None
-    }
-    reasons = {at: needed[index] for at, index in enumerate(image.tolist()) if index in needed}
-    there = [at for at in range(len(outlines)) if at not in reasons]
-    of_each = [size for at in there if (size := sizes[image[at]]) is not None]
-    found, wrong = encode_readable_masks([outlines[at] for at in there], of_each)
     codes: list[Code | None] = [None] * len(outlines)
-    for at, code in zip(there, found, strict=True):
-        codes[at] = code
-    reasons.update({there[at]: reason for at, reason in wrong.items()})
+    reasons: dict[int, str] = {}
+    rows, image_sizes = [], []
+    for row, index in enumerate(image.tolist()):
+        if (size := sizes[index]) is None:
+            name = show_value(ids[index])
+            reasons[row] = f"the height and width of image {name}, which it needs, are not known"
+        else:
+            rows.append(row)
+            image_sizes.append(size)
+    encoded, invalid = encode_readable_masks([outlines[row] for row in rows], image_sizes)
+    for row, code in zip(rows, encoded, strict=True):
+        codes[row] = code
+    reasons.update({rows[number]: reason for number, reason in invalid.items()})
     return codes, dict(sorted(reasons.items()))

@@ -36,15 +36,15 @@ def bootstrap_p_value(differences: ArrayLike) -> float:
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2:
         raise InputError(f"Expected a difference and its resamples, got shape {values.shape}.")
-    drawn = values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(values[0]) or len(drawn) == 0:
+    resamples = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]) or len(resamples) == 0:
         return math.nan
-    rarer = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    p = min(1.0, 2 * (1 + rarer) / (1 + len(drawn)))
-    spread = float(drawn.std())
-    if rarer or not spread:
+    rarer = min(int((resamples <= 0).sum()), int((resamples >= 0).sum()))
+    p = min(1.0, 2 * (1 + rarer) / (1 + len(resamples)))
+    deviation = float(resamples.std())
+    if rarer or not deviation:
         return p
-    return min(p, math.erfc(abs(float(values[0])) / spread / math.sqrt(2)))
+    return min(p, math.erfc(abs(float(values[0])) / deviation / math.sqrt(2)))
 
 
 def adjust_by_holm(p_values: Sequence[float]) -> list[float]:
@@ -58,10 +58,10 @@ def adjust_by_holm(p_values: Sequence[float]) -> list[float]:
     >>> adjust_by_holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    order = sorted(range(len(p_values)), key=lambda at: p_values[at])
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted = [0.0] * len(p_values)
     highest = 0.0
-    for place, at in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - place) * p_values[at]))
-        adjusted[at] = highest
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p_values[index]))
+        adjusted[index] = highest
     return adjusted

@@ -13,7 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.metrics.calibration import BINS
-from shiftproof.metrics.confidence_order import ConfidenceOrder, OrderSums, by_image, walk
+from shiftproof.metrics.confidence_order import (
+    ConfidenceOrder,
+    sum_along_order,
+    transpose_weights,
+)
 from shiftproof.metrics.intervals import (
     BLOCK_BYTES,
     GROUP_BYTES,
@@ -22,8 +26,8 @@ from shiftproof.metrics.intervals import (
     make_summable,
     resample_weights,
 )
-from shiftproof.metrics.selective import COVERAGE, Selection, select
-from shiftproof.metrics.side_by_side import SideBySide
+from shiftproof.metrics.selective import COVERAGE, SelectiveMetrics, average_sums
+from shiftproof.metrics.stacked_tables import StackedTables
 from shiftproof.types import F32, F64
 
 
@@ -32,8 +36,8 @@ class PredictionTable:
     """Answers to N images.
 
     Attributes:
-        columns: ``(N, V)`` values to sum over the images; the first is 1 for images that count, else
-            0.
+        columns: ``(N, V)`` values to sum over the images; the first is 1 for images that count,
+            else 0.
         order: the order of the images that count; None if a confidence is unknown.
     """
 
@@ -46,7 +50,7 @@ class PredictionTable:
         return self.columns.nbytes + (0 if self.order is None else self.order.nbytes)
 
 
-class Resampled(NamedTuple):
+class ResampledSums(NamedTuple):
     """Sums over the original images, then over each of R resamples.
 
     ``sums`` ``(1 + R, V)`` of the columns, ``calibration`` ``(1 + R, BINS)`` of confidence minus
@@ -55,17 +59,17 @@ class Resampled(NamedTuple):
 
     sums: F64
     calibration: F64
-    selection: Selection
+    selective: SelectiveMetrics
 
 
-def resample_tables(
+def sum_tables(
     makers: Sequence[Callable[[], PredictionTable]],
     count: int,
     replicates: int = REPLICATES,
     *,
     seed: int = 0,
     done: Callable[[], None] | None = None,
-) -> list[Resampled]:
+) -> list[ResampledSums]:
     """Sum every table of answers over the original images and over each resample.
 
     Sums are exact and on the same resamples as those of :func:`intervals.sum_resamples`.
@@ -81,20 +85,21 @@ def resample_tables(
     Raises:
         InputError: no images, no resamples, or columns of another shape.
     """
+    sums: list[ResampledSums] = []
+    # The first blocks are drawn before a table is made, to check the counts.
     blocks = resample_weights(count, replicates, seed=seed)
-    found: list[Resampled] = []
     for group in _group_tables(makers):
-        found += _resample(group, count, blocks, done)
+        sums += _sum_group(group, count, blocks, done)
         # Each group draws the same resamples again, which is cheaper than storing them.
         blocks = resample_weights(count, replicates, seed=seed)
-    return found
+    return sums
 
 
 def count_blocks(count: int, replicates: int = REPLICATES) -> int:
     """Return the number of calls of ``done`` for each table."""
     rows = count_block_rows(count)
-    together = rows * max(1, BLOCK_BYTES // (rows * count))
-    return -(-replicates // together)
+    joined = rows * max(1, BLOCK_BYTES // (rows * count))
+    return -(-replicates // joined)
 
 
 def _group_tables(
@@ -103,7 +108,7 @@ def _group_tables(
     group: list[PredictionTable] = []
     for make in makers:
         table = make()
-        if group and sum(one.nbytes for one in group) + table.nbytes > GROUP_BYTES:
+        if group and sum(held.nbytes for held in group) + table.nbytes > GROUP_BYTES:
             yield group
             group = []
         group.append(table)
@@ -111,61 +116,64 @@ def _group_tables(
         yield group
 
 
-def _resample(
+def _sum_group(
     group: Sequence[PredictionTable],
     count: int,
     blocks: Iterator[F32],
     done: Callable[[], None] | None,
-) -> list[Resampled]:
-    tables = SideBySide.of([make_summable(one.columns, count) for one in group])
-    once = np.ones((count, 1), np.uint8)
-    first = tables.sum_once()
+) -> list[ResampledSums]:
+    stacked = StackedTables.stack([make_summable(table.columns, count) for table in group])
+    ones = np.ones((count, 1), np.uint8)
+    original = stacked.sum_once()
     parts = [
-        [_resample_one(one, first[:, places], once)]
-        for one, places in zip(group, tables.places, strict=True)
+        [_sum_table(table, original[:, indices], ones)]
+        for table, indices in zip(group, stacked.indices, strict=True)
     ]
-    for sums, drawn in _join_blocks(tables, blocks):
-        for one, places, part in zip(group, tables.places, parts, strict=True):
-            part.append(_resample_one(one, sums[:, places], drawn))
+    for sums, weights in _join_blocks(stacked, blocks):
+        for table, indices, part in zip(group, stacked.indices, parts, strict=True):
+            part.append(_sum_table(table, sums[:, indices], weights))
             if done is not None:
                 done()
-    return [_join(part) for part in parts]
+    return [_join_parts(part) for part in parts]
 
 
-def _join_blocks(tables: SideBySide, blocks: Iterator[F32]) -> Iterator[tuple[F64, NDArray[Any]]]:
+def _join_blocks(
+    tables: StackedTables, blocks: Iterator[F32]
+) -> Iterator[tuple[F64, NDArray[Any]]]:
     """Yield the sums ``(r, V)`` of tables and the weights ``(N, r)`` of many resamples at a time.
 
     Passes over the order are faster with many resamples; as bytes, the weights of several blocks
     take no more memory than one block of floats.
     """
-    buffer = np.empty((0, len(tables.others)))
+    buffer = np.empty((0, len(tables.floats)))
     sums: list[F64] = []
-    drawn: list[NDArray[Any]] = []
+    columns: list[NDArray[Any]] = []
     for weights in blocks:
         if len(buffer) < len(weights):
             buffer = np.empty(weights.shape)
         sums.append(tables.sum(weights, buffer[: len(weights)]))
-        drawn.append(by_image(weights))
-        if sum(one.nbytes for one in drawn) + drawn[-1].nbytes > BLOCK_BYTES:
-            yield np.concatenate(sums), np.concatenate(drawn, axis=1)
-            sums, drawn = [], []
-    if drawn:
-        yield np.concatenate(sums), np.concatenate(drawn, axis=1)
+        columns.append(transpose_weights(weights))
+        if sum(held.nbytes for held in columns) + columns[-1].nbytes > BLOCK_BYTES:
+            yield np.concatenate(sums), np.concatenate(columns, axis=1)
+            sums, columns = [], []
+    if columns:
+        yield np.concatenate(sums), np.concatenate(columns, axis=1)
 
 
-def _resample_one(table: PredictionTable, sums: F64, weights: NDArray[Any]) -> Resampled:
+def _sum_table(table: PredictionTable, sums: F64, weights: NDArray[Any]) -> ResampledSums:
     if table.order is None:
         unknown = np.full(len(sums), np.nan)
-        return Resampled(
-            sums, np.full((len(sums), BINS), np.nan), Selection(unknown, unknown, unknown)
+        return ResampledSums(
+            sums, np.full((len(sums), BINS), np.nan), SelectiveMetrics(unknown, unknown, unknown)
         )
-    found: OrderSums = walk(table.order, weights, sums[:, 0], coverage=COVERAGE)
-    return Resampled(sums, found.calibration, select(found))
+    along = sum_along_order(table.order, weights, sums[:, 0], coverage=COVERAGE)
+    return ResampledSums(sums, along.calibration, average_sums(along))
 
 
-def _join(parts: Sequence[Resampled]) -> Resampled:
-    return Resampled(
-        np.concatenate([one.sums for one in parts]),
-        np.concatenate([one.calibration for one in parts]),
-        Selection(*map(np.concatenate, zip(*(one.selection for one in parts), strict=True))),
+def _join_parts(parts: Sequence[ResampledSums]) -> ResampledSums:
+    sums, calibration, selective = zip(*parts, strict=True)
+    return ResampledSums(
+        np.concatenate(sums),
+        np.concatenate(calibration),
+        SelectiveMetrics(*map(np.concatenate, zip(*selective, strict=True))),
     )

@@ -70,7 +70,7 @@ def nonconformity(
         raise InputError(f"Expected probabilities of shape (N, K), got {values.shape}.")
     if method == "lac":
         return 1 - values
-    if penalty < 0 or free_classes < 0:
+    if not (penalty >= 0 and free_classes >= 0):
         raise InputError(
             f"Expected a penalty and free classes of 0 or more, got {penalty} and {free_classes}."
         )
@@ -81,18 +81,18 @@ def nonconformity(
     if method == "raps":
         ranks = np.arange(1, values.shape[1] + 1)
         scores += penalty * np.maximum(0, ranks - free_classes)
-    found = np.empty_like(scores)
-    np.put_along_axis(found, order, scores, axis=1)
-    return found
+    unsorted = np.empty_like(scores)
+    np.put_along_axis(unsorted, order, scores, axis=1)
+    return unsorted
 
 
-def minimum_images(coverage: float) -> int:
+def compute_minimum_images(coverage: float) -> int:
     """Return the minimum number of labeled images for which sets are not always all classes.
 
     Raises:
         InputError: a coverage that is not between 0 and 1.
 
-    >>> minimum_images(0.9)
+    >>> compute_minimum_images(0.9)
     9
     """
     _check_coverage(coverage)
@@ -120,11 +120,11 @@ def conformal_threshold(scores: ArrayLike, coverage: float = 0.9) -> float:
     _check_coverage(coverage)
     if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
         raise InputError(f"Expected one finite score per held-out image, got shape {values.shape}.")
-    place = math.ceil((len(values) + 1) * coverage - 1e-9)
-    return math.inf if place > len(values) else float(np.sort(values)[place - 1])
+    rank = _find_rank(len(values), coverage)
+    return math.inf if rank > len(values) else float(np.sort(values)[rank - 1])
 
 
-def coverage_floor(images: int, coverage: float = 0.9, level: float = 0.95) -> float:
+def compute_coverage_floor(images: int, coverage: float = 0.9, level: float = 0.95) -> float:
     """Return a lower bound of the coverage, for any draw of the held-out images.
 
     Given the held-out images, the coverage on images of the same distribution is not exactly
@@ -133,33 +133,38 @@ def coverage_floor(images: int, coverage: float = 0.9, level: float = 0.95) -> f
     95.
 
     Args:
-        images: N, at least :func:`minimum_images`.
+        images: N, at least :func:`compute_minimum_images`.
         coverage: between 0 and 1.
         level: between 0 and 1.
 
     Raises:
         InputError: a coverage that is not between 0 and 1.
 
-    >>> round(coverage_floor(1000, 0.9), 3)
+    >>> round(compute_coverage_floor(1000, 0.9), 3)
     0.881
     """
     from scipy.stats import beta
 
     _check_coverage(coverage)
-    place = math.ceil((images + 1) * coverage - 1e-9)
-    if place > images:
+    rank = _find_rank(images, coverage)
+    if rank > images:
         return 1.0
-    return float(beta.ppf((1 - level) / 2, place, images + 1 - place))
+    return float(beta.ppf((1 - level) / 2, rank, images + 1 - rank))
 
 
 def prediction_sets(scores: ArrayLike, threshold: float) -> Flags:
-    """Return ``(N, K)`` which classes are in each image's set; a score of NaN is in none.
+    """Return ``(N, K)`` which classes are in each image's set; a class with a NaN score is in none.
 
     Args:
         scores: ``(N, K)`` :func:`nonconformity` of every class.
         threshold: from :func:`conformal_threshold`, of the same method.
     """
     return np.asarray(np.asarray(scores, dtype=np.float64) <= threshold)
+
+
+def _find_rank(count: int, coverage: float) -> int:
+    """Return the rank of the threshold among the sorted scores, from 1 to ``count`` + 1."""
+    return max(1, math.ceil((count + 1) * coverage - 1e-9))
 
 
 def _check_coverage(coverage: float) -> None:

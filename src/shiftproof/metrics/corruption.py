@@ -42,8 +42,8 @@ ALEXNET_ERROR: Mapping[str, float] = {
 }
 """AlexNet's top-1 error on ImageNet-C, mean of the five severities.
 
-From the authors' repository (github.com/hendrycks/robustness). Keyed by name, since the copies that
-go by position stand in two different orders.
+From the authors' repository (github.com/hendrycks/robustness). Keyed by name, since copies without
+names exist in two different orders.
 """
 
 ALEXNET_CLEAN_ERROR = 0.4348
@@ -62,7 +62,7 @@ def corruption_errors(errors: ArrayLike, names: Sequence[str]) -> F64:
 
     Raises:
         InputError: another shape.
-        UnknownNameError: a corruption of which AlexNet's error is not known.
+        UnknownNameError: AlexNet's error under a corruption is unknown.
     """
     # Of AlexNet's five errors only the mean is published, and only their sum is needed.
     table = _check_grid(errors, names)
@@ -156,16 +156,16 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
 
 
 def compute_mce_weights(names: Sequence[str]) -> F64:
-    """Return the weights by which the errors of cells sum to mCE: its denominators are constants.
+    """Return the weights for which the weighted sum of the cells' errors is mCE.
 
     Args:
-        names: ``C`` names: the corruption of each cell, each as often as it has severities.
+        names: the corruption of each of the C cells.
 
     Returns:
-        ``(C,)``: one over the corruptions, the severities of each, and AlexNet's mean error there.
+        ``(C,)``: 1 / (number of corruptions x severities of this one x its mean error of AlexNet).
 
     Raises:
-        UnknownNameError: a corruption of which AlexNet's error is not known.
+        UnknownNameError: AlexNet's error under a corruption is unknown.
     """
     counts = {name: names.count(name) for name in names}
     return np.array([1 / (len(counts) * counts[name]) for name in names]) / _read_alexnet(names)
@@ -222,15 +222,14 @@ def mean_performance_by_group(table: Mapping[str, Mapping[int, float]]) -> dict[
 
 
 def _read_performance(table: Mapping[str, Mapping[int, float]]) -> F64:
-    """Return ``(15, 5)`` the performances, all there and all fractions."""
+    """Return ``(15, 5)`` performances, after checking that none is missing and all are fractions."""
     _check_names(table)
     for name in COMMON:
         row = table[name]
-        got = set(row) if isinstance(row, Mapping) else None
-        if got is None or got - set(SEVERITIES):
+        if not isinstance(row, Mapping) or set(row) - set(SEVERITIES):
             raise InputError(
                 f"{name}: expected one value for each severity from 1 to 5, got {row!r:.80}. The "
-                "clean cell is no severity."
+                "clean cell is not a severity."
             )
     missing = [f"{name}-{s}" for name in COMMON for s in SEVERITIES if s not in table[name]]
     if missing:
@@ -269,8 +268,8 @@ def _check_names(table: Mapping[str, object]) -> None:
     for name in table:
         if name in HOLDOUT:
             raise InputError(
-                f"{name} is a hold-out corruption and never enters the mean over the 15; leave it "
-                "out, or use corruption_error for it alone."
+                f"{name} is a hold-out corruption and never enters the mean over the 15; omit it, "
+                "or use corruption_error for it alone."
             )
         if name not in COMMON:
             raise UnknownNameError.of("corruption", name, COMMON)

@@ -1,9 +1,9 @@
 """Precision and recall of ranked detections, for all classes and settings in one pass.
 
-A *cell* is one curve: a category under a setting, such as an IoU threshold. Only few detections of
-a cell raise recall; the others lower precision, and only their number matters. So a cell stores its
-*events*: the true positives, and the corrections to the count of the others. All metrics are
-weighted sums over images, so a resample of the images is another set of weights and needs no new
+A *cell* is one curve: a category under a setting, such as an IoU threshold. Few detections of a
+cell are true positives; of the others only the number matters, as it lowers precision. So a cell
+stores its *events*: the true positives, and the corrections to the count of the others. All metrics
+are weighted sums over images, so a resample of the images is another set of weights and needs no new
 matching.
 """
 
@@ -16,6 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from shiftproof.types import F64, I8, I32, I64, Flags
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+"""COCO's recalls at which precision is evaluated."""
 
 SPACING = float(np.spacing(1.0))
 """Added to the number of detections by pycocotools, to avoid 0 / 0."""
@@ -30,6 +33,7 @@ class Events(NamedTuple):
 
     category: I64
     place: I64
+    """``(E,)`` the position of the detection in the ranking of all."""
     image: I64
     right: Flags
     """``(E,)`` whether the detection is a true positive."""
@@ -67,20 +71,20 @@ class Curves:
     def __len__(self) -> int:
         return len(self.listed_start)
 
-    def cells(self, first: int, last: int) -> Curves:
+    def select_cells(self, first: int, last: int) -> Curves:
         """Return the curves of the cells ``first`` to ``last``, exclusive."""
-        part = slice(self.start[first], self.start[last])
+        events = slice(self.start[first], self.start[last])
         return replace(
             self,
             listed_start=self.listed_start[first:last],
             start=self.start[first : last + 1] - self.start[first],
-            **{name: getattr(self, name)[part] for name in EVENT_COLUMNS},
+            **{name: getattr(self, name)[events] for name in EVENT_COLUMNS},
         )
 
-    def hits(self, limit: int) -> Curves:
+    def select_hits(self, limit: int) -> Curves:
         """Return the curves of true positives only, among the ``limit`` best per image and class.
 
-        They give recall; precision is lost.
+        They suffice for recall, but not for precision.
         """
         kept = np.flatnonzero(self.right & (self.rank < limit))
         return replace(
@@ -107,7 +111,7 @@ def make_curves(
         category_start: ``(K,)`` where each category starts.
         settings: the events under each setting.
     """
-    before = np.concatenate([[0], np.cumsum(listed)])
+    listed_before = np.concatenate([[0], np.cumsum(listed)])
     categories = np.arange(len(category_start))
     starts, offset = [], 0
     for events in settings:
@@ -116,10 +120,10 @@ def make_curves(
     columns = Events(*(np.concatenate(column) for column in zip(*settings, strict=True)))
     return Curves(
         listed=image[listed].astype(np.int32),
-        listed_start=np.tile(before[category_start], len(settings)),
+        listed_start=np.tile(listed_before[category_start], len(settings)),
         start=np.append(np.concatenate(starts), offset),
         image=columns.image.astype(np.int32),
-        listed_end=before[columns.place + 1].astype(np.int32),
+        listed_end=listed_before[columns.place + 1].astype(np.int32),
         right=columns.right,
         change=columns.change,
         rank=columns.rank.astype(np.int32),
@@ -152,6 +156,12 @@ def evaluate_curves(curves: Curves, weights: I64) -> CurveValues:
     before = counted[curves.start[:-1]] + listed[curves.listed_start]
     total = counted[1:] + listed[curves.listed_end] - np.repeat(before, lengths)
     return CurveValues(hits, right / (total + SPACING))
+
+
+def average_known(values: F64) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _accumulate(values: I64) -> I64:

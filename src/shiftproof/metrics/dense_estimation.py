@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
+from shiftproof.metrics.curves import RECALLS, average_known
+from shiftproof.metrics.matching import Corners, compute_ious, match_by_score
 from shiftproof.metrics.segmentation import class_ious, pixel_confusion
 from shiftproof.types import F64, Detections, Flags, LabelMap
-
-RECALLS = np.linspace(0, 1, 101)
-"""COCO's 101 recalls at which precision is evaluated."""
-
 
 # ---------------------------------------------------------------- detection: from confidences
 
@@ -49,26 +47,28 @@ def fit_hit_rate(scores: ArrayLike, hits: ArrayLike) -> HitRate:
         hits: ``(N,)`` bool: whether the box matches an object of its class.
 
     Raises:
-        InputError: no boxes, or shapes that differ.
+        InputError: no boxes, shapes that differ, or scores that are not finite.
 
     >>> fit_hit_rate([0.1, 0.2, 0.3, 0.9], [False, True, False, True]).rates.tolist()
     [0.0, 0.5, 1.0]
     """
-    given, right = np.asarray(scores, np.float64), np.asarray(hits)
-    if given.ndim != 1 or given.shape != right.shape or len(given) == 0:
+    values, is_hit = np.asarray(scores, np.float64), np.asarray(hits)
+    if values.ndim != 1 or values.shape != is_hit.shape or len(values) == 0:
         raise InputError(
-            f"Expected a score and a hit or miss of each of some boxes, got {given.shape} and "
-            f"{right.shape}."
+            "Expected one or more boxes with a score and a hit or miss each, got "
+            f"{values.shape} and {is_hit.shape}."
         )
-    order = np.argsort(given, kind="stable")
-    pools: list[tuple[float, float, int]] = []
-    for score, hit in zip(given[order].tolist(), right[order].astype(float).tolist(), strict=True):
-        pools.append((score, hit, 1))
+    if not np.isfinite(values).all():
+        raise InputError("Expected finite scores of boxes.")
+    order = np.argsort(values, kind="stable")
+    pools: list[tuple[float, float, int]] = []  # sums of scores and of hits, and the count
+    for score, hit in zip(values[order].tolist(), is_hit[order].astype(float), strict=True):
+        pools.append((score, float(hit), 1))
         while len(pools) > 1 and _compute_rate(pools[-2]) >= _compute_rate(pools[-1]):
             last, before = pools.pop(), pools.pop()
             pools.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
     centers = np.array([total / count for total, _, count in pools])
-    return HitRate(centers, np.array([_compute_rate(one) for one in pools]))
+    return HitRate(centers, np.array([_compute_rate(pool) for pool in pools]))
 
 
 def _compute_rate(pool: tuple[float, float, int]) -> float:
@@ -94,49 +94,33 @@ def expect_average_precision(rates: ArrayLike, objects: float) -> float:
     >>> round(expect_average_precision([1.0, 0.5], objects=2), 3)
     0.691
     """
-    given = np.sort(np.asarray(rates, np.float64))[::-1]
-    if len(given) and not (given[-1] >= 0 and given[0] <= 1):
+    ranked = np.sort(np.asarray(rates, np.float64))[::-1]
+    if len(ranked) and not (ranked[-1] >= 0 and ranked[0] <= 1):
         raise InputError("Expected rates in 0..1.")
     if not objects > 0:
         raise InputError(f"objects: expected a number above 0, got {objects!r}.")
-    hits = np.cumsum(given)
+    hits = np.cumsum(ranked)
     recall = np.minimum(hits / objects, 1)
-    precision = hits / np.arange(1, len(given) + 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(recall, RECALLS - 1e-12, side="left")
-    return float(np.append(best, 0)[at].mean())
+    precision = hits / np.arange(1, len(ranked) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    index = np.searchsorted(recall, RECALLS - 1e-12, side="left")
+    return float(np.append(envelope, 0)[index].mean())
 
 
 def find_hits(found: Detections, truth: Detections, overlap: float = 0.5) -> Flags:
-    """Return ``(D,)`` bool: which boxes match an object of their class, greedily by score, one to
-    one.
+    """Return ``(D,)`` bool: which boxes match an object of their class.
+
+    Boxes are matched one to one, greedily by score.
 
     Args:
         found: the detections of an image.
         truth: its ground-truth objects.
         overlap: threshold of the intersection over union.
     """
-    hits = np.zeros(len(found), bool)
-    pairs = _compute_overlaps(found, truth)
-    free = np.ones(len(truth), bool)
-    for place in np.argsort(-found.scores, kind="stable"):
-        near = np.where(free, pairs[place], 0.0)
-        if len(near) and near.max() >= overlap:
-            free[near.argmax()] = False
-            hits[place] = True
-    return hits
-
-
-def _compute_overlaps(found: Detections, other: Detections) -> F64:
-    """Return the ``(D, E)`` intersection over union; 0 for boxes of different classes."""
-    a, b = (one.boxes.astype(np.float64) for one in (found, other))
-    corner = np.maximum(a[:, None, :2], b[None, :, :2])
-    sides = (np.minimum(a[:, None, 2:], b[None, :, 2:]) - corner).clip(0)
-    shared = sides.prod(2)
-    areas = [(one[:, 2:] - one[:, :2]).prod(1) for one in (a, b)]
-    union = areas[0][:, None] + areas[1][None] - shared
-    same = found.labels[:, None] == other.labels[None]
-    return np.where(same & (union > 0), shared / np.where(union > 0, union, 1), 0.0)
+    corners = [Corners.from_corners(one.boxes.astype(np.float64)) for one in (found, truth)]
+    ious = compute_ious(*corners)
+    ious[found.labels[:, None] != truth.labels] = 0
+    return match_by_score(ious, found.scores, overlap) >= 0
 
 
 # ---------------------------------------------------------------- agreement with the mirrored image
@@ -171,19 +155,19 @@ def box_agreement(
     >>> round(box_agreement([one], [two]), 3)  # (0.9 + 0.6) / (0.9 + 0.3 + 0.6)
     0.833
     """
-    agreeing = whole = 0.0
+    matched = total = 0.0
     for one, two in zip(found, other, strict=True):
-        agreeing += float(one.scores[find_hits(one, two, overlap)].sum())
-        agreeing += float(two.scores[find_hits(two, one, overlap)].sum())
-        whole += float(one.scores.sum() + two.scores.sum())
-    return agreeing / whole if whole > 0 else 1.0
+        matched += float(one.scores[find_hits(one, two, overlap)].sum())
+        matched += float(two.scores[find_hits(two, one, overlap)].sum())
+        total += float(one.scores.sum() + two.scores.sum())
+    return matched / total if total > 0 else 1.0
 
 
 def label_agreement(found: Sequence[LabelMap], other: Sequence[LabelMap], classes: int) -> float:
     """Return the mean intersection over union of two sets of label maps of the same images, in 0..1.
 
-    Over the pixels of all images together, and the classes that occur in either; void pixels are
-    ignored. NaN if there are no others.
+    Over the pixels of all images together, and the classes that occur in either set; void pixels
+    are ignored. NaN if all pixels are void.
 
     >>> label_agreement([np.array([[0, 0, 1, 1]])], [np.array([[0, 1, 1, 1]])], classes=3)
     0.5833333333333333
@@ -192,7 +176,7 @@ def label_agreement(found: Sequence[LabelMap], other: Sequence[LabelMap], classe
     for one, two in zip(found, other, strict=True):
         counts += pixel_confusion(one, two, classes)
     square = counts[:, :classes]
-    return _mean_known(class_ious(np.diagonal(square), counts.sum(1), square.sum(0)))
+    return average_known(class_ious(np.diagonal(square), counts.sum(1), square.sum(0)))
 
 
 def expect_mean_iou(counts: ArrayLike) -> float:
@@ -215,28 +199,22 @@ def expect_mean_iou(counts: ArrayLike) -> float:
     sums = np.asarray(counts, np.float64)
     if sums.ndim != 2 or sums.shape[0] != 3:
         raise InputError(f"Expected counts (3, K), got {sums.shape}.")
-    hits, expected, answered = sums
-    there = (answered > 0) | (expected >= 1)
-    union = expected + answered - hits
-    return _mean_known(np.where(there & (union > 0), hits / np.where(union > 0, union, 1), np.nan))
-
-
-def _mean_known(values: F64) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    hits, expected, predicted = sums
+    occurs = (predicted > 0) | (expected >= 1)
+    union = expected + predicted - hits
+    ious = np.where(occurs & (union > 0), hits / np.where(union > 0, union, 1), np.nan)
+    return average_known(ious)
 
 
 # ---------------------------------------------------------------- the estimate
 
 
 def estimate_by_ratio(clean: float, clean_evidence: float, evidence: float) -> float:
-    """Estimate the performance on unlabeled images: the clean performance times the ratio of
-    evidence.
+    """Estimate the performance on unlabeled images, ``clean * evidence / clean_evidence`` in 0..1.
 
-    ``clean * evidence / clean_evidence``, clipped to 0..1: the performance is assumed to fall by
-    the same factor as the evidence. The difference of confidences assumes the same difference for
-    classifiers (Guillory et al. 2021, arXiv 2107.03315); a ratio is used as AP and mIoU are not
-    accuracies.
+    The performance is assumed to fall by the same factor as the evidence. For classifiers, the
+    difference of confidences assumes the same difference (Guillory et al. 2021, arXiv 2107.03315); a
+    ratio is used here because AP and mIoU are not accuracies.
 
     Args:
         clean: AP or mIoU on labeled clean images.

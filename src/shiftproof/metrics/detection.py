@@ -25,8 +25,10 @@ from shiftproof.metrics.coco import (
     read_objects,
 )
 from shiftproof.metrics.curves import (
+    RECALLS,
     Curves,
     Events,
+    average_known,
     compute_precision,
     count_hits,
     evaluate_curves,
@@ -56,9 +58,6 @@ OverlapKind: TypeAlias = Literal["boxes", "masks"]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """Thresholds of the intersection over union; inclusive."""
-
-RECALLS = np.linspace(0.0, 1.0, 101)
-"""Recalls at which precision is evaluated."""
 
 AREAS: Mapping[str, tuple[float, float]] = {
     "all": (0.0, 1e10),
@@ -121,7 +120,7 @@ class CocoScores:
 
     def metrics(self) -> dict[str, float]:
         """Return the twelve metrics by name, NaN if no object has that size."""
-        return {name: _mean(self._part(name)) for name in COCO_METRICS}
+        return {name: average_known(self._select(name)) for name in COCO_METRICS}
 
     def per_category(self, metric: str = "AP") -> dict[int, float]:
         """Return one of the twelve metrics for each category id, NaN for categories without
@@ -133,19 +132,20 @@ class CocoScores:
             UnknownNameError: not one of the twelve.
         """
         _check_metrics([metric])
-        part = self._part(metric)
+        values = self._select(metric)
         return {
-            identity: _mean(part[:, at : at + 1]) for at, identity in enumerate(self.categories)
+            category_id: average_known(values[:, index])
+            for index, category_id in enumerate(self.categories)
         }
 
-    def _part(self, metric: str) -> F64:
+    def _select(self, metric: str) -> F64:
         """Return the ``(thresholds, categories, ...)`` values that a metric averages."""
         measure, threshold, area, limit = COCO_METRICS[metric]
-        chosen = slice(None) if threshold is None else slice(threshold, threshold + 1)
-        at = list(AREAS).index(area)
+        thresholds = slice(None) if threshold is None else slice(threshold, threshold + 1)
+        area_index = list(AREAS).index(area)
         if measure == "precision":
-            return self.precision[at, chosen]
-        return self.recall[at, chosen, :, LIMITS.index(limit)]
+            return self.precision[area_index, thresholds]
+        return self.recall[area_index, thresholds, :, LIMITS.index(limit)]
 
 
 class CocoEvaluator:
@@ -154,11 +154,11 @@ class CocoEvaluator:
     ``match`` is the expensive step; ``accumulate`` turns matches into scores, on the images or on a
     resample of them.
 
-    Differs from pycocotools where that is wrong or silent: an annotation with the id 0, whose
-    matches are false positives there; two annotations with the same id; no detections at all; and
-    records on which it fails, which are listed in ``faults`` and skipped in the ground truth, and
-    an error among the detections. NaN replaces its -1. ``ignore`` in the ground truth has no
-    effect, as in pycocotools: only crowds are ignored.
+    Differs from pycocotools where that is wrong or fails: matches of an annotation with the id 0
+    are false positives there; annotations may share an id; there may be no detections; records on
+    which it fails are skipped and listed in ``faults`` if they are ground truth, and are an error
+    among the detections. NaN replaces its -1. ``ignore`` in the ground truth has no effect, as in
+    pycocotools: only crowds are ignored.
 
     >>> truth = {
     ...     "images": [{"id": 7}],
@@ -254,9 +254,9 @@ class CocoEvaluator:
         if found.masks is not None and objects.masks is not None:
             pairs = find_mask_pairs(
                 group,
-                [found.masks[at] for at in order],
+                [found.masks[index] for index in order],
                 self._group,
-                [objects.masks[at] for at in self._order],
+                [objects.masks[index] for index in self._order],
                 self._crowd,
                 THRESHOLDS[0],
             )
@@ -270,7 +270,7 @@ class CocoEvaluator:
                 THRESHOLDS[0],
             )
         return Matches(
-            self._curves(
+            self._make_curves(
                 pairs,
                 found.category[order],
                 found.image[order],
@@ -282,7 +282,7 @@ class CocoEvaluator:
             found.faults,
         )
 
-    def _curves(
+    def _make_curves(
         self,
         pairs: Pairs,
         category: I64,
@@ -302,26 +302,26 @@ class CocoEvaluator:
         pairs = sort_by_overlap(pairs)
         areas = []
         for ignored, beyond in zip(self._ignored, outside, strict=True):
-            wishes = sort_by_preference(pairs, ignored)
-            # An unmatched detection counts if its own area is within the range.
+            candidates = sort_by_preference(pairs, ignored)
+            # An unmatched detection counts if its area is within the range.
             listed = ~beyond[ranking]
             events = []
             for threshold in THRESHOLDS:
                 # As in pycocotools, where an overlap of 1 suffices despite rounding.
-                enough = np.flatnonzero(wishes.overlap >= min(threshold, 1 - 1e-10))
-                detection, finds = match_greedily(wishes.take(enough), self._crowd, group)
-                right, inside = ~ignored[finds], ~beyond[detection]
-                known = np.flatnonzero(right | inside)
-                known = known[np.argsort(place[detection[known]])]
-                at = detection[known]
+                enough = np.flatnonzero(candidates.overlap >= min(threshold, 1 - 1e-10))
+                detection, matched = match_greedily(candidates.take(enough), self._crowd, group)
+                right, inside = ~ignored[matched], ~beyond[detection]
+                kept = np.flatnonzero(right | inside)
+                kept = kept[np.argsort(place[detection[kept]])]
+                rows = detection[kept]
                 events.append(
                     Events(
-                        category=category[at],
-                        place=place[at],
-                        image=image[at],
-                        right=right[known],
-                        change=right[known].astype(np.int8) - inside[known],
-                        rank=rank[at],
+                        category=category[rows],
+                        place=place[rows],
+                        image=image[rows],
+                        right=right[kept],
+                        change=right[kept].astype(np.int8) - inside[kept],
+                        rank=rank[rows],
                     )
                 )
             areas.append(make_curves(image[ranking], listed, class_start, events))
@@ -339,16 +339,17 @@ class CocoEvaluator:
         Raises:
             InputError: matches of another ground truth, or invalid weights.
         """
-        self._check(matches)
-        weight = self._weights(weights)
+        self._check_matches(matches)
+        weight = self._check_weights(weights)
         shape = (len(THRESHOLDS), len(self.categories))
         precision = np.empty((len(AREAS), *shape, len(RECALLS)))
         recall = np.empty((len(AREAS), *shape, len(LIMITS)))
-        for at, curves in enumerate(matches.curves):
-            positives = self._positives(at, weight)
-            precision[at] = _compute_precision(curves, weight, positives)
-            for place, limit in enumerate(LIMITS):
-                recall[at, :, :, place] = _compute_recall(curves.hits(limit), weight, positives)
+        for area, curves in enumerate(matches.curves):
+            positives = self._count_positives(area, weight)
+            precision[area] = _compute_precision(curves, weight, positives)
+            for index, limit in enumerate(LIMITS):
+                hits = curves.select_hits(limit)
+                recall[area, :, :, index] = _compute_recall(hits, weight, positives)
         return CocoScores(precision, recall, self.categories)
 
     def replicates(
@@ -375,52 +376,53 @@ class CocoEvaluator:
             InputError: matches of another ground truth, or no resamples.
             UnknownNameError: not one of the twelve.
         """
-        self._check(matches)
+        self._check_matches(matches)
         _check_metrics(metrics)
-        readers = [self._reader(matches, metric) for metric in metrics]
-        rows = [[read(self._weights(None)) for read in readers]]
+        functions = [self._make_metric(matches, metric) for metric in metrics]
+        weight = self._check_weights(None)
+        rows = [[compute(weight) for compute in functions]]
         for block in resample_weights(len(self.image_ids), replicates, seed=seed):
-            for drawn in block:
-                weight = drawn.astype(np.int64)
-                rows.append([read(weight) for read in readers])
+            for weight in block.astype(np.int64):
+                rows.append([compute(weight) for compute in functions])
         return dict(zip(metrics, np.array(rows).T, strict=True))
 
-    def _reader(self, matches: Matches, metric: str) -> Callable[[I64], float]:
+    def _make_metric(self, matches: Matches, metric: str) -> Callable[[I64], float]:
         """Return a metric as function of the weights, restricted to the curves that it needs."""
-        measure, threshold, area, limit = COCO_METRICS[metric]
-        at, count = list(AREAS).index(area), len(self.categories)
-        curves = matches.curves[at]
+        measure, threshold, area_name, limit = COCO_METRICS[metric]
+        area, count = list(AREAS).index(area_name), len(self.categories)
+        curves = matches.curves[area]
         if threshold is not None:
-            curves = curves.cells(threshold * count, (threshold + 1) * count)
+            curves = curves.select_cells(threshold * count, (threshold + 1) * count)
         if measure == "recall":
-            curves = curves.hits(limit)
-        of_curves = _compute_precision if measure == "precision" else _compute_recall
+            curves = curves.select_hits(limit)
+        evaluate = _compute_precision if measure == "precision" else _compute_recall
 
-        def read(weight: I64) -> float:
-            return _mean(of_curves(curves, weight, self._positives(at, weight)))
+        def compute(weight: I64) -> float:
+            return average_known(evaluate(curves, weight, self._count_positives(area, weight)))
 
-        return read
+        return compute
 
-    def _positives(self, area: int, weight: I64) -> I64:
+    def _count_positives(self, area: int, weight: I64) -> I64:
         """Return ``(K,)`` the number of objects to detect."""
         image, category = self._wanted[area]
         counts = np.bincount(category, weights=weight[image], minlength=len(self.categories))
         return counts.astype(np.int64)
 
-    def _weights(self, weights: ArrayLike | None) -> I64:
+    def _check_weights(self, weights: ArrayLike | None) -> I64:
         count = len(self.image_ids)
         if weights is None:
             return np.ones(count, dtype=np.int64)
-        given = np.asarray(weights)
-        whole = given.dtype.kind in "iu" or (given.dtype.kind == "f" and (given % 1 == 0).all())
-        if given.shape != (count,) or not whole or (given < 0).any():
+        values = np.asarray(weights)
+        kind = values.dtype.kind
+        are_integers = kind in "iu" or (kind == "f" and (values % 1 == 0).all())
+        if values.shape != (count,) or not are_integers or (values < 0).any():
             raise InputError(
                 f"Expected {plural(count, 'weight')}, one per image, integers of 0 or more, got shape "
-                f"{given.shape}, {given.dtype}."
+                f"{values.shape}, {values.dtype}."
             )
-        return given.astype(np.int64)
+        return values.astype(np.int64)
 
-    def _check(self, matches: Matches) -> None:
+    def _check_matches(self, matches: Matches) -> None:
         if matches.ground_truth != self._fingerprint:
             raise InputError(
                 "Expected matches with the ground truth of this evaluator; match the detections "
@@ -456,13 +458,6 @@ def _compute_recall(hits: Curves, weight: I64, positives: I64) -> F64:
     """Return ``(thresholds, K)``, NaN for categories without objects."""
     found = count_hits(hits, weight).reshape(-1, len(positives)).astype(np.float64)
     return np.divide(found, positives, out=np.full_like(found, np.nan), where=positives > 0)
-
-
-def _mean(values: F64) -> float:
-    """Return the mean over ``(thresholds, K, ...)`` of the categories that are not NaN."""
-    missing = np.isnan(values[0].reshape(values.shape[1], -1)[:, 0])
-    known = values[:, ~missing].ravel()
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _check_metrics(metrics: Sequence[str]) -> None:
@@ -505,8 +500,8 @@ def coco_intervals(
     """Return each metric with its bootstrap interval over images; None if it is NaN.
 
     Average precision is biased upwards on resamples if a category has few objects: copies of an
-    image are detected as easily, and fewer distinct images compete. The resamples are corrected for
-    that bias, see :func:`~shiftproof.metrics.intervals.correct_bias`. For the same reason the
+    image are detected as easily, and there are fewer distinct images. The resamples are corrected
+    for that bias, see :func:`~shiftproof.metrics.intervals.correct_bias`. For the same reason the
     metric is higher on few images than on many of the same distribution; compare detectors only on
     the same images.
 
@@ -522,8 +517,8 @@ def coco_intervals(
         InputError: matches of other ground truth, no resamples, or a level outside 0..1.
         UnknownNameError: not one of the twelve.
     """
-    drawn = evaluator.replicates(matches, metrics, replicates=replicates, seed=seed)
-    return {name: _make_interval(values, level) for name, values in drawn.items()}
+    by_metric = evaluator.replicates(matches, metrics, replicates=replicates, seed=seed)
+    return {name: _make_interval(values, level) for name, values in by_metric.items()}
 
 
 def coco_difference_intervals(
@@ -541,9 +536,11 @@ def coco_difference_intervals(
     Both detectors are measured on the same resamples. Arguments and errors as for
     :func:`coco_intervals`.
     """
-    these = evaluator.replicates(matches, metrics, replicates=replicates, seed=seed)
-    those = evaluator.replicates(reference, metrics, replicates=replicates, seed=seed)
-    return {name: _make_interval(these[name] - those[name], level) for name in metrics}
+    own, subtracted = (
+        evaluator.replicates(one, metrics, replicates=replicates, seed=seed)
+        for one in (matches, reference)
+    )
+    return {name: _make_interval(own[name] - subtracted[name], level) for name in metrics}
 
 
 def _make_interval(replicates: F64, level: float) -> Interval | None:

@@ -3,8 +3,8 @@
 The model of Rasch (1960): the log odds of an error are the sum of an image effect and a cell
 effect. A cell's effect is the sum of a global effect and those of its corruption, its severity and
 the cell itself; an image also has an effect for each family of corruptions. Normal priors shrink
-each effect towards 0. The validity of results does not depend on how good the predictions are, only
-the number of samples that they need.
+each effect towards 0. Results are valid however good the predictions are; better predictions only
+reduce the number of samples that results need.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class GridShape:
         """Number of cells."""
         return len(self.corruption)
 
-    def sizes(self) -> list[int]:
+    def count_effects(self) -> list[int]:
         """Return the number of effects of each kind."""
         corruptions, severities = self.corruption.max() + 1, self.severity.max() + 1
         families = self.family.max() + 1
         return [1, corruptions, severities, self.cells, self.images, self.images * families]
 
-    def effect_indices(self, images: I64, cells: I64) -> list[I64]:
-        """Return the effect's index of each kind for pairs of image and cell."""
+    def index_effects(self, images: I64, cells: I64) -> list[I64]:
+        """Return, for each kind, the indices of the effects of pairs of image and cell."""
         families = int(self.family.max()) + 1
         return [
             np.zeros_like(images), self.corruption[cells], self.severity[cells], cells, images,
@@ -74,13 +74,13 @@ class Difficulty:
     @classmethod
     def prior(cls, shape: GridShape) -> Difficulty:
         """Return the prior: all effects are 0."""
-        sizes = shape.sizes()
+        counts = shape.count_effects()
         return cls(
             shape,
-            tuple(np.zeros(size) for size in sizes),
+            tuple(np.zeros(count) for count in counts),
             (
-                np.full(sizes[_IMAGE], 1 / _PRECISION[_IMAGE]),
-                np.full(sizes[_FAMILY], 1 / _PRECISION[_FAMILY]),
+                np.full(counts[_IMAGE], 1 / _PRECISION[_IMAGE]),
+                np.full(counts[_FAMILY], 1 / _PRECISION[_FAMILY]),
             ),
         )
 
@@ -92,20 +92,20 @@ class Difficulty:
             cells: ``(M,)`` cell of each prediction.
             wrong: ``(M,)`` 1 if it is wrong, else 0.
         """
-        indices = self.shape.effect_indices(images, cells)
-        effects = [one.copy() for one in self.effects]
-        odds = sum(effect[place] for effect, place in zip(effects, indices, strict=True))
+        indices = self.shape.index_effects(images, cells)
+        effects = [effect.copy() for effect in self.effects]
+        log_odds = sum(effect[index] for effect, index in zip(effects, indices, strict=True))
         curvatures: list[F64] = [np.zeros(0)] * len(effects)
         for _ in range(SWEEPS):
-            for kind, place in enumerate(indices):
+            for kind, index in enumerate(indices):
                 size, precision = len(effects[kind]), _PRECISION[kind]
-                probability = _compute_logistic(odds)
-                gradient = np.bincount(place, wrong - probability, size) - precision * effects[kind]
-                curvature = np.bincount(place, probability * (1 - probability), size) + precision
+                probability = 1 / (1 + np.exp(-log_odds))
+                gradient = np.bincount(index, wrong - probability, size) - precision * effects[kind]
+                curvature = np.bincount(index, probability * (1 - probability), size) + precision
                 curvatures[kind] = np.asarray(curvature, dtype=np.float64)
                 step = np.clip(gradient / curvatures[kind], -1.0, 1.0)
                 effects[kind] += step
-                odds = odds + step[place]
+                log_odds = log_odds + step[index]
         return Difficulty(
             self.shape, tuple(effects), (1 / curvatures[_IMAGE], 1 / curvatures[_FAMILY])
         )
@@ -116,32 +116,28 @@ class Difficulty:
         The variance of an image's effect moves its probabilities towards 1/2 (MacKay 1992, equation
         26).
         """
-        shape, of_family = self.shape, self.shape.family
-        families = int(of_family.max()) + 1
-        cell = (
+        shape, family = self.shape, self.shape.family
+        families = int(family.max()) + 1
+        cell_effects = (
             self.effects[_ALL][0]
             + self.effects[_CORRUPTION][shape.corruption]
             + self.effects[_SEVERITY][shape.severity]
             + self.effects[_CELL]
         )
-        own = self.effects[_FAMILY].reshape(-1, families) + self.effects[_IMAGE][:, None]
+        image_effects = self.effects[_FAMILY].reshape(-1, families) + self.effects[_IMAGE][:, None]
         variances = self.variances[1].reshape(-1, families) + self.variances[0][:, None]
         shrinkage = 1 / np.sqrt(1 + np.pi * variances / 8)
-        odds = own[:, of_family]
-        odds += cell
-        odds *= -shrinkage[:, of_family]
-        np.exp(odds, out=odds)
-        odds += 1
-        return np.clip(
-            np.reciprocal(odds, out=odds), MIN_PROBABILITY, 1 - MIN_PROBABILITY, out=odds
-        )
-
-
-def _compute_logistic(odds: F64) -> F64:
-    return np.asarray(1 / (1 + np.exp(-odds)))
+        # In place, as N x C may be large: the logistic function of the scaled log odds.
+        values = image_effects[:, family]
+        values += cell_effects
+        values *= -shrinkage[:, family]
+        np.exp(values, out=values)
+        values += 1
+        np.reciprocal(values, out=values)
+        return np.clip(values, MIN_PROBABILITY, 1 - MIN_PROBABILITY, out=values)
 
 
 def encode_values(values: Iterator[object]) -> I64:
-    """Return integer codes of the values, by first occurrence."""
-    known: dict[object, int] = {}
-    return np.array([known.setdefault(value, len(known)) for value in values], dtype=np.int64)
+    """Return integer codes of the values, in the order of their first occurrence."""
+    codes: dict[object, int] = {}
+    return np.array([codes.setdefault(value, len(codes)) for value in values], dtype=np.int64)

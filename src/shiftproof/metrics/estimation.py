@@ -26,7 +26,7 @@ class Threshold(NamedTuple):
     share: float
 
 
-def confidence_threshold(source_score: ArrayLike, source_right: ArrayLike) -> Threshold:
+def fit_confidence_threshold(source_score: ArrayLike, source_right: ArrayLike) -> Threshold:
     """Return the threshold at which the share of source scores below it equals the source error.
 
     Garg et al. 2022 (arXiv 2201.04234), section 4: ``P_source(score < t) = source error``. If k of
@@ -46,7 +46,7 @@ def confidence_threshold(source_score: ArrayLike, source_right: ArrayLike) -> Th
     Raises:
         InputError: no samples, shapes that differ, scores that are not finite.
 
-    >>> confidence_threshold([0.9, 0.6, 0.8, 0.7], [True, False, True, True])
+    >>> fit_confidence_threshold([0.9, 0.6, 0.8, 0.7], [True, False, True, True])
     Threshold(score=0.7, share=0.0)
     """
     scores, right = _check_source(source_score, source_right)
@@ -60,13 +60,13 @@ def confidence_threshold(source_score: ArrayLike, source_right: ArrayLike) -> Th
     return Threshold(score, (wrong - below) / (up_to - below))
 
 
-def error_shares(target_score: ArrayLike, threshold: Threshold) -> F64:
+def compute_error_shares(target_score: ArrayLike, threshold: Threshold) -> F64:
     """Return ``(N,)`` in 0..1: the fraction by which each prediction counts as wrong; their mean is
     the estimate.
 
     Args:
         target_score: ``(N,)`` finite, the same kind of score as for the threshold.
-        threshold: from :func:`confidence_threshold`.
+        threshold: from :func:`fit_confidence_threshold`.
 
     Raises:
         InputError: no samples, or scores that are not finite.
@@ -85,7 +85,7 @@ def average_thresholded_confidence(
 
     Garg et al. 2022 (arXiv 2201.04234), section 4: ``P_target(score < t)`` for the t at which
     ``P_source(score < t)`` is the source error. On the source itself the estimate equals the error.
-    See :func:`confidence_threshold` for ties.
+    See :func:`fit_confidence_threshold` for ties.
 
     Args:
         source_confidence: ``(N,)`` finite, larger for more confident predictions: the confidence
@@ -99,8 +99,8 @@ def average_thresholded_confidence(
     >>> average_thresholded_confidence([0.9, 0.5], [True, False], [0.95, 0.6, 0.4, 0.3])
     0.75
     """
-    threshold = confidence_threshold(source_confidence, source_right)
-    return float(error_shares(target_confidence, threshold).mean())
+    threshold = fit_confidence_threshold(source_confidence, source_right)
+    return float(compute_error_shares(target_confidence, threshold).mean())
 
 
 def difference_of_confidences(
@@ -154,16 +154,16 @@ def agreement(predictions: ArrayLike, other_predictions: ArrayLike) -> float:
     >>> agreement([0, 2, 1, 1], [0, 2, 2, 1])
     0.75
     """
-    these, those = np.asarray(predictions), np.asarray(other_predictions)
-    if these.ndim != 1 or these.shape != those.shape or len(these) == 0:
+    one, other = np.asarray(predictions), np.asarray(other_predictions)
+    if one.ndim != 1 or one.shape != other.shape or len(one) == 0:
         raise InputError(
-            f"Expected the answers of two models to the same images, got {these.shape} and "
-            f"{those.shape}."
+            f"Expected the answers of two models to the same images, got {one.shape} and "
+            f"{other.shape}."
         )
-    for answers in (these, those):
-        if not np.issubdtype(answers.dtype, np.integer):
-            raise InputError(f"Expected the numbers of classes, got {answers.dtype}.")
-    return float(((these == those) & (these >= 0)).mean())
+    for values in (one, other):
+        if not np.issubdtype(values.dtype, np.integer):
+            raise InputError(f"Expected the numbers of classes, got {values.dtype}.")
+    return float(((one == other) & (one >= 0)).mean())
 
 
 def _check_source(score: ArrayLike, right: ArrayLike) -> tuple[F64, Flags]:

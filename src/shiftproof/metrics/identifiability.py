@@ -78,8 +78,8 @@ def linear_r2(
     mean of the samples held out, as scikit-learn's ``r2_score`` does.
 
     >>> latents = np.random.default_rng(0).normal(size=(100, 2))
-    >>> turned = latents @ np.array([[0.6, 0.8], [-0.8, 0.6]])
-    >>> round(linear_r2(turned, latents).mean, 6)
+    >>> rotated = latents @ np.array([[0.6, 0.8], [-0.8, 0.6]])
+    >>> round(linear_r2(rotated, latents).mean, 6)
     1.0
 
     Args:
@@ -92,7 +92,7 @@ def linear_r2(
         InputError: shapes that do not match, values that are not finite, fewer samples than
             coefficients per latent, or a constant latent.
     """
-    x, z = _pair(embedding, latents)
+    x, z = _check_pair(embedding, latents)
     x, z = _scale_by_exponent(x)[0], _scale_by_exponent(z, axis=0)[0]
     if not 0 < held_out < 1:
         raise InputError(f"held_out: expected a number between 0 and 1, got {held_out!r}.")
@@ -105,11 +105,11 @@ def linear_r2(
             f"them to fit a map from {x.shape[1]} "
             f"dimensions, which has {x.shape[1] + 1} numbers per latent; give more samples."
         )
-    matrix, offset = _fit_least_squares(x[train], z[train])
-    left = ((z[test] - x[test] @ matrix - offset) ** 2).sum(0)
-    spread = ((z[test] - z[test].mean(0)) ** 2).sum(0)
-    _check_spread(spread)
-    scores = 1 - left / spread
+    matrix, offset = _fit_affine_map(x[train], z[train])
+    residual = ((z[test] - x[test] @ matrix - offset) ** 2).sum(0)
+    total = ((z[test] - z[test].mean(0)) ** 2).sum(0)
+    _check_variance(total)
+    scores = 1 - residual / total
     return LinearR2(float(scores.mean()), scores)
 
 
@@ -141,21 +141,21 @@ def mean_correlation_coefficient(
     """
     if method not in CORRELATIONS:
         raise UnknownNameError.of("method", method, CORRELATIONS)
-    x, z = _pair(embedding, latents)
+    x, z = _check_pair(embedding, latents)
     if len(x) < 3:
         raise InputError(f"Expected at least three samples, got {len(x)}.")
     if x.shape[1] < z.shape[1]:
         raise InputError(
-            f"Expected as many dimensions as latents at least, got {x.shape[1]} for {z.shape[1]}."
+            f"Expected at least as many dimensions as latents, got {x.shape[1]} for {z.shape[1]}."
         )
     if method == "spearman":
         stats = _import_scipy("stats")
         # C order: the memory layout determines the order of summation.
         x, z = (np.ascontiguousarray(stats.rankdata(values, axis=0)) for values in (x, z))
-    strength = np.abs(_compute_correlations(x, z))
-    assignment = assign(-strength.T)
-    found = strength[assignment, np.arange(z.shape[1])]
-    return Correlation(float(found.mean()), found, assignment)
+    correlations = np.abs(_compute_correlations(x, z))
+    assignment = assign(-correlations.T)
+    assigned = correlations[assignment, np.arange(z.shape[1])]
+    return Correlation(float(assigned.mean()), assigned, assignment)
 
 
 def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
@@ -178,25 +178,26 @@ def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
     Raises:
         InputError: as for ``linear_r2``.
     """
-    x, z = _pair(embedding, latents)
-    (x, of_x), (z, of_z) = _scale_by_exponent(x), _scale_by_exponent(z)
+    x, z = _check_pair(embedding, latents)
+    (x, x_exponent), (z, z_exponent) = _scale_by_exponent(x), _scale_by_exponent(z)
     if len(x) <= x.shape[1] + 1:
         raise InputError(
             f"{plural(len(x), 'sample is', 'samples are')} too few for a map from "
             f"{x.shape[1]} dimensions; give more."
         )
-    spread = z.var(0)
-    _check_spread(spread)
-    matrix, offset = _fit_least_squares(x, z)
-    left = ((z - x @ matrix - offset) ** 2).mean(0)
+    variance = z.var(0)
+    _check_variance(variance)
+    matrix, offset = _fit_affine_map(x, z)
+    residual = ((z - x @ matrix - offset) ** 2).mean(0)
     gram = matrix.T @ matrix
     scale = np.trace(gram) / len(gram)
     with np.errstate(over="ignore"):
-        fitted = np.ldexp(matrix, of_z - of_x), np.ldexp(offset, of_z)
+        fitted = np.ldexp(matrix, z_exponent - x_exponent), np.ldexp(offset, z_exponent)
     if scale == 0:
         return AffineFit(1.0, 1.0, *fitted)
     deviation = np.linalg.norm(gram / scale - np.eye(len(gram))) / np.sqrt(len(gram))
-    return AffineFit(float(np.sqrt(left.sum() / spread.sum())), float(deviation), *fitted)
+    error = float(np.sqrt(residual.sum() / variance.sum()))
+    return AffineFit(error, float(deviation), *fitted)
 
 
 # ---------------------------------------------------------------- disentanglement
@@ -219,12 +220,12 @@ def dci(embedding: ArrayLike, latents: ArrayLike, *, held_out: float = 0.5, seed
     Raises:
         InputError: as for ``linear_r2``.
     """
-    x, z = _pair(embedding, latents)
+    x, z = _check_pair(embedding, latents)
     recovered = linear_r2(x, z, held_out=held_out, seed=seed)
     x, z = _scale_by_exponent(x, axis=0)[0], _scale_by_exponent(z, axis=0)[0]
-    constant = x.std(0) == 0
-    scaled = (x - x.mean(0)) / np.where(constant, 1, x.std(0))
-    matrix, _ = _fit_least_squares(scaled, (z - z.mean(0)) / z.std(0))
+    is_constant = x.std(0) == 0
+    standardized = (x - x.mean(0)) / np.where(is_constant, 1, x.std(0))
+    matrix, _ = _fit_affine_map(standardized, (z - z.mean(0)) / z.std(0))
     return DCI(*disentanglement(np.abs(matrix)), recovered.mean)
 
 
@@ -255,13 +256,14 @@ def disentanglement(importance: ArrayLike) -> tuple[float, float]:
 
 
 def _compute_concentration(table: F64) -> float:
-    totals = table.sum(1)
-    shares = table[totals > 0] / totals[totals > 0, None]
+    """Return 1 minus the normalized entropy of the rows, weighted by their totals."""
     if table.shape[1] == 1:
         return 1.0
+    totals = table.sum(1)
+    shares = table[totals > 0] / totals[totals > 0, None]
     logs = np.log(np.where(shares > 0, shares, 1))
-    each = 1 + (shares * logs).sum(1) / np.log(table.shape[1])
-    return float((each * totals[totals > 0]).sum() / totals.sum())
+    by_row = 1 + (shares * logs).sum(1) / np.log(table.shape[1])
+    return float((by_row * totals[totals > 0]).sum() / totals.sum())
 
 
 # ---------------------------------------------------------------- precision
@@ -291,27 +293,27 @@ def match_precision(
     Raises:
         InputError: shapes that do not match, or invalid numbers.
     """
-    found, truth = np.asarray(learned, np.float64), np.asarray(true, np.float64)
-    for values in (found, truth):
+    matched, truth = np.asarray(learned, np.float64), np.asarray(true, np.float64)
+    for values in (matched, truth):
         if values.ndim != 1 or len(values) == 0 or not (np.isfinite(values) & (values > 0)).all():
             raise InputError(f"Expected precisions above 0, got {values.tolist()}.")
     if assignment is not None:
-        chosen = np.asarray(assignment)
-        if chosen.shape != truth.shape or not np.isin(chosen, np.arange(len(found))).all():
+        indices = np.asarray(assignment)
+        if indices.shape != truth.shape or not np.isin(indices, np.arange(len(matched))).all():
             raise InputError(f"Expected a dimension for each latent ({len(truth):,}).")
-        found = found[chosen]
-    elif len(found) == len(truth):
-        ordered = np.empty_like(found)
-        ordered[np.argsort(truth, kind="stable")] = np.sort(found)
-        found = ordered
+        matched = matched[indices]
+    elif len(matched) == len(truth):
+        ordered = np.empty_like(matched)
+        ordered[np.argsort(truth, kind="stable")] = np.sort(matched)
+        matched = ordered
     else:
         raise InputError(
             f"Expected as many learned precisions as true ones without an assignment, got "
-            f"{len(found)} and {len(truth)}."
+            f"{len(matched)} and {len(truth)}."
         )
-    scale = float(np.exp(np.log(truth / found).mean())) if scaled else 1.0
-    found = found * scale
-    return PrecisionMatch(float(np.abs(found / truth - 1).max()), found, scale)
+    scale = float(np.exp(np.log(truth / matched).mean())) if scaled else 1.0
+    matched = matched * scale
+    return PrecisionMatch(float(np.abs(matched / truth - 1).max()), matched, scale)
 
 
 # ---------------------------------------------------------------- over seeds
@@ -337,8 +339,8 @@ def interval_over_seeds(values: Sequence[float]) -> Interval:
     if len(table) == 1:
         return Interval(mean, mean, mean)
     quantile = float(_import_scipy("special").stdtrit(len(table) - 1, 0.975))
-    half = quantile * float(table.std(ddof=1)) / np.sqrt(len(table))
-    return Interval(mean, float(mean - half), float(mean + half))
+    half_width = quantile * float(table.std(ddof=1)) / np.sqrt(len(table))
+    return Interval(mean, float(mean - half_width), float(mean + half_width))
 
 
 # ---------------------------------------------------------------- assignment
@@ -365,8 +367,7 @@ def assign(costs: ArrayLike) -> I64:
         raise InputError(
             f"Expected finite costs with at least as many columns as rows, got {table.shape}."
         )
-    chosen = _import_scipy("optimize").linear_sum_assignment(table)[1]
-    return np.asarray(chosen, np.int64)
+    return np.asarray(_import_scipy("optimize").linear_sum_assignment(table)[1], np.int64)
 
 
 # ---------------------------------------------------------------- parts
@@ -376,7 +377,7 @@ def _import_scipy(part: str) -> Any:
     return import_extra(f"scipy.{part}", "identifiability")
 
 
-def _pair(embedding: ArrayLike, latents: ArrayLike) -> tuple[F64, F64]:
+def _check_pair(embedding: ArrayLike, latents: ArrayLike) -> tuple[F64, F64]:
     x, z = np.asarray(embedding, np.float64), np.asarray(latents, np.float64)
     z = z[:, None] if z.ndim == 1 else z
     if x.ndim != 2 or z.ndim != 2 or len(x) != len(z) or 0 in (*x.shape, *z.shape):
@@ -401,17 +402,18 @@ def _scale_by_exponent(values: F64, axis: int | None = None) -> tuple[F64, I64]:
     return scaled, exponent
 
 
-def _fit_least_squares(x: F64, z: F64) -> tuple[F64, F64]:
-    center, middle = x.mean(0), z.mean(0)
-    matrix: F64 = np.linalg.lstsq(x - center, z - middle, rcond=None)[0]
-    return matrix, middle - center @ matrix
+def _fit_affine_map(x: F64, z: F64) -> tuple[F64, F64]:
+    """Return the matrix and offset of the least-squares map from ``x`` to ``z``."""
+    x_mean, z_mean = x.mean(0), z.mean(0)
+    matrix: F64 = np.linalg.lstsq(x - x_mean, z - z_mean, rcond=None)[0]
+    return matrix, z_mean - x_mean @ matrix
 
 
-def _check_spread(spread: F64) -> None:
-    flat = np.nonzero(spread == 0)[0]
-    if len(flat):
+def _check_variance(variance: F64) -> None:
+    constant = np.flatnonzero(variance == 0)
+    if len(constant):
         raise InputError(
-            f"Latent {flat[0]} never changes: there is nothing to recover; leave it out."
+            f"Latent {constant[0]} never changes: there is nothing to recover; leave it out."
         )
 
 
@@ -419,7 +421,7 @@ def _compute_correlations(x: F64, z: F64) -> F64:
     """Return ``(D, K)`` correlations; a constant dimension has correlation 0."""
     x, z = _scale_by_exponent(x, axis=0)[0], _scale_by_exponent(z, axis=0)[0]
     x, z = x - x.mean(0), z - z.mean(0)
-    _check_spread((z**2).sum(0))
+    _check_variance((z**2).sum(0))
     lengths = np.sqrt((x**2).sum(0))
     correlations: F64 = (x / np.where(lengths == 0, 1, lengths)).T @ z / np.sqrt((z**2).sum(0))
     return np.clip(correlations, -1, 1)

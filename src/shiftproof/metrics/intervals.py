@@ -21,11 +21,11 @@ REPLICATES = 1000
 BLOCK_BYTES = 64_000_000
 """Memory of one block of weights; a thousand resamples of a million images are several blocks."""
 
-_DRAWN_TOGETHER = 1 << 16
-"""Draws of one call: a call for each resample would be slow where images are few."""
+_DRAWS_PER_CALL = 1 << 16
+"""Draws of one call: with few images, a call for each resample would be slow."""
 
 GROUP_BYTES = 256_000_000
-"""Memory of the tables that are summed together; the weights are redrawn for each group."""
+"""Memory of a group of tables that are summed at once; each group draws the weights again."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +95,15 @@ def _check_counts(count: int, replicates: int) -> None:
 
 def _draw_weights(count: int, replicates: int, seed: int) -> Iterator[F32]:
     rows = count_block_rows(count)
-    together = max(1, _DRAWN_TOGETHER // count)
+    rows_per_call = max(1, _DRAWS_PER_CALL // count)
     random = generator(seed, "bootstrap", str(count))
     for start in range(0, replicates, rows):
         block = np.empty((min(rows, replicates - start), count), dtype=np.float32)
-        for first in range(0, len(block), together):
-            part = block[first : first + together]
-            drawn = random.integers(0, count, part.shape)
-            drawn += count * np.arange(len(part))[:, None]
-            part[:] = np.bincount(drawn.ravel(), minlength=part.size).reshape(part.shape)
+        for first in range(0, len(block), rows_per_call):
+            part = block[first : first + rows_per_call]
+            indices = random.integers(0, count, part.shape)
+            indices += count * np.arange(len(part))[:, None]
+            part[:] = np.bincount(indices.ravel(), minlength=part.size).reshape(part.shape)
         yield block
 
 
@@ -137,23 +137,23 @@ def sum_resamples(
     sums: list[F64] = []
     _check_counts(count, replicates)
     for group in _group_tables(tables, count):
-        # One matrix product for all tables takes half the time of one for each; sums are exact.
+        # One matrix product for all tables takes half the time of one for each; the sums are exact.
         ends = np.cumsum([values.shape[1] for values in group])[:-1]
-        side_by_side = np.concatenate(group, axis=1)
-        several = len(group)
+        stacked = np.concatenate(group, axis=1)
+        table_count = len(group)
         group.clear()
-        rows = [side_by_side.sum(axis=0)[None]]
+        rows = [stacked.sum(axis=0)[None]]
         for weights in _draw_weights(count, replicates, seed):
-            rows.append(weights.astype(np.float64) @ side_by_side)
+            rows.append(weights.astype(np.float64) @ stacked)
             if done is not None:
-                for _ in range(several):
+                for _ in range(table_count):
                     done()
         sums += np.split(np.concatenate(rows), ends, axis=1)
     return sums
 
 
 def _group_tables(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[list[F64]]:
-    """Yield groups of tables that fit in memory: computing a table takes longer than summing it."""
+    """Yield groups of tables that fit in memory, as computing a table takes longer than summing."""
     group: list[F64] = []
     for table in tables:
         values = make_summable(table(), count)
@@ -166,12 +166,12 @@ def _group_tables(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iter
 
 
 def count_blocks(count: int, replicates: int = REPLICATES) -> int:
-    """Return the number of blocks of resamples, which is how often ``done`` is called per table."""
+    """Return the number of blocks of resamples, which is the number of calls of ``done`` per table."""
     return -(-replicates // count_block_rows(count))
 
 
 def count_block_rows(count: int) -> int:
-    """Return how many resamples of ``count`` images a block of weights has."""
+    """Return the number of resamples of ``count`` images in a block of weights."""
     return max(1, BLOCK_BYTES // (8 * count))
 
 
@@ -189,26 +189,29 @@ def make_summable(values: ArrayLike, count: int) -> F64:
     if table.ndim != 2 or len(table) != count:
         raise InputError(f"Expected values of shape ({count}, columns), got {table.shape}.")
     peak = np.maximum(table.max(axis=0), -table.min(axis=0))
-    return round_to(table, find_exact_scale(peak, count))
+    return round_to_scale(table, find_exact_scale(peak, count))
 
 
 def find_exact_scale(peak: F64, count: int) -> F64:
-    """Return by which power of two values up to ``peak`` are to be rounded: NaN where it is none.
+    """Return powers of two such that sums of values rounded to multiples of 1 / scale are exact.
 
     Args:
-        peak: the largest value of each column, without its sign.
-        count: number of images, over whose resamples is summed.
+        peak: the largest absolute value of each column.
+        count: number of images in a resample.
+
+    Returns:
+        The scale of each column; NaN for a peak that is not finite.
     """
     finite = np.isfinite(peak)
     exponent = np.frexp(np.where(finite, peak, 1) * count)[1]
     return np.where(finite, np.ldexp(1.0, np.minimum(52 - exponent, 1000)), np.nan)
 
 
-def round_to(values: F64, scale: F64) -> F64:
-    """Return the values as whole multiples of one over their scale."""
-    steps = np.asarray(values * scale)
-    np.rint(steps, out=steps)
-    return np.divide(steps, scale, out=steps)
+def round_to_scale(values: F64, scale: F64) -> F64:
+    """Round values to integer multiples of 1 / ``scale``."""
+    rounded = np.asarray(values * scale)
+    np.rint(rounded, out=rounded)
+    return np.divide(rounded, scale, out=rounded)
 
 
 def percentile_interval(replicates: ArrayLike, *, level: float = LEVEL) -> Interval | None:
@@ -233,17 +236,16 @@ def percentile_interval(replicates: ArrayLike, *, level: float = LEVEL) -> Inter
         raise InputError(f"Expected a level between 0 and 1, such as 0.95, got {level}.")
     if not np.isfinite(values[0]):
         return None
-    drawn = values[1:][np.isfinite(values[1:])]
-    if len(drawn) == 0:
+    resamples = values[1:][np.isfinite(values[1:])]
+    if len(resamples) == 0:
         return Interval(float(values[0]), float(values[0]), float(values[0]))
     tail = (1 - level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.quantile(resamples, [tail, 1 - tail])
     return Interval(float(values[0]), float(low), float(high))
 
 
 def correct_bias(replicates: ArrayLike) -> F64:
-    """Return ``(1 + R,)`` replicates, the resamples corrected by the bootstrap estimate of their
-    bias.
+    """Return ``(1 + R,)`` replicates without the bootstrap estimate of the resamples' bias.
 
     A sum of absolute values, such as the calibration error, is larger on resamples than on the
     original images, so that a percentile interval may not contain the observed value. The bias is
@@ -251,10 +253,10 @@ def correct_bias(replicates: ArrayLike) -> F64:
     observed value itself is not changed.
     """
     values: F64 = np.array(replicates, dtype=np.float64)
-    drawn = values[1:]
-    finite = np.isfinite(drawn)
+    resamples = values[1:]
+    finite = np.isfinite(resamples)
     if finite.any() and np.isfinite(values[0]):
-        drawn -= drawn[finite].mean() - values[0]
+        resamples -= resamples[finite].mean() - values[0]
     return values
 
 

@@ -20,7 +20,7 @@ Code: TypeAlias = Mapping[str, Any]
 """``{"size": [height, width], "counts": bytes}``, compressed."""
 
 
-def _import_library() -> Any:
+def _import_pycocotools() -> Any:
     return import_extra("pycocotools.mask", "detection")
 
 
@@ -41,10 +41,10 @@ def encode_masks(
         InputError: a segmentation of another kind, or not of the image's size.
         MissingExtraError: pycocotools is not installed.
     """
-    codes, wrong = encode_readable_masks(segmentations, sizes)
-    if wrong:
-        at, reason = next(iter(wrong.items()))
-        raise InputError(f"{where}[{at}]: {reason}.")
+    codes, reasons = encode_readable_masks(segmentations, sizes)
+    if reasons:
+        index, reason = next(iter(reasons.items()))
+        raise InputError(f"{where}[{index}]: {reason}.")
     return tuple(code for code in codes if code is not None)
 
 
@@ -55,26 +55,26 @@ def encode_readable_masks(
 
     Arguments as for :func:`encode_masks`.
     """
-    library = _import_library()
+    library = _import_pycocotools()
     codes: list[Code | None] = []
-    wrong: dict[int, str] = {}
-    for at, (segmentation, size) in enumerate(zip(segmentations, sizes, strict=True)):
+    reasons: dict[int, str] = {}
+    for index, (segmentation, size) in enumerate(zip(segmentations, sizes, strict=True)):
         try:
             codes.append(_encode_mask(library, segmentation, size))
         except ValueError as error:
-            wrong[at] = str(error)
+            reasons[index] = str(error)
             codes.append(None)
-    there = [at for at, code in enumerate(codes) if code is not None]
-    filled = _count_pixels([code["counts"] for code in codes if code is not None])
-    for at, count in zip(there, filled.tolist(), strict=True):
-        height, width = sizes[at]
+    encoded = [index for index, code in enumerate(codes) if code is not None]
+    pixels = _count_pixels([code["counts"] for code in codes if code is not None])
+    for index, count in zip(encoded, pixels.tolist(), strict=True):
+        height, width = sizes[index]
         if count != height * width:
-            wrong[at] = (
+            reasons[index] = (
                 "the counts of the mask do not fill its image of height and width "
                 f"{[height, width]}"
             )
-            codes[at] = None
-    return codes, dict(sorted(wrong.items()))
+            codes[index] = None
+    return codes, dict(sorted(reasons.items()))
 
 
 def _encode_mask(library: Any, segmentation: Any, size: tuple[int, int]) -> Code:
@@ -84,7 +84,7 @@ def _encode_mask(library: Any, segmentation: Any, size: tuple[int, int]) -> Code
             f"its image claims {size[0]} x {size[1]} pixels, more than masks may have, {MAX_PIXELS}"
         )
     if isinstance(segmentation, Mapping):
-        return _run_lengths(library, segmentation, size)
+        return _encode_run_lengths(library, segmentation, size)
     if isinstance(segmentation, (list, tuple)) and segmentation:
         polygons = [_read_polygon(polygon, size) for polygon in segmentation]
         code: Code = library.merge(library.frPyObjects(polygons, *size))
@@ -94,12 +94,14 @@ def _encode_mask(library: Any, segmentation: Any, size: tuple[int, int]) -> Code
     )
 
 
-def _run_lengths(library: Any, segmentation: Mapping[str, Any], size: tuple[int, int]) -> Code:
-    claimed, counts = segmentation.get("size"), segmentation.get("counts")
-    if not isinstance(claimed, Sequence) or list(claimed) != list(size):
+def _encode_run_lengths(
+    library: Any, segmentation: Mapping[str, Any], size: tuple[int, int]
+) -> Code:
+    mask_size, counts = segmentation.get("size"), segmentation.get("counts")
+    if not isinstance(mask_size, Sequence) or list(mask_size) != list(size):
         raise ValueError(
             f"expected a mask of the image's height and width, {list(size)}, got "
-            f"{show_value(claimed)}"
+            f"{show_value(mask_size)}"
         )
     if isinstance(counts, str) and counts.isascii():
         return {"size": list(size), "counts": counts.encode("ascii")}
@@ -124,18 +126,20 @@ def _read_polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
             f"expected a polygon as x1, y1, x2, y2, x3, y3, ..., got {show_value(polygon)}"
         )
     # pycocotools visits every pixel along an edge: an edge to 1e9 would fill the memory.
-    far = 10 * max(height, width)
-    if not all(math.isfinite(value) and abs(value) <= far for value in points):
+    limit = 10 * max(height, width)
+    if not all(math.isfinite(value) and abs(value) <= limit for value in points):
         raise ValueError(f"a polygon reaches far beyond its {height} x {width} image")
     corners = np.array(points).reshape(-1, 2)
     steps = np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum()
     if steps > MAX_STEPS:
-        raise ValueError(f"a polygon whose edges are {steps:.0f} pixels long goes to and fro")
+        raise ValueError(
+            f"the edges of a polygon are {steps:.0f} pixels long, more than {MAX_STEPS}"
+        )
     return points
 
 
 MAX_STEPS = 4_000_000
-"""Maximum length of an outline, through every pixel of 2,000 x 2,000; this bounds the memory."""
+"""Maximum length of a polygon's edges in pixels, as many as 2,000 x 2,000; it bounds the memory."""
 
 
 def _count_pixels(counts: Sequence[bytes]) -> I64:
@@ -148,19 +152,19 @@ def _count_pixels(counts: Sequence[bytes]) -> I64:
     lengths = np.array([len(code) for code in counts], dtype=np.int64)
     damaged = lengths == 0
     values = np.frombuffer(b"".join(counts), dtype=np.uint8).astype(np.int64) - 48
-    of_code = np.repeat(np.arange(len(counts)), lengths)
-    damaged[of_code[(values < 0) | (values > 63)]] = True
+    byte_code = np.repeat(np.arange(len(counts)), lengths)
+    damaged[byte_code[(values < 0) | (values > 63)]] = True
     # A truncated code is damaged; it is terminated here so that it does not run into the next one.
     last = np.cumsum(lengths)[lengths > 0] - 1
-    damaged[of_code[last[values[last] & 32 != 0]]] = True
-    ends = (values & 32) == 0
-    ends[last] = True
-    end = np.flatnonzero(ends)
+    damaged[byte_code[last[values[last] & 32 != 0]]] = True
+    is_end = (values & 32) == 0
+    is_end[last] = True
+    end = np.flatnonzero(is_end)
     if len(end) == 0:
         return np.full(len(counts), -1)
     start = np.concatenate([[0], end[:-1] + 1])
     size = end + 1 - start
-    code = of_code[start]
+    code = byte_code[start]
     damaged[code[size > 6]] = True
     place = np.minimum(np.arange(len(values)) - np.repeat(start, size), 6)
     number = np.add.reduceat((values & 31) << (5 * place), start)
@@ -184,9 +188,9 @@ def _count_pixels(counts: Sequence[bytes]) -> I64:
 
 def compute_areas(codes: Sequence[Code]) -> F64:
     """Return ``(N,)`` the pixels of each mask."""
-    library = _import_library()
+    library = _import_pycocotools()
     # Some versions of pycocotools store the number of masks as uint8, so at most 255 at once.
-    parts = [library.area(list(codes[at : at + 255])) for at in range(0, len(codes), 255)]
+    parts = [library.area(list(codes[start : start + 255])) for start in range(0, len(codes), 255)]
     return np.concatenate([np.empty(0), *parts])
 
 
@@ -196,13 +200,13 @@ def find_mask_pairs(
     object_group: I64,
     object_masks: Sequence[Code],
     crowd: Flags,
-    least: float,
+    min_overlap: float,
 ) -> Pairs:
-    """Return the pairs of the same group whose masks overlap by at least ``least``.
+    """Return the pairs of the same group whose masks overlap by at least ``min_overlap``.
 
     Arguments and overlap as for :func:`~shiftproof.metrics.matching.find_box_pairs`.
     """
-    library = _import_library()
+    library = _import_pycocotools()
     found = []
     bounds = np.append(find_run_starts(detection_group), len(detection_group)).tolist()
     for first, last in pairwise(bounds):
@@ -218,6 +222,6 @@ def find_mask_pairs(
                 crowd[left:right].astype(int).tolist(),
             )
         )
-        d, g = np.nonzero(overlap >= least)
+        d, g = np.nonzero(overlap >= min_overlap)
         found.append(Pairs(d + first, g + left, overlap[d, g]))
     return join_pairs(found)

@@ -7,11 +7,11 @@ from numpy.typing import ArrayLike
 
 from shiftproof.counts import plural
 from shiftproof.errors import InputError
-from shiftproof.metrics.classification import log_softmax
+from shiftproof.metrics.classification import check_class_range, check_classes, log_softmax
 from shiftproof.types import F64
 
-COLDEST, HOTTEST = 1e-2, 1e2
-"""Range of temperatures that is searched; beyond it scaling is no remedy."""
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-2, 1e2
+"""Range of temperatures that is searched; beyond it scaling does not help."""
 
 _STEPS = 60
 """Bisection steps: more than the precision of a float."""
@@ -35,24 +35,24 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     >>> round(fit_temperature([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]], [0, 0, 0, 1]), 4)
     1.8205
     """
-    shifted, missed = _compute_margins(logits, targets)
-    low, high = 1 / HOTTEST, 1 / COLDEST
-    if _compute_slope(low, shifted, missed) >= 0:
+    shifted, target_logits = _shift_logits(logits, targets)
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+    if _compute_slope(low, shifted, target_logits) >= 0:
         raise InputError(
-            f"No temperature fits: on {plural(len(missed), 'image')} the answers are no better than a guess, "
-            f"so that the best is above {HOTTEST:g}; see whether labels and classes belong together."
+            f"No temperature fits: on {plural(len(shifted), 'image')} the answers are no better than a "
+            f"guess, so that the best is above {MAX_TEMPERATURE:g}; see whether labels and classes belong "
+            "together."
         )
     # A slope that underflows means that the loss decreases without a minimum.
-    if _compute_slope(high, shifted, missed) <= 1e-12:
+    if _compute_slope(high, shifted, target_logits) <= 1e-12:
         raise InputError(
-            f"No temperature fits: {plural(len(missed), 'image is', 'images are')} too few, or all are "
-            "answered right, so "
-            f"that the best is below {COLDEST:g}; give more held-out images."
+            f"No temperature fits: {plural(len(shifted), 'image is', 'images are')} too few, or all are "
+            f"answered right, so that the best is below {MIN_TEMPERATURE:g}; give more held-out images."
         )
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        below = _compute_slope(middle, shifted, missed) < 0
-        low, high = (middle, high) if below else (low, middle)
+        is_below = _compute_slope(middle, shifted, target_logits) < 0
+        low, high = (middle, high) if is_below else (low, middle)
     return float(2 / (low + high))
 
 
@@ -67,33 +67,23 @@ def scale_logits(logits: ArrayLike, temperature: float) -> F64:
     return np.asarray(logits, dtype=np.float64) / temperature
 
 
-def _compute_margins(logits: ArrayLike, targets: ArrayLike) -> tuple[F64, F64]:
+def _shift_logits(logits: ArrayLike, targets: ArrayLike) -> tuple[F64, F64]:
     """Return ``(N, K)`` logits minus their row's maximum, and ``(N,)`` those of the targets."""
     values, classes = np.asarray(logits, dtype=np.float64), np.asarray(targets)
-    if values.ndim != 2 or values.shape[1] == 0 or classes.shape != values.shape[:1]:
-        raise InputError(
-            f"Expected logits (N, K) and a class for each of the N images, got {values.shape} and "
-            f"{classes.shape}."
-        )
-    if not np.issubdtype(classes.dtype, np.integer):
-        raise InputError(f"Expected the numbers of classes, got {classes.dtype}.")
+    check_classes("logits", values, classes)
     finite = np.isfinite(log_softmax(values)).any(axis=1)
     values, classes = values[finite], classes[finite]
     if len(classes) == 0:
         raise InputError("Expected at least one image to fit a temperature on, got none.")
-    if classes.min() < 0 or classes.max() >= values.shape[1]:
-        raise InputError(
-            f"Expected classes from 0 to {values.shape[1] - 1}, got {classes.min()} to "
-            f"{classes.max()}."
-        )
+    check_class_range(classes, values.shape[1])
     shifted = values - values.max(axis=1, keepdims=True)
     return shifted, shifted[np.arange(len(classes)), classes]
 
 
-def _compute_slope(inverse: float, shifted: F64, missed: F64) -> float:
+def _compute_slope(inverse: float, shifted: F64, target_logits: F64) -> float:
     """Return the derivative of the mean loss with respect to the inverse temperature."""
     with np.errstate(invalid="ignore"):
         weights = np.exp(inverse * shifted)
         # An excluded class has weight zero, and zero times infinity is NaN.
-        pulled = np.where(weights > 0, weights * shifted, 0.0).sum(axis=1) / weights.sum(axis=1)
-    return float((pulled - missed).mean())
+        expected = np.where(weights > 0, weights * shifted, 0.0).sum(axis=1) / weights.sum(axis=1)
+    return float((expected - target_logits).mean())

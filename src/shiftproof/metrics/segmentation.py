@@ -41,12 +41,12 @@ def pixel_confusion(truth: LabelMap, prediction: LabelMap, classes: int) -> I64:
         )
     # Row 0 is void, and column 0 is none of the classes.
     counts = np.zeros((classes + 1, classes + 1), np.int64)
-    true, said = _to_int16("truth", truth), _to_int16("prediction", prediction)
-    place = count_pairs(true, said, counts)
-    if place >= 0:
-        is_truth = not -1 <= true[place] < classes
-        what, wrong = ("truth", true[place]) if is_truth else ("prediction", said[place])
-        raise InputError(f"Expected a {what} of -1 to {classes - 1}, got {wrong}.")
+    true, predicted = _to_int16("truth", truth), _to_int16("prediction", prediction)
+    invalid = count_pairs(true, predicted, counts)
+    if invalid >= 0:
+        is_truth = not -1 <= true[invalid] < classes
+        what, values = ("truth", true) if is_truth else ("prediction", predicted)
+        raise InputError(f"Expected a {what} of -1 to {classes - 1}, got {values[invalid]}.")
     return np.concatenate([counts[1:, 1:], counts[1:, :1]], axis=1)
 
 
@@ -56,9 +56,9 @@ def _to_int16(what: str, labels: LabelMap) -> LabelMap:
         return np.ascontiguousarray(labels).ravel()
     if labels.dtype.kind not in "iu":
         raise InputError(f"Expected a {what} of integers, got {labels.dtype}.")
-    held = np.iinfo(np.int16)
-    if labels.size and (labels.max() > held.max or labels.min() < held.min):
-        raise InputError(f"Expected a {what} of classes, -1 to {held.max}, got {labels.max()}.")
+    limits = np.iinfo(np.int16)
+    if labels.size and (labels.max() > limits.max or labels.min() < limits.min):
+        raise InputError(f"Expected a {what} of classes, -1 to {limits.max}, got {labels.max()}.")
     return np.ascontiguousarray(labels).astype(np.int16).ravel()
 
 
@@ -126,10 +126,10 @@ def pixel_accuracy(hits: F64 | I64, truth: F64 | I64) -> F64:
     return _divide_counts(np.asarray(hits).sum(axis=-1), np.asarray(truth).sum(axis=-1))
 
 
-def marginals(confusion: I64) -> tuple[I64, I64, I64]:
+def compute_marginals(confusion: I64) -> tuple[I64, I64, I64]:
     """Return hits, truth and predicted, ``(K,)`` each, of a ``(K, K + 1)`` confusion.
 
-    >>> hits, truth, predicted = marginals(np.array([[1, 1, 0], [0, 0, 1]]))
+    >>> hits, truth, predicted = compute_marginals(np.array([[1, 1, 0], [0, 0, 1]]))
     >>> hits, truth, predicted
     (array([1, 0]), array([2, 1]), array([1, 1]))
     """

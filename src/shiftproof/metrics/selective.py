@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike
 from shiftproof.errors import InputError
 from shiftproof.metrics.confidence_order import (
     OrderSums,
-    by_image,
     find_ties,
     order_by_confidence,
+    sum_along_order,
     sum_harmonic,
-    walk,
+    transpose_weights,
 )
 from shiftproof.types import F64, Flags
 
@@ -37,7 +37,7 @@ class RiskCurve(NamedTuple):
     risk: F64
 
 
-class Selection(NamedTuple):
+class SelectiveMetrics(NamedTuple):
     """Selective metrics on each of R weightings of the images, ``(R,)`` each; NaN without images.
 
     ``aurc`` is the area under the curve of risk over coverage, ``excess_aurc`` its excess over that
@@ -63,14 +63,14 @@ def risk_coverage(confidence: ArrayLike, wrong: ArrayLike) -> RiskCurve:
     >>> risk_coverage([0.9, 0.8, 0.7, 0.6], [False, False, True, False]).risk
     array([0.        , 0.        , 0.33333333, 0.25      ])
     """
-    values, missed = _check(confidence, wrong)
+    values, is_wrong = _check(confidence, wrong)
     order = np.argsort(-values, kind="stable")
     starts = find_ties(values[order])
     sizes = np.diff(np.append(starts, len(values)))
-    share = np.add.reduceat(missed[order].astype(np.float64), starts) / sizes
-    errors = np.cumsum(np.repeat(share, sizes))
-    places = np.arange(1, len(values) + 1)
-    return RiskCurve(places / len(values), errors / places)
+    error_rate = np.add.reduceat(is_wrong[order].astype(np.float64), starts) / sizes
+    errors = np.cumsum(np.repeat(error_rate, sizes))
+    answered = np.arange(1, len(values) + 1)
+    return RiskCurve(answered / len(values), errors / answered)
 
 
 def area_under_risk_coverage(confidence: ArrayLike, wrong: ArrayLike) -> float:
@@ -98,8 +98,10 @@ def excess_area_under_risk_coverage(confidence: ArrayLike, wrong: ArrayLike) -> 
     >>> excess_area_under_risk_coverage([0.9, 0.8], [True, False])
     0.5
     """
-    values, missed = _check(confidence, wrong)
-    return float(select_resamples(values, missed, np.ones((1, len(values)))).excess_aurc[0])
+    values, is_wrong = _check(confidence, wrong)
+    return float(
+        compute_selective_metrics(values, is_wrong, np.ones((1, len(values)))).excess_aurc[0]
+    )
 
 
 def risk_at_coverage(confidence: ArrayLike, wrong: ArrayLike, coverage: float = COVERAGE) -> float:
@@ -116,14 +118,14 @@ def risk_at_coverage(confidence: ArrayLike, wrong: ArrayLike, coverage: float = 
     >>> risk_at_coverage([0.9, 0.8, 0.7, 0.6], [False, False, True, False], 0.5)
     0.0
     """
-    values, missed = _check(confidence, wrong)
+    values, is_wrong = _check(confidence, wrong)
     weights = np.ones((1, len(values)))
-    return float(select_resamples(values, missed, weights, coverage=coverage).risk[0])
+    return float(compute_selective_metrics(values, is_wrong, weights, coverage=coverage).risk[0])
 
 
-def select_resamples(
+def compute_selective_metrics(
     confidence: ArrayLike, wrong: ArrayLike, weights: ArrayLike, *, coverage: float = COVERAGE
-) -> Selection:
+) -> SelectiveMetrics:
     """Return AURC, E-AURC and the risk at a coverage, on each of R weightings of the images.
 
     Args:
@@ -136,37 +138,39 @@ def select_resamples(
         InputError: as for :func:`risk_coverage`; weights of another shape; a coverage outside its
             range.
     """
-    values, missed = _check(confidence, wrong)
+    values, is_wrong = _check(confidence, wrong)
     weighted = np.asarray(weights)
     if weighted.ndim != 2 or weighted.shape[1] != len(values):
         raise InputError(f"Expected weights of shape (R, {len(values)}), got {weighted.shape}.")
     if not 0 < coverage <= 1:
         raise InputError(f"Expected a coverage above 0, up to 1, got {coverage}.")
-    order = order_by_confidence(values, missed)
+    order = order_by_confidence(values, is_wrong)
     total = weighted.sum(axis=1, dtype=np.float64)
-    return select(walk(order, by_image(weighted), total, coverage=coverage))
+    return average_sums(
+        sum_along_order(order, transpose_weights(weighted), total, coverage=coverage)
+    )
 
 
-def select(sums: OrderSums) -> Selection:
-    """Return the figures of what a walk along answers has summed."""
+def average_sums(sums: OrderSums) -> SelectiveMetrics:
+    """Return the metrics that follow from the sums along an order."""
     total, errors, area, risk, _ = sums
     right = total - errors
     harmonic = sum_harmonic(int(total.max(initial=0)))
     best = errors - right * (harmonic[total.astype(np.int64)] - harmonic[right.astype(np.int64)])
-    there = np.where(total > 0, total, np.nan)
+    images = np.where(total > 0, total, np.nan)
     # Clipped at zero: for the ideal order rounding may give less.
-    return Selection(area / there, np.maximum((area - best) / there, 0), risk + 0 * there)
+    return SelectiveMetrics(area / images, np.maximum((area - best) / images, 0), risk + 0 * images)
 
 
 def _check(confidence: ArrayLike, wrong: ArrayLike) -> tuple[F64, Flags]:
-    values, missed = np.asarray(confidence, dtype=np.float64), np.asarray(wrong)
-    if values.ndim != 1 or values.shape != missed.shape or len(values) == 0:
+    values, is_wrong = np.asarray(confidence, dtype=np.float64), np.asarray(wrong)
+    if values.ndim != 1 or values.shape != is_wrong.shape or len(values) == 0:
         raise InputError(
             f"Expected one confidence and one answer per image, got {values.shape} and "
-            f"{missed.shape}."
+            f"{is_wrong.shape}."
         )
-    if missed.dtype != np.bool_:
-        raise InputError(f"Expected True or False for each answer, got {missed.dtype}.")
+    if is_wrong.dtype != np.bool_:
+        raise InputError(f"Expected True or False for each answer, got {is_wrong.dtype}.")
     if np.isnan(values).any():
         raise InputError("Expected confidences that are numbers, got NaN.")
-    return values, missed
+    return values, is_wrong

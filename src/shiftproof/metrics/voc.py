@@ -21,6 +21,7 @@ from shiftproof.metrics.coco import (
 from shiftproof.metrics.curves import (
     Curves,
     Events,
+    average_known,
     average_over_recall,
     compute_precision,
     evaluate_curves,
@@ -112,19 +113,20 @@ class VocEvaluator:
 
     def scores(self, matches: Curves) -> VocScores:
         """Return the scores on all images."""
-        averages = _make_average(self.objects, matches, self.rule)(self._once())
+        averages = _make_average(self.objects, matches, self.rule)(self._count_once())
         per_category = dict(zip(self.categories, averages.tolist(), strict=True))
-        return VocScores(_mean(averages), per_category)
+        return VocScores(average_known(averages), per_category)
 
     def replicates(self, matches: Curves, *, replicates: int = REPLICATES, seed: int = 0) -> F64:
         """Return ``(1 + replicates,)`` mean AP in 0..1: observed, then on resamples."""
-        averages = _make_average(self.objects, matches, self.rule)
-        values = [_mean(averages(self._once()))]
+        compute = _make_average(self.objects, matches, self.rule)
+        values = [average_known(compute(self._count_once()))]
         for block in resample_weights(len(self.image_ids), replicates, seed=seed):
-            values += [_mean(averages(drawn.astype(np.int64))) for drawn in block]
+            values += [average_known(compute(weights)) for weights in block.astype(np.int64)]
         return np.array(values)
 
-    def _once(self) -> I64:
+    def _count_once(self) -> I64:
+        """Return the weights of the original images."""
         return np.ones(len(self.image_ids), dtype=np.int64)
 
 
@@ -207,10 +209,10 @@ def voc_interval(
     The resamples are corrected for bias, as in :func:`~shiftproof.metrics.coco_intervals`.
     Arguments and errors as for :func:`voc_replicates`; ``level`` is the confidence level.
     """
-    drawn = voc_replicates(
+    values = voc_replicates(
         ground_truth, detections, rule=rule, overlap=overlap, replicates=replicates, seed=seed
     )
-    return percentile_interval(correct_bias(drawn), level=level)
+    return percentile_interval(correct_bias(values), level=level)
 
 
 def _match(objects: Objects, found: DetectionColumns, overlap: float) -> Curves:
@@ -232,25 +234,25 @@ def _match(objects: Objects, found: DetectionColumns, overlap: float) -> Curves:
         last=False,
     )
     best = find_run_starts(pairs.detection)
-    detection, finds = pairs.detection[best], pairs.object[best]
+    detection, assigned = pairs.detection[best], pairs.object[best]
     # The first detection assigned to an object has the highest score.
-    first = np.zeros(len(finds), dtype=np.bool_)
-    first[np.unique(finds, return_index=True)[1]] = True
-    right = first & ~difficult[finds]
+    is_first = np.zeros(len(assigned), dtype=np.bool_)
+    is_first[np.unique(assigned, return_index=True)[1]] = True
+    right = is_first & ~difficult[assigned]
 
     ranking = np.lexsort((-found.score, found.category))
     place = np.empty(len(ranking), dtype=np.int64)
     place[ranking] = np.arange(len(ranking))
-    known = np.flatnonzero(right | difficult[finds])
-    known = known[np.argsort(place[by_group[detection[known]]])]
-    rows = by_group[detection[known]]
+    kept = np.flatnonzero(right | difficult[assigned])
+    kept = kept[np.argsort(place[by_group[detection[kept]]])]
+    rows = by_group[detection[kept]]
     events = Events(
         category=found.category[rows],
         place=place[rows],
         image=found.image[rows],
-        right=right[known],
-        change=right[known].astype(np.int8) - 1,
-        rank=rank[detection[known]],
+        right=right[kept],
+        change=right[kept].astype(np.int8) - 1,
+        rank=rank[detection[kept]],
     )
     categories = np.arange(len(objects.categories))
     start = np.searchsorted(found.category[ranking], categories)
@@ -267,20 +269,15 @@ def _make_average(objects: Objects, curves: Curves, rule: Rule) -> Callable[[I64
     wanted = ~_find_difficult(objects)
     image, category = objects.image[wanted], objects.category[wanted]
 
-    def averages(weights: I64) -> F64:
+    def compute(weights: I64) -> F64:
         counts = np.bincount(category, weights=weights[image], minlength=len(objects.categories))
         positives = counts.astype(np.int64)
-        run = evaluate_curves(curves, weights)
+        values = evaluate_curves(curves, weights)
         if rule == "all-point":
-            return average_over_recall(curves, run, weights, positives)
+            return average_over_recall(curves, values, weights, positives)
         # The smallest number of objects that is at least k tenths of all, in integers.
         needed = -(-positives[:, None] * np.arange(11) // 10)
-        precision = compute_precision(curves, run, needed)
+        precision = compute_precision(curves, values, needed)
         return np.where(positives > 0, precision.mean(axis=1), np.nan)
 
-    return averages
-
-
-def _mean(values: F64) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    return compute

@@ -32,7 +32,7 @@ from shiftproof.probe.versions import UNCHANGED, Versions
 from shiftproof.provenance import provenance
 from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
+from shiftproof.runs.info import normalize_settings
 from shiftproof.runs.run import ProbeRun
 from shiftproof.runs.scores.probe import Factor, ProbeImages
 from shiftproof.runs.scores.reading import write_form
@@ -195,7 +195,7 @@ def check_enough(data: ImageData, images: int) -> None:
 
 def _collect_settings(job: _Job, images: int) -> Settings:
     """Return the settings that determine a run's scores."""
-    return plain(
+    return normalize_settings(
         {
             "encoders": {name: encoder.settings for name, encoder in job.encoders.items()},
             "data": job.data.settings(),

@@ -12,7 +12,7 @@ from shiftproof.probe.versions import Versions
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.scores.probe import Factor, ProbeGallery, Strip, StripPicture
 from shiftproof.runs.scores.reading import write_form
-from shiftproof.runs.thumbnails import small_jpeg
+from shiftproof.runs.thumbnails import encode_thumbnail
 from shiftproof.types import Image, Sample
 
 SHOWN = 5
@@ -51,7 +51,7 @@ def _strip(
         path = place / f"{number}.jpg"
         if not path.is_file():
             shown = made.change(image, sample, family.name, values, "strip")
-            files.write_bytes(path, small_jpeg(shown, LONG_SIDE, QUALITY), durable=False)
+            files.write_bytes(path, encode_thumbnail(shown, LONG_SIDE, QUALITY), durable=False)
         pictures.append(StripPicture(value, path.relative_to(folder.path).as_posix()))
     return Strip(factor.name, sample.id, tuple(pictures))
 

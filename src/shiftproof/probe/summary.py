@@ -24,7 +24,7 @@ from shiftproof.runs.scores.probe import (
     READINGS,
     Factor,
     FactorReadouts,
-    Probed,
+    ProbedModel,
     ProbeImages,
     ProbeScores,
     Reading,
@@ -98,8 +98,8 @@ def summarize(
 
 def _score(
     shares: _Shares, one: Column, factors: Sequence[Factor], probed: Sequence[Column]
-) -> Probed:
-    return Probed(
+) -> ProbedModel:
+    return ProbedModel(
         one.name,
         {
             factor.name: _keep(
@@ -114,12 +114,12 @@ def _score(
     )
 
 
-def _compare(shares: _Shares, one: Column, other: Column, factors: Sequence[Factor]) -> Probed:
+def _compare(shares: _Shares, one: Column, other: Column, factors: Sequence[Factor]) -> ProbedModel:
     def subtract(factor: str) -> dict[Reading, Replicates]:
         theirs = shares[other.name][factor]
         return {name: mine - theirs[name] for name, mine in shares[one.name][factor].items()}
 
-    return Probed(
+    return ProbedModel(
         one.name,
         {factor.name: _keep(subtract(factor.name)) for factor in factors},
         against=other.name,

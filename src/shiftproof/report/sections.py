@@ -157,7 +157,7 @@ def describe_setting_differences(
             look_up(run.settings, "images") or run.settings.get("encode")
         ),
         "seed": lambda run: run.settings.get("seed"),
-        "classes": lambda run: run.head.classes.get("title"),
+        "classes": lambda run: run.info.classes.get("title"),
         "interval level": lambda run: run.scores.interval.level,
     }
     found = []
@@ -297,12 +297,12 @@ def build_settings_section(runs: Sequence[AnyRun[Any]]) -> Section:
                     "name": name if len(runs) > 1 else None,
                     "blocks": [
                         *_make_setting_blocks(run.settings),
-                        ("Assumed on loading", flatten(run.head.assumed)),
-                        ("Classes", flatten(run.head.classes)),
+                        ("Assumed on loading", flatten(run.info.assumed)),
+                        ("Classes", flatten(run.info.classes)),
                         ("Images used", _make_images(run.scores)),
                         ("Intervals", flatten(msgspec.to_builtins(run.scores.interval))),
                         (PROVENANCE, flatten(run.provenance)),
-                        *_make_extension_blocks(run.head.extended),
+                        *_make_extension_blocks(run.info.extended),
                     ],
                 }
                 for run, name in zip(runs, name_runs(runs), strict=True)

@@ -13,7 +13,7 @@ from shiftproof.lazy import load_name
 if TYPE_CHECKING:
     from shiftproof.provenance import provenance
     from shiftproof.runs.folder import RunFolder
-    from shiftproof.runs.parquet import open_table, other_images, write_table
+    from shiftproof.runs.parquet import explain_other_images, open_table, write_table
     from shiftproof.runs.resamples import Replicates
     from shiftproof.runs.run import (
         AnyRun,
@@ -55,9 +55,9 @@ __all__ = [
     "Resampling",
     "Run",
     "RunFolder",
+    "explain_other_images",
     "load_run",
     "open_table",
-    "other_images",
     "provenance",
     "write_table",
 ]
@@ -87,7 +87,7 @@ _NAMES = {
     "ModelScores": "shiftproof.runs.scores.grid",
     "load_run": "shiftproof.runs.run",
     "open_table": "shiftproof.runs.parquet",
-    "other_images": "shiftproof.runs.parquet",
+    "explain_other_images": "shiftproof.runs.parquet",
     "provenance": "shiftproof.provenance",
     "write_table": "shiftproof.runs.parquet",
 }

@@ -1,4 +1,4 @@
-"""What a run says of the budget of time that chose the number of its images."""
+"""The time budget that determined the number of images of a run, as ``run.json`` has it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 KEY = "budget"
-"""Of ``run.json``: how many images were measured, and in how many seconds."""
+"""Key of ``run.json``: the number of measured images, and the seconds that they took."""
 
 NOTE = "the interval holds at the end of a budget, and not at any time one stops"
 
 
 def has_ended_early(info: Mapping[str, Any]) -> bool:
-    """Return whether a budget of time has ended a run before it had seen all its images.
+    """Return whether a time budget ended a run before it had seen all images.
 
     Args:
         info: the content of ``run.json``.

@@ -1,4 +1,4 @@
-"""The events of adapters (steps left out, resets, roll-backs) in a run: ``events/MODEL/EPISODE.json``."""
+"""The events of adapters (skipped steps, resets, roll-backs): ``events/MODEL/EPISODE.json`` of a run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from shiftproof.types import CLEAN, Cell
 
 
 class EventRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event of an adapter: in which batch since its reset, in which pass, and why.
+    """An event of an adapter: its kind, its reason, and the batch and pass since the last reset.
 
-    ``cell`` is None where the visit has several cells. ``count`` is of how many such this is the last.
+    ``cell`` is None if the episode has several cells. ``count`` is the number of events that this
+    one stands for: it is the last of them.
     """
 
     kind: str
@@ -37,7 +38,7 @@ class EventFile(msgspec.Struct, frozen=True):
 
 
 class ModelEvent(msgspec.Struct, frozen=True):
-    """An event with the model that told it, and what lay between two resets."""
+    """An event with its model, and its episode: the stretch between two resets."""
 
     model: str
     episode: str
@@ -48,9 +49,9 @@ def read_events(folder: Path, scores: GridScores) -> Iterator[ModelEvent]:
     """Yield the events below a run's folder ``events``, in the order of the models and of the grid.
 
     Raises:
-        BrokenFileError: a file cannot be read as what it should be.
+        BrokenFileError: a file is damaged or has another content.
     """
-    # Looked up among the files that there are: names in scores.json lead to no other place.
+    # Looked up among the existing files, so names in scores.json cannot lead out of the folder.
     files_by_name = {(path.parent.name, path.stem): path for path in folder.glob("*/*.json")}
     episodes = [str(CLEAN)]
     for name in scores.corruptions:

@@ -1,7 +1,7 @@
 """An extension of a run, as ``run.json`` has it until all cells of the larger grid are measured.
 
-Until then the file keeps the settings of the smaller grid, and ``scores.json`` is unchanged, so readers see
-a consistent run. Replacing ``scores.json`` completes the extension; ``run.json`` follows.
+Until then the file keeps the settings of the smaller grid, and ``scores.json`` is unchanged, so
+readers see a consistent run. Replacing ``scores.json`` completes the extension; ``run.json`` follows.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from shiftproof.io import files
 from shiftproof.types import Settings
 
 KEY = "extension"
-"""Of ``run.json``: what a run is being extended to."""
+"""Key of ``run.json``: what the run is being extended to."""
 
 EXTENDED = "extended"
-"""Of ``run.json``: a list of what a run was extended by, with the provenance of each time."""
+"""Key of ``run.json``: the finished extensions, each with its provenance."""
 
 
 class Extension(msgspec.Struct, frozen=True):
@@ -27,10 +27,10 @@ class Extension(msgspec.Struct, frozen=True):
 
     Attributes:
         settings: of the larger grid.
-        added: what is new, in words.
-        scores: the fingerprint of ``scores.json`` before; None where there was none.
-        renamed: names of models before to those in the larger run.
-        assumed: what was assumed when its models were loaded, by model.
+        added: description of what is new.
+        scores: fingerprint of the previous ``scores.json``; None without one.
+        renamed: from previous names of models to those in the larger run.
+        assumed: assumptions made when the models were loaded, by model.
         provenance: of the command.
     """
 
@@ -42,47 +42,50 @@ class Extension(msgspec.Struct, frozen=True):
     provenance: dict[str, Any] = {}
 
 
-def read_extension(told: Mapping[str, Any]) -> Extension | None:
-    """Return the extension that ``run.json`` tells of, if there is a readable one.
+def read_extension(info: Mapping[str, Any]) -> Extension | None:
+    """Return the extension in ``run.json``, the content of which is ``info``.
 
-    Folders of renamed models are removed in the end: one whose names lead elsewhere is none.
+    None without a valid one. Names of models become folders, so they must be valid file names.
     """
     try:
-        found = msgspec.convert(told.get(KEY), Extension | None)
+        extension = msgspec.convert(info.get(KEY), Extension | None)
     except msgspec.ValidationError:
         return None
-    if found is None or all(map(files.can_name_files, [*found.renamed, *found.renamed.values()])):
-        return found
-    return None
+    if extension is None:
+        return None
+    names = [*extension.renamed, *extension.renamed.values()]
+    return extension if all(map(files.can_name_files, names)) else None
 
 
-def print_scores(path: Path) -> str | None:
-    """Return the fingerprint of ``scores.json``; None where there is none."""
+def fingerprint_scores(path: Path) -> str | None:
+    """Return the fingerprint of ``scores.json``; None without that file."""
     return files.file_fingerprint(path) if path.is_file() else None
 
 
-def settle(told: Mapping[str, Any], scores: Path, *, measured: bool = False) -> dict[str, Any]:
+def resolve_extension(
+    info: Mapping[str, Any], scores: Path, *, measured: bool = False
+) -> dict[str, Any]:
     """Return ``run.json`` as readers have to see it: the run before its extension, or after it.
 
     Args:
-        told: the content of ``run.json``.
-        scores: where ``scores.json`` is.
-        measured: the cells of the extension are all there, so that it is the larger run.
+        info: the content of ``run.json``.
+        scores: path of ``scores.json``.
+        measured: whether all cells of the extension are recorded, so that it is the larger run.
     """
-    extension = read_extension(told)
-    before = {key: value for key, value in told.items() if key != KEY}
+    extension = read_extension(info)
+    before = {key: value for key, value in info.items() if key != KEY}
     if extension is None:
         return before
-    found = print_scores(scores)
-    if not measured and (found is None or found == extension.scores):
+    fingerprint = fingerprint_scores(scores)
+    if not measured and (fingerprint is None or fingerprint == extension.scores):
         return before
     extended, assumed = before.get(EXTENDED), before.get("assumed")
     entry = {"added": extension.added, "provenance": extension.provenance}
-    old = assumed if isinstance(assumed, dict) else {}
+    previous = assumed if isinstance(assumed, dict) else {}
     return {
         **before,
         "assumed": {
-            **{extension.renamed.get(name, name): told for name, told in old.items()},
+            **{extension.renamed.get(name, name): value for name, value in previous.items()},
             **extension.assumed,
         },
         "settings": extension.settings,
@@ -90,8 +93,8 @@ def settle(told: Mapping[str, Any], scores: Path, *, measured: bool = False) -> 
     }
 
 
-def find_settings(told: Mapping[str, Any]) -> Settings | None:
-    """Return the settings of all that was ever asked for: of the extension, if there is one."""
-    extension = read_extension(told)
-    settings = told.get("settings") if extension is None else extension.settings
+def read_requested_settings(info: Mapping[str, Any]) -> Settings | None:
+    """Return the settings of the extension in ``run.json``, if there is one, else of the run."""
+    extension = read_extension(info)
+    settings = info.get("settings") if extension is None else extension.settings
     return settings if isinstance(settings, dict) else None

@@ -17,12 +17,12 @@ from shiftproof.io.text import read_object
 from shiftproof.runs.extension import (
     KEY,
     Extension,
-    find_settings,
-    print_scores,
+    fingerprint_scores,
     read_extension,
-    settle,
+    read_requested_settings,
+    resolve_extension,
 )
-from shiftproof.runs.names import folder_name
+from shiftproof.runs.names import make_folder_name
 from shiftproof.types import Cell, Settings
 
 RUN_FILE = "run.json"
@@ -68,10 +68,10 @@ class RunFolder:
             kind: "classification", "detection", ...
             settings: the settings that determine the results; must be equal to resume.
             about: provenance, which may differ.
-            shared: other workers of the same run may work there.
+            shared: whether other workers of the same run may work there.
             extension: the extension of the run in the folder; its settings are ``settings``.
             before: the settings of the run to extend.
-            why: a sentence for an error, such as why the run cannot be extended.
+            why: a sentence to add to an error, such as why the run cannot be extended.
 
         Raises:
             RunMismatchError: the folder belongs to a run with other settings.
@@ -83,21 +83,21 @@ class RunFolder:
             folder._begin(kind, settings, about, shared=shared, why=why)
             return folder
         with lock_for_setup(path):
-            told = read_object(folder.run_file)
-            known = manifest.spell(find_settings(told))
+            info = read_object(folder.run_file)
+            known = manifest.spell(read_requested_settings(info))
             # Another worker may have begun the extension.
-            extends = extension is not None and known != settings
-            if extends:
+            new_extension = None if known == settings else extension
+            if new_extension is not None:
                 manifest.check_same(path, known, before, what="a run")
-            same = extends or known == settings
-            if extension is not None and extends and shared:
-                with lock_exclusively(path):
-                    folder._extend(extension)
+                if shared:
+                    with lock_exclusively(path):
+                        folder._extend(new_extension)
             # While a run is extended, the file has its previous settings.
-            written = told.get("settings") if same else settings
+            is_same = new_extension is not None or known == settings
+            written = info.get("settings") if is_same else settings
             folder._begin(kind, written, about, shared=shared, why=why)
-            if extension is not None and extends and not shared:
-                folder._extend(extension)
+            if new_extension is not None and not shared:
+                folder._extend(new_extension)
         return folder
 
     def _begin(self, kind: str, settings: Any, about: Settings, *, shared: bool, why: str) -> None:
@@ -113,9 +113,9 @@ class RunFolder:
 
     def _extend(self, extension: Extension) -> None:
         """Write the extension into ``run.json``."""
-        told = self.info()
+        info = self.info()
         earlier = self.extension
-        if earlier is not None and told.get("settings") != earlier.settings:
+        if earlier is not None and info.get("settings") != earlier.settings:
             # An extension that was not measured yet becomes part of this one.
             extension = msgspec.structs.replace(
                 extension,
@@ -123,12 +123,12 @@ class RunFolder:
                 assumed={**earlier.assumed, **extension.assumed},
             )
         renamed = {} if earlier is None else earlier.renamed
-        whole = msgspec.structs.replace(
+        complete = msgspec.structs.replace(
             extension,
-            scores=print_scores(self.scores_file),
+            scores=fingerprint_scores(self.scores_file),
             renamed={**renamed, **extension.renamed},
         )
-        files.write_json(self.run_file, {**told, KEY: msgspec.to_builtins(whole)})
+        files.write_json(self.run_file, {**info, KEY: msgspec.to_builtins(complete)})
 
     @property
     def extension(self) -> Extension | None:
@@ -147,9 +147,11 @@ class RunFolder:
 
     def finish_extension(self) -> None:
         """Complete an extension in ``run.json``, after ``scores.json`` is written."""
-        told = read_object(self.run_file)
-        if KEY in told:
-            files.write_json(self.run_file, settle(told, self.scores_file, measured=True))
+        info = read_object(self.run_file)
+        if KEY in info:
+            files.write_json(
+                self.run_file, resolve_extension(info, self.scores_file, measured=True)
+            )
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -166,7 +168,7 @@ class RunFolder:
             )
         return folder
 
-    # ------------------------------------------------------------ places
+    # ------------------------------------------------------------ paths
 
     @property
     def run_file(self) -> Path:
@@ -175,7 +177,7 @@ class RunFolder:
 
     @property
     def scores_file(self) -> Path:
-        """All figures with their intervals."""
+        """All scores with their intervals."""
         return self.path / "scores.json"
 
     @property
@@ -184,50 +186,52 @@ class RunFolder:
         return self.path / "gallery.json"
 
     def conditions_file(self, by: str) -> Path:
-        """The figures by condition, of the column ``by`` of some metadata."""
-        return self.path / f"{_CONDITIONS}{folder_name(by, 'column')}.json"
+        """The scores by condition, for the column ``by`` of the metadata."""
+        return self.path / f"{_CONDITIONS}{make_folder_name(by, 'column')}.json"
 
     @property
     def conditions_files(self) -> list[Path]:
-        """All figures by condition that were made of this run, in the order of their names."""
+        """The existing files of scores by condition, sorted by name."""
         return sorted(self.path.glob(f"{_CONDITIONS}*.json"))
 
     @property
     def task_files(self) -> list[Path]:
         """The files and folders written by the task's ``begin``, which ``measure`` needs."""
         return sorted(
-            one
-            for one in self.path.iterdir()
-            if one.name not in _PARTS and not one.name.startswith((".", _CONDITIONS))
+            path
+            for path in self.path.iterdir()
+            if path.name not in _PARTS and not path.name.startswith((".", _CONDITIONS))
         )
 
     @property
     def cache(self) -> Path:
-        """Decoded images and what adapters have learned while the run lasts; removed at its end."""
+        """Decoded images, and states of adapters; removed at the end of the run."""
         return self.path / "cache"
 
     @property
     def rounds(self) -> Path:
-        """Records of a run with a budget that are not in its own tables yet."""
+        """Records of a run with a budget that are not in its tables yet."""
         return self.path / "rounds"
 
     def records_file(self, model: str, cell: Cell) -> Path:
         """The record table of one model in one cell."""
-        return cell_file(self.path, model, cell)
+        return make_cell_path(self.path, model, cell)
 
     def events_file(self, model: str, episode: str) -> Path:
         """The events of one model between two resets."""
         return self.path / "events" / model / f"{episode}.json"
 
     def checkpoint(self, model: str, episode: str) -> Path:
-        """The folder from which a model resumes in the middle of an episode."""
+        """The folder of a model's state, from which it resumes within an episode."""
         return self.cache / "checkpoints" / model / episode
 
     # ------------------------------------------------------------ contents
 
     def info(self) -> dict[str, Any]:
-        """Read ``run.json``; of a run being extended, as it was before the extension."""
-        return settle(read_object(self.run_file), self.scores_file, measured=self._measured)
+        """Read ``run.json``; during an extension, the version before it."""
+        return resolve_extension(
+            read_object(self.run_file), self.scores_file, measured=self._measured
+        )
 
     def has(self, model: str, cell: Cell) -> bool:
         """Whether this cell is done."""
@@ -238,8 +242,8 @@ class RunFolder:
         shutil.rmtree(self.cache, ignore_errors=True)
 
 
-def cell_file(folder: Path, model: str, cell: Cell) -> Path:
-    """Return where the records of ``model`` in ``cell`` lie below the run's folder."""
+def make_cell_path(folder: Path, model: str, cell: Cell) -> Path:
+    """Return the path of the records of ``model`` in ``cell`` below the run's folder."""
     return folder / "records" / model / f"{cell}.parquet"
 
 
@@ -247,16 +251,16 @@ def cell_file(folder: Path, model: str, cell: Cell) -> Path:
 def remove_if_refused(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Remove a run that was begun in the block if its input turns out to be invalid.
 
-    Nothing was measured then, and the settings of an invalid file would not match the corrected one. An
-    existing run stays, and a ``shared`` one, in which others may work.
+    Nothing was measured then, and the settings of an invalid file would not match the corrected one.
+    An existing run is kept, as is a ``shared`` one, in which others may work.
     """
-    was_there = path.exists()
+    existed = path.exists()
     is_new = not shared and not RunFolder(path).run_file.exists()
     try:
         yield
     except InputError:
         if is_new and RunFolder(path).run_file.is_file():
-            _remove_run(path, keep_folder=was_there)
+            _remove_run(path, keep_folder=existed)
         raise
 
 

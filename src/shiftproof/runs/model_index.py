@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.metrics.intervals import Interval
-from shiftproof.runs.scores.grid import GridScores, ModelScores
+from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.runs.tasks import TASKS
 
 if TYPE_CHECKING:
-    from shiftproof.runs.run import Head
+    from shiftproof.runs.info import RunInfo
 
 
 def make_model_index(
-    scores: GridScores, head: Head, model: str, name: str | None
+    scores: GridScores, info: RunInfo, model: str, name: str | None
 ) -> dict[str, Any]:
     """Return the content of ``model-index``: results on clean images, and under corruption.
 
@@ -25,29 +25,24 @@ def make_model_index(
 
     Args:
         scores: scores of the run.
-        head: content of the run's ``run.json``.
+        info: content of the run's ``run.json``.
         model: the model's name in the run.
         name: name of the model on the hub; its title by default.
     """
     scored = next(one for one in scores.models if one.name == model)
-    data = head.settings.get("data")
-    stated = data.get("name") if isinstance(data, Mapping) else data
-    title = clean_text(str(stated or "images"))
-    clean = [
-        _make_metric(name, title_of, figure)
-        for name, title_of, figure in _list_headlines(scores, scored)
-        if name == "clean"
+    data = info.settings.get("data")
+    data_name = data.get("name") if isinstance(data, Mapping) else data
+    title = clean_text(str(data_name or "images"))
+    headlines = [
+        _make_metric(one.name, one.title, figure)
+        for one in scores.headlines
+        if (figure := scored.summary.get(one.name)) is not None
     ]
-    corrupted = [
-        *(
-            _make_metric(name, title_of, figure)
-            for name, title_of, figure in _list_headlines(scores, scored)
-            if name != "clean"
-        ),
-        *(
-            _make_metric(scores.measure.name, f"{scores.measure.title}, {corruption}", figure)
-            for corruption, figure in scored.of_corruptions(scores.measure.name).items()
-        ),
+    clean = [metric for metric in headlines if metric["type"] == "clean"]
+    corrupted = [metric for metric in headlines if metric["type"] != "clean"]
+    corrupted += [
+        _make_metric(scores.measure.name, f"{scores.measure.title}, {corruption}", figure)
+        for corruption, figure in scored.of_corruptions(scores.measure.name).items()
     ]
     grid = {
         "corruptions": list(scores.corruptions),
@@ -60,15 +55,8 @@ def make_model_index(
     ]
     return {
         "name": name or clean_text(scored.title or scored.name),
-        "results": [one for one in results if one["metrics"]],
+        "results": [result for result in results if result["metrics"]],
     }
-
-
-def _list_headlines(scores: GridScores, model: ModelScores) -> Iterator[tuple[str, str, Interval]]:
-    for one in scores.headlines:
-        figure = model.summary.get(one.name)
-        if figure is not None:
-            yield one.name, one.title, figure
 
 
 def _make_metric(kind: str, title: str, figure: Interval) -> dict[str, Any]:
@@ -104,10 +92,10 @@ def write_yaml(value: object, depth: int = 0) -> str:
     pad = "  " * depth
     if isinstance(value, Mapping) and value:
         return "".join(
-            f"{pad}{_write_key(key)}:{_write_value(one, depth)}" for key, one in value.items()
+            f"{pad}{_write_key(key)}:{_write_value(item, depth)}" for key, item in value.items()
         )
     if isinstance(value, list) and value:
-        return "".join(f"{pad}- {write_yaml(one, depth + 1).lstrip(' ')}" for one in value)
+        return "".join(f"{pad}- {write_yaml(item, depth + 1).lstrip(' ')}" for item in value)
     return f"{pad}{json.dumps(value)}\n"
 
 

@@ -1,34 +1,28 @@
-"""Folder names, and settings normalized to the types that JSON preserves."""
+"""Names of a run: folders named after them, and choosing among the known ones."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from typing import Any
+from collections.abc import Collection, Sequence
 
-from shiftproof.types import Settings
+from shiftproof.errors import UnknownNameError
 
 
-def folder_name(name: str, otherwise: str) -> str:
+def make_folder_name(name: str, default: str) -> str:
     """Return a valid folder name for a model's name, such as "batchnorm:prior=0".
 
-    ``otherwise`` is used if no valid character is left.
+    ``default`` is used if no valid character is left.
     """
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or otherwise
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or default
 
 
-def plain(value: Any) -> Settings:
-    """Convert settings to the types that JSON preserves, so that they can be compared."""
+def choose_names(names: Sequence[str] | None, known: Collection[str], what: str) -> list[str]:
+    """Return ``names``, all known ones by default.
 
-    def fix(item: Any) -> Any:
-        if isinstance(item, dict):
-            return {str(key): fix(entry) for key, entry in item.items()}
-        if isinstance(item, (list, tuple)):
-            return [fix(entry) for entry in item]
-        if isinstance(item, float) and not math.isfinite(item):
-            return str(item)
-        return item
-
-    settings: Settings = json.loads(json.dumps(fix(value), default=str))
-    return settings
+    Raises:
+        UnknownNameError: a name is unknown; ``what`` says what it names.
+    """
+    for name in names or ():
+        if name not in known:
+            raise UnknownNameError.of(what, name, known)
+    return list(names or known)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
 from shiftproof.io.border import reason_of
 from shiftproof.io.parquet import NameCache, read_parquet
+from shiftproof.types import Flags
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,24 +28,52 @@ Key = TypeVar("Key")
 Records = TypeVar("Records", bound=HasIds)
 
 
-def schema_of(columns: Mapping[str, str], *, required: Sequence[str]) -> pyarrow.Schema:
-    """Return a schema of columns by their types.
+@dataclass(frozen=True)
+class TableFormat:
+    """The columns of a record table.
 
-    Args:
-        columns: name to Arrow's name of its type, in brackets for a list of them: "[int32]".
+    Attributes:
+        columns: from name to Arrow's name of the type, in brackets for a list: "[int32]".
         required: the columns without nulls.
     """
-    import pyarrow as pa
 
-    def type_of(name: str) -> pyarrow.DataType:
-        inner = name.strip("[]")
-        return pa.type_for_alias(name) if inner == name else pa.list_(pa.type_for_alias(inner))
+    columns: Mapping[str, str]
+    required: Sequence[str] = ()
 
-    fields = [
-        pa.field(name, type_of(kind), nullable=name not in required)
-        for name, kind in columns.items()
-    ]
-    return pa.schema(fields)
+    def make_schema(self) -> pyarrow.Schema:
+        """Return the columns as Arrow's schema."""
+        import pyarrow as pa
+
+        def make_type(name: str) -> pyarrow.DataType:
+            item = name.strip("[]")
+            return pa.type_for_alias(name) if item == name else pa.list_(pa.type_for_alias(item))
+
+        return pa.schema(
+            pa.field(name, make_type(kind), nullable=name not in self.required)
+            for name, kind in self.columns.items()
+        )
+
+    def write(
+        self, path: Path, values: Mapping[str, Any], missing: Mapping[str, Flags] | None = None
+    ) -> None:
+        """Write a table, atomically and deterministically.
+
+        Args:
+            path: the file.
+            values: the values of each column, also as an Arrow array.
+            missing: by column, the rows that are null in addition to None.
+        """
+        import pyarrow as pa
+
+        masks = missing or {}
+        schema = self.make_schema()
+        arrays = [
+            values[field.name]
+            if isinstance(values[field.name], pa.Array)
+            else pa.array(values[field.name], field.type, mask=masks.get(field.name))
+            for field in schema
+        ]
+        write_table(path, pa.Table.from_arrays(arrays, schema=schema))
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:
@@ -83,11 +113,11 @@ def open_table(
         table = read_parquet(path, unique=unique, shared=["error"], known=known)
         names = table.schema.names
         if schema is not None and names != schema.names:
-            schema = _find_form(names, schema, newer)
+            schema = _select_schema(names, schema, newer)
         for field in schema or ():
-            there = table.schema.field(field.name).type
-            if field.name != "error" and not there.equals(field.type):
-                raise TypeError(f"expected {field.type} in the column {field.name}, got {there}")
+            actual = table.schema.field(field.name).type
+            if field.name != "error" and not actual.equals(field.type):
+                raise TypeError(f"expected {field.type} in the column {field.name}, got {actual}")
         yield table
     except Exception as error:  # damaged files raise any kind of exception
         reason = reason_of(error).removeprefix(f"{path}: ").rstrip(".")
@@ -97,36 +127,38 @@ def open_table(
         ) from error
 
 
-def _find_form(
+def _select_schema(
     names: Sequence[str], oldest: pyarrow.Schema, newer: Sequence[pyarrow.Schema]
 ) -> pyarrow.Schema:
-    found = next((form for form in newer if form.names == names), None)
-    if found is None:
-        raise ValueError(f"expected the columns {', '.join(oldest.names)}")
-    return found
+    for candidate in newer:
+        if candidate.names == names:
+            return candidate
+    raise ValueError(f"expected the columns {', '.join(oldest.names)}")
 
 
-def read_alike(paths: Mapping[Key, Path], read: Callable[[Path], Records]) -> dict[Key, Records]:
-    """Read tables that must be of the same images, in one order: cells are compared by image.
+def read_same_images(
+    paths: Mapping[Key, Path], read: Callable[[Path], Records]
+) -> dict[Key, Records]:
+    """Read tables of the same images in the same order, as cells are compared by image.
 
-    All of them get one list of ids, since names are what takes the memory.
+    All of them share one list of ids, because the names take most of the memory.
 
     Raises:
-        BrokenFileError: one of them cannot be read, or is of other images.
+        BrokenFileError: a table cannot be read, or has other images.
     """
-    found: dict[Key, Records] = {}
+    tables: dict[Key, Records] = {}
     ids: list[str] | None = None
     for key, path in paths.items():
         records = read(path)
         ids = records.ids if ids is None else ids
         if records.ids is not ids and records.ids != ids:
-            raise other_images(path)
+            raise explain_other_images(path)
         records.ids = ids
-        found[key] = records
-    return found
+        tables[key] = records
+    return tables
 
 
-def other_images(path: Path) -> BrokenFileError:
+def explain_other_images(path: Path) -> BrokenFileError:
     """Return the error for a table whose images differ from those of the other cells."""
     return BrokenFileError(
         f"{path}: its images are not those of the other cells. Delete it and start the "

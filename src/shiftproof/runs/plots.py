@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
@@ -11,6 +12,7 @@ from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io.border import show_name
 from shiftproof.io.images import read_image
 from shiftproof.metrics.intervals import Interval
+from shiftproof.runs.names import choose_names
 from shiftproof.runs.scores import classification, detection, segmentation
 from shiftproof.runs.scores.grid import GridScores, Measure, ModelScores
 from shiftproof.runs.scores.tidy import TidyScores, draw_bars
@@ -51,11 +53,10 @@ class Plots:
             UnknownNameError: no such measure or model.
             MissingExtraError: matplotlib is not installed.
         """
-        shown, chosen = self._measure(measure), self._models(models)
+        shown, chosen = self._find_measure(measure), self._find_models(models)
         figure = make_figure(6, 4)
         axes: Any = figure.subplots()
-        for at, model in enumerate(chosen):
-            color = _COLORS[at % len(_COLORS)]
+        for model, color in zip(chosen, itertools.cycle(_COLORS), strict=False):
             if len(chosen) == 1:
                 for name in self._scores.corruptions:
                     axes.plot(*_list_points(model, shown, [name]), color="#999999", linewidth=0.8)
@@ -80,16 +81,14 @@ class Plots:
             UnknownNameError: no such measure or model.
             MissingExtraError: matplotlib is not installed.
         """
-        shown = self._measure(measure)
-        [chosen] = self._models([model] if model is not None else [self._scores.models[0].name])
-        return draw_heatmap(self._scores, chosen, shown)
+        return draw_heatmap(self._scores, self._find_model(model), self._find_measure(measure))
 
     def gallery(self, *, photographs: int = 3, cells: int = 6, model: str | None = None) -> Figure:
         """Draw photographs in some cells, with a model's predictions.
 
         Args:
             photographs: maximum number of rows.
-            cells: maximum number of columns, spread over the cells with pictures.
+            cells: maximum number of columns, spread evenly over the cells with pictures.
             model: name; the first by default.
 
         Raises:
@@ -102,14 +101,14 @@ class Plots:
             raise InputError(
                 f"Expected at least one photograph and cell, got {photographs}, {cells}."
             )
-        [chosen] = self._models([model] if model is not None else [self._scores.models[0].name])
-        kept: Sequence[Sheet] = () if self._gallery is None else self._gallery.sheets
-        sheets = kept[:photographs]
+        chosen = self._find_model(model)
+        stored: Sequence[Sheet] = () if self._gallery is None else self._gallery.sheets
+        sheets = stored[:photographs]
         if not sheets:
             raise InputError(
                 f"{self._path} holds no pictures; its scores were made elsewhere, or its task keeps none."
             )
-        columns = _spread(list(sheets[0].files), cells)
+        columns = _pick_evenly(list(sheets[0].files), cells)
         figure = make_figure(1.7 * len(columns), 1.9 * len(sheets))
         grid: Any = figure.subplots(len(sheets), len(columns), squeeze=False)
         for row, sheet in zip(grid, sheets, strict=True):
@@ -117,11 +116,11 @@ class Plots:
                 axes.set_axis_off()
                 axes.set_title(cell.replace("_", " "), fontsize=8)
                 if cell in sheet.files:
-                    axes.imshow(read_image(self._picture(sheet.files[cell])))
-                    _mark(axes, sheet, chosen.name, cell)
+                    axes.imshow(read_image(self._find_picture(sheet.files[cell])))
+                    _draw_prediction(axes, sheet, chosen.name, cell)
         return figure
 
-    def _picture(self, name: str) -> Path:
+    def _find_picture(self, name: str) -> Path:
         """Return a picture's path; raises if its name in ``gallery.json`` leads outside the run."""
         path = (self._path / name).resolve()
         if not path.is_relative_to(self._path.resolve()):
@@ -130,18 +129,18 @@ class Plots:
             )
         return path
 
-    def _measure(self, name: str | None) -> Measure:
-        measures = {one.name: one for one in self._scores.measures}
+    def _find_measure(self, name: str | None) -> Measure:
+        measures = {measure.name: measure for measure in self._scores.measures}
         if name is not None and name not in measures:
             raise UnknownNameError.of("measure", name, measures)
         return measures[name] if name is not None else self._scores.measure
 
-    def _models(self, names: Sequence[str] | None) -> list[ModelScores]:
-        models = {one.name: one for one in self._scores.models}
-        for name in names or ():
-            if name not in models:
-                raise UnknownNameError.of("model of the run", name, models)
-        return [models[name] for name in names or models]
+    def _find_model(self, name: str | None) -> ModelScores:
+        return self._find_models(None if name is None else [name])[0]
+
+    def _find_models(self, names: Sequence[str] | None) -> list[ModelScores]:
+        models = {model.name: model for model in self._scores.models}
+        return [models[name] for name in choose_names(names, models, "model of the run")]
 
 
 @final
@@ -149,7 +148,7 @@ class Bars:
     """The figures of a run of another kind, as ``matplotlib.figure.Figure``."""
 
     def __init__(self, scores: TidyScores) -> None:
-        """Keep the scores."""
+        """Create the plots of a run from its scores."""
         self._scores = scores
 
     def bars(self, measure: str | None = None) -> Figure:
@@ -179,22 +178,23 @@ def draw_heatmap(scores: GridScores, model: ModelScores, measure: Measure) -> Fi
     names, severities = scores.corruptions, scores.severities
     cells = model.of_cells(measure.name)
     table = [
-        [_read_value(cells.get(Cell(name, one)), measure) for one in severities] for name in names
+        [_read_value(cells.get(Cell(name, severity)), measure) for severity in severities]
+        for name in names
     ]
     figure = make_figure(2.5 + 0.7 * len(severities), 1 + 0.32 * len(names))
     axes: Any = figure.subplots()
-    drawn = axes.imshow(table, aspect="auto", cmap="Reds" if measure.lower_is_better else "Blues")
+    image = axes.imshow(table, aspect="auto", cmap="Reds" if measure.lower_is_better else "Blues")
     for row, values in enumerate(table):
         for column, value in enumerate(values):
-            color = "white" if drawn.norm(value) > 0.6 else "black"
+            color = "white" if image.norm(value) > 0.6 else "black"
             axes.text(
                 column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=color
             )
-    axes.set_xticks(range(len(severities)), [str(one) for one in severities])
+    axes.set_xticks(range(len(severities)), [str(severity) for severity in severities])
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axes.set_xlabel("severity")
     axes.set_title(model.name)
-    figure.colorbar(drawn, label=_make_label(measure))
+    figure.colorbar(image, label=_make_label(measure))
     return figure
 
 
@@ -203,11 +203,12 @@ def _list_points(
 ) -> tuple[list[int], list[float]]:
     """Return severities, and the mean over corruptions at each."""
     clean = model.of_clean(measure.name)
-    found = {0: [_read_value(clean, measure)]} if clean is not None else {}
+    values = {0: [_read_value(clean, measure)]} if clean is not None else {}
     for cell, figure in model.of_cells(measure.name).items():
         if cell.corruption in corruptions:
-            found.setdefault(cell.severity, []).append(_read_value(figure, measure))
-    return sorted(found), [sum(found[one]) / len(found[one]) for one in sorted(found)]
+            values.setdefault(cell.severity, []).append(_read_value(figure, measure))
+    severities = sorted(values)
+    return severities, [sum(values[key]) / len(values[key]) for key in severities]
 
 
 def _read_value(figure: Interval | None, measure: Measure) -> float:
@@ -221,36 +222,36 @@ def _make_label(measure: Measure) -> str:
     return f"{measure.title}{unit}"
 
 
-def _spread(names: Sequence[str], count: int) -> list[str]:
+def _pick_evenly(names: Sequence[str], count: int) -> list[str]:
     """Return ``count`` evenly spread names, including the first and the last."""
     if len(names) <= count:
         return list(names)
     if count == 1:
         return [names[0]]
-    return [names[round(at * (len(names) - 1) / (count - 1))] for at in range(count)]
+    return [names[round(index * (len(names) - 1) / (count - 1))] for index in range(count)]
 
 
-def _mark(axes: Any, sheet: object, model: str, cell: str) -> None:
+def _draw_prediction(axes: Any, sheet: object, model: str, cell: str) -> None:
     """Add the model's prediction to a picture."""
     if isinstance(sheet, classification.Sheet):
-        found = sheet.predictions.get(model, {}).get(cell)
-        if found is not None and found.name is not None:
-            color = {True: "green", False: "red", None: "black"}[found.correct]
+        prediction = sheet.predictions.get(model, {}).get(cell)
+        if prediction is not None and prediction.name is not None:
+            color = {True: "green", False: "red", None: "black"}[prediction.correct]
             axes.text(
-                0.5, -0.05, found.name, transform=axes.transAxes, ha="center", va="top",
+                0.5, -0.05, prediction.name, transform=axes.transAxes, ha="center", va="top",
                 fontsize=7, color=color,
             )  # fmt: skip
     if isinstance(sheet, detection.Sheet):
-        _mark_boxes(axes, sheet, model, cell)
+        _draw_boxes(axes, sheet, model, cell)
 
 
-def _mark_boxes(axes: Any, sheet: detection.Sheet, model: str, cell: str) -> None:
+def _draw_boxes(axes: Any, sheet: detection.Sheet, model: str, cell: str) -> None:
     """Draw the detected boxes: green if matched with an object, else red."""
     from matplotlib.patches import Rectangle
 
     left, right = axes.get_xlim()
     scale = (right - left) / sheet.size[0]  # pictures are smaller than the image
-    for found in sheet.found.get(model, {}).get(cell, ()):
-        x, y, width, height = (scale * value for value in found.box)
-        color = "red" if found.thing is None else "green"
+    for predicted in sheet.found.get(model, {}).get(cell, ()):
+        x, y, width, height = (scale * value for value in predicted.box)
+        color = "red" if predicted.thing is None else "green"
         axes.add_patch(Rectangle((x, y), width, height, fill=False, color=color, linewidth=1))

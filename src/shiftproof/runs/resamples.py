@@ -19,17 +19,17 @@ Key: TypeAlias = tuple[Any, ...]
 or ``("summary", metric)``, for detectors the same without a metric if AP is the only one."""
 
 
-def difference(
-    those: Mapping[Key, Replicates], these: Mapping[Key, Replicates]
+def subtract(
+    replicates: Mapping[Key, Replicates], subtrahend: Mapping[Key, Replicates]
 ) -> dict[Key, Replicates]:
-    """Return ``those`` minus ``these`` by resample, for all keys that both have."""
-    return {key: those[key] - these[key] for key in those if key in these}
+    """Return the differences by resample, for all keys that both have."""
+    return {key: replicates[key] - subtrahend[key] for key in replicates if key in subtrahend}
 
 
-def divide(above: F64, below: F64) -> F64:
-    """Divide, NaN where there is nothing to divide by: a resample without a readable image."""
-    result = np.full(np.shape(above), np.nan)
-    np.divide(above, below, out=result, where=below != 0)
+def divide(numerator: F64, denominator: F64) -> F64:
+    """Divide; NaN where the denominator is 0: a resample without a readable image."""
+    result = np.full(np.shape(numerator), np.nan)
+    np.divide(numerator, denominator, out=result, where=denominator != 0)
     return result
 
 
@@ -50,8 +50,8 @@ def make_interval(values: Replicates | None) -> Interval | None:
     return Interval(round_figure(found.value), round_figure(found.lower), round_figure(found.upper))
 
 
-def group_of(corruption: str) -> str:
+def find_group(corruption: str) -> str:
     """Return the group of a corruption; "other" for those outside the benchmark."""
-    from shiftproof.corruptions import GROUPS  # with all that computes them
+    from shiftproof.corruptions import GROUPS  # imports all corruptions
 
     return next((group for group, members in GROUPS.items() if corruption in members), "other")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import Cell
 
 SHOWN = 3
-"""Number of faults that are written out; the others are only counted."""
+"""Number of faults that are described; the others are only counted."""
 
 _Count = Annotated[int, Meta(ge=0)]
 
@@ -38,18 +39,18 @@ def summarize_faults(faults: Sequence[Fault]) -> FaultCounts:
     )
 
 
-def keep_faults(folder: RunFolder, faults: Mapping[str, Mapping[Cell, FaultCounts]]) -> None:
+def store_faults(folder: RunFolder, faults: Mapping[str, Mapping[Cell, FaultCounts]]) -> None:
     """Write the faults of result files, by model and cell, into ``run.json``.
 
-    Those of other cells stay. Without faults nothing is written.
+    Faults of other cells are kept. Without faults nothing is written.
     """
     if not faults:
         return
     info = folder.info()
-    told = info.setdefault("result_faults", {})
+    stored = info.setdefault("result_faults", {})
     for model, cells in faults.items():
-        told.setdefault(model, {}).update(
-            {str(cell): msgspec.to_builtins(one) for cell, one in cells.items()}
+        stored.setdefault(model, {}).update(
+            {str(cell): msgspec.to_builtins(counts) for cell, counts in cells.items()}
         )
     files.write_json(folder.run_file, info)
 
@@ -68,53 +69,54 @@ def describe_faults(
     """
     lines = [] if data is None else _list_faults(data, "the annotations")
     for name, model in models.items():
-        passed = model.get("files that are no cell") if isinstance(model, Mapping) else None
-        if isinstance(passed, list) and passed:
-            more = f" and {len(passed) - SHOWN} more" if len(passed) > SHOWN else ""
-            shown = ", ".join(map(str, passed[:SHOWN]))
-            lines.append(f"{name}: passed over, as their names say no cell: {shown}{more}.")
+        skipped = model.get("files that are no cell") if isinstance(model, Mapping) else None
+        if isinstance(skipped, list) and skipped:
+            lines.append(f"{name}: passed over, as their names say no cell: {_list_some(skipped)}.")
     for name, cells in results.items():
-        lines += _list_faults(_join(cells.values()), f"the result files of {name}")
+        lines += _list_faults(_join_counts(cells.values()), f"the result files of {name}")
     return lines
 
 
-def describe_names(lacking: Mapping[str, Sequence[str]], alike: Mapping[str, str]) -> list[str]:
+def describe_names(missing: Mapping[str, Sequence[str]], similar: Mapping[str, str]) -> list[str]:
     """Return messages about skipped cells and possibly misspelled corruptions, one line each.
 
     Args:
-        lacking: from model to the cells that only other models have.
-        alike: from an unknown corruption to the known one with a similar name.
+        missing: from model to the cells that only other models have.
+        similar: from an unknown corruption to the known one with a similar name.
     """
     lines = [
-        f"{clean_text(name)!r} is no corruption of the table; it stands as one of your own. Is it "
-        f"{meant!r}? Then rename its folder."
-        for name, meant in alike.items()
+        f"{clean_text(name)!r} is not a corruption of the table; it counts as one of your own. If it "
+        f"is {known!r}, rename its folder."
+        for name, known in similar.items()
     ]
-    for model, cells in lacking.items():
-        more = f" and {len(cells) - SHOWN} more" if len(cells) > SHOWN else ""
-        shown = ", ".join(map(clean_text, cells[:SHOWN]))
-        lines.append(f"{model} has no answers for {shown}{more}: left out for all models.")
+    for model, cells in missing.items():
+        shown = _list_some(list(map(clean_text, cells)))
+        lines.append(f"{model} has no answers for {shown}: left out for all models.")
     return lines
 
 
-def _join(parts: Iterable[FaultCounts]) -> FaultCounts:
-    faults: dict[str, int] = {}
+def _list_some(items: Sequence[object]) -> str:
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(map(str, items[:SHOWN])) + more
+
+
+def _join_counts(parts: Iterable[FaultCounts]) -> FaultCounts:
+    faults: Counter[str] = Counter()
     left_out = 0
     first: list[str] = []
     for part in parts:
-        for reason, count in part.faults.items():
-            faults[reason] = faults.get(reason, 0) + count
+        faults.update(part.faults)
         left_out += part.left_out
         first += part.first
-    return FaultCounts(faults, left_out, tuple(first[:SHOWN]))
+    return FaultCounts(dict(faults), left_out, tuple(first[:SHOWN]))
 
 
-def _list_faults(part: FaultCounts, where: str) -> list[str]:
-    count = sum(part.faults.values())
-    if not count:
+def _list_faults(counts: FaultCounts, where: str) -> list[str]:
+    total = sum(counts.faults.values())
+    if not total:
         return []
     return [
-        *part.first,
-        f"{count} {'fault' if count == 1 else 'faults'} in {where}, {part.left_out} left out; "
+        *counts.first,
+        f"{total} {'fault' if total == 1 else 'faults'} in {where}, {counts.left_out} left out; "
         "run.json has the counts.",
     ]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, final
 
 import msgspec
 
 from shiftproof.display import encode_figure, write_table
-from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
+from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.arrays import read_array
 from shiftproof.runs.events import ModelEvent, read_events
 from shiftproof.runs.folder import RunFolder
+from shiftproof.runs.info import RunInfo
+from shiftproof.runs.names import choose_names
 from shiftproof.runs.parquet import open_table
-from shiftproof.runs.result_faults import FaultCounts, describe_faults, describe_names
 from shiftproof.runs.scores.anytime import AnytimeScores
 from shiftproof.runs.scores.audit import AuditScores
 from shiftproof.runs.scores.breaking import BreakingScores
@@ -29,7 +30,7 @@ from shiftproof.runs.scores.tidy import TidyScores
 from shiftproof.runs.scores.trust import Trust
 from shiftproof.runs.showing import draw_scores, show_scores
 from shiftproof.runs.tasks import TASKS, CellRecords
-from shiftproof.types import CLEAN, Cell, Settings
+from shiftproof.types import Cell, Settings
 
 if TYPE_CHECKING:
     import pyarrow
@@ -38,43 +39,6 @@ if TYPE_CHECKING:
 
 Scores = TypeVar("Scores", bound=TidyScores)
 Form = TypeVar("Form", bound=msgspec.Struct)
-
-
-class Head(msgspec.Struct, frozen=True):
-    """The content of ``run.json``.
-
-    Attributes:
-        kind: kind of the run, such as "classification".
-        settings: the settings that determine the scores.
-        classes: title and count.
-        assumed: assumptions made when the models were loaded, by model.
-        provenance: versions, device and command of the run.
-        data_faults: faults of the annotations.
-        result_faults: faults of result files, by model and cell.
-        cells_lacking: for imported results, by model, the cells that only other models have.
-        names_alike: unknown corruptions, each with the known one of a similar name.
-        extended: what the run was extended by, and the provenance of each time.
-    """
-
-    kind: str
-    settings: dict[str, Any]
-    classes: dict[str, Any] = {}
-    assumed: dict[str, Any] = {}
-    provenance: dict[str, Any] = {}
-    data_faults: FaultCounts | None = None
-    result_faults: dict[str, dict[str, FaultCounts]] = {}
-    cells_lacking: dict[str, list[str]] = {}
-    names_alike: dict[str, str] = {}
-    extended: list[dict[str, Any]] = []
-
-    def describe_faults(self) -> list[str]:
-        """Describe the faults of annotations, result files and names, one sentence each."""
-        models = self.settings.get("models")
-        named = models if isinstance(models, dict) else {}
-        return [
-            *describe_names(self.cells_lacking, self.names_alike),
-            *describe_faults(named, self.data_faults, self.result_faults),
-        ]
 
 
 class AnyRun(ABC, Generic[Scores]):
@@ -102,14 +66,13 @@ class AnyRun(ABC, Generic[Scores]):
     def _repr_html_(self) -> str:
         """Show the run in a notebook: its kind, and its scores."""
         count = self.scores.used if isinstance(self.scores, GridScores) else None
-        told = [("kind", self.kind), ("folder", str(self.path))]
-        told += [] if count is None else [("images", f"{count:,}")]
-        told += [("note", fault) for fault in self.faults[:3]]
-        head = write_table(type(self).__name__, ["", ""], told)
-        return head + show_scores(self.scores)
+        rows = [("kind", self.kind), ("folder", str(self.path))]
+        rows += [] if count is None else [("images", f"{count:,}")]
+        rows += [("note", fault) for fault in self.faults[:3]]
+        return write_table(type(self).__name__, ["", ""], rows) + show_scores(self.scores)
 
     def _repr_png_(self) -> bytes | None:
-        """Show the run's scores as a picture in a notebook; None without matplotlib."""
+        """Show the run's scores as a figure in a notebook; None without matplotlib."""
         return encode_figure(lambda: draw_scores(self.scores))
 
     @cached_property
@@ -130,36 +93,36 @@ class AnyRun(ABC, Generic[Scores]):
         """
 
     @cached_property
-    def head(self) -> Head:
+    def info(self) -> RunInfo:
         """The content of ``run.json``.
 
         Raises:
             BrokenFileError: it cannot be read, or is invalid.
         """
-        return convert(self.folder.info(), Head, self.folder.run_file)
+        return convert(self.folder.info(), RunInfo, self.folder.run_file)
 
     @property
     def kind(self) -> str:
         """The kind: "classification", "detection", "probe", "similarity", or a custom task's."""
-        return self.head.kind
+        return self.info.kind
 
     @property
     def settings(self) -> Settings:
         """The settings that determine the scores."""
-        return self.head.settings
+        return self.info.settings
 
     @property
     def provenance(self) -> Settings:
         """Versions, device and command of the run."""
-        return self.head.provenance
+        return self.info.provenance
 
     @cached_property
     def faults(self) -> tuple[str, ...]:
         """Faults of annotations and result files, one sentence each."""
-        return tuple(map(clean_text, self.head.describe_faults()))
+        return tuple(map(clean_text, self.info.describe_faults()))
 
-    def _record(self, folder: str, name: str) -> Path:
-        """Return a file below ``records``; raises if a name in ``scores.json`` leads elsewhere."""
+    def _find_records(self, folder: str, name: str) -> Path:
+        """Return a path below ``records``; raises if a name in ``scores.json`` leads elsewhere."""
         for part in (folder, name):
             if part == ".." or Path(part).name != part:
                 raise BrokenFileError(
@@ -170,11 +133,15 @@ class AnyRun(ABC, Generic[Scores]):
         return self.path / "records" / folder / name
 
     def _choose_models(self, models: Sequence[str] | None) -> list[str]:
-        """Return the names of some models of the run, all by default; raises if there is none such."""
-        scores: Any = self.scores  # an audit alone has no models
-        return _choose(models, [one.name for one in scores.models], "model of the run")
+        """Return the names of models of the run, all by default; raises if one is unknown."""
+        scores: Any = self.scores  # only audits have no models
+        return choose_names(models, [model.name for model in scores.models], "model of the run")
 
-    def _join_tables(
+    def _choose_model(self, model: str | None) -> str:
+        """Return the name of a model of the run, the first by default; raises if it is unknown."""
+        return self._choose_models(None if model is None else [model])[0]
+
+    def _read_tables(
         self,
         models: Sequence[str],
         key: str,
@@ -182,11 +149,11 @@ class AnyRun(ABC, Generic[Scores]):
         *,
         unique: str | None = "id",
     ) -> pyarrow.Table:
-        """Return the tables of models as one; ``files`` are those of each by what ``key`` says."""
-        return _join(
-            _read_with(self._record(model, file), {"model": model, key: name}, unique=unique)
+        """Return the tables of models as one; ``files`` are by the value of the column ``key``."""
+        return _concatenate(
+            _read_table(self._find_records(model, file), {"model": model, key: value}, unique)
             for model in models
-            for name, file in files.items()
+            for value, file in files.items()
         )
 
     def gallery(self, form: type[Form]) -> Form:
@@ -196,10 +163,10 @@ class AnyRun(ABC, Generic[Scores]):
             BrokenFileError: the file cannot be read as that type.
         """
         if form not in self._galleries:
-            there = self.folder.gallery_file.is_file()
-            self._galleries[form] = read_form(self.folder.gallery_file, form) if there else form()
-        found: Form = self._galleries[form]
-        return found
+            path = self.folder.gallery_file
+            self._galleries[form] = read_form(path, form) if path.is_file() else form()
+        gallery: Form = self._galleries[form]
+        return gallery
 
 
 @final
@@ -219,10 +186,8 @@ class Run(AnyRun[GridScores]):
         """Its figures by matplotlib: ``curve()``, ``heatmap()``, ``gallery()``."""
         from shiftproof.runs.plots import Plots
 
-        stored = TASKS.get(self.kind)
-        return Plots(
-            self.scores, self.path, None if stored is None else self.gallery(stored.gallery)
-        )
+        task = TASKS.get(self.kind)
+        return Plots(self.scores, self.path, None if task is None else self.gallery(task.gallery))
 
     def trust(self) -> dict[str, Trust]:
         """Return by model how trustworthy classifiers' confidences are, for labeled images.
@@ -236,13 +201,13 @@ class Run(AnyRun[GridScores]):
         """
         if self.kind != "classification":
             return {}
-        found = {}
-        for place, model in enumerate(self.scores.models):
-            where = f"models[{place}].detail"
+        by_model = {}
+        for index, model in enumerate(self.scores.models):
+            where = f"models[{index}].detail"
             detail = convert(model.detail, Detail, self.folder.scores_file, where)
             if detail.trust is not None:
-                found[model.name] = detail.trust
-        return found
+                by_model[model.name] = detail.trust
+        return by_model
 
     def model_index(self, name: str | None = None, *, model: str | None = None) -> dict[str, Any]:
         """Return a model's scores as ``model-index``, the metadata of a Hugging Face model card.
@@ -256,8 +221,7 @@ class Run(AnyRun[GridScores]):
         """
         from shiftproof.runs.model_index import make_model_index
 
-        chosen = self._choose_models(None if model is None else [model])[0]
-        return make_model_index(self.scores, self.head, chosen, name)
+        return make_model_index(self.scores, self.info, self._choose_model(model), name)
 
     def to_samples(
         self, *, model: str | None = None, images: str | Path | None = None
@@ -275,7 +239,9 @@ class Run(AnyRun[GridScores]):
         """
         from shiftproof.runs.samples import list_samples
 
-        return list_samples(self, model, None if images is None else Path(images))
+        return list_samples(
+            self, self._choose_model(model), None if images is None else Path(images)
+        )
 
     def to_fiftyone(
         self, name: str | None = None, *, model: str | None = None, images: str | Path | None = None
@@ -311,24 +277,27 @@ class Run(AnyRun[GridScores]):
 
         Raises:
             BrokenFileError: a table cannot be read.
-            UnknownNameError: there is no such model.
+            UnknownNameError: there is no such model or corruption.
             InputError: there is no such cell.
         """
-        chosen = self._choose_models(models)
+        names = self._choose_models(models)
+        known = self.scores.list_cells()
+        chosen = choose_names(
+            corruptions, list(dict.fromkeys(cell.corruption for cell in known)), _CORRUPTION
+        )
         cells = [
             cell
-            for cell in _list_cells(self.scores)
-            if corruptions is None or cell.corruption in corruptions
-            if severities is None or cell.severity in severities
+            for cell in known
+            if cell.corruption in chosen and (severities is None or cell.severity in severities)
         ]
         if not cells:
             raise InputError(f"{self.path} has no such cells.")
-        return _join(
-            _read_with(
-                self._record(model, f"{cell}.parquet"),
-                {"model": model, "corruption": cell.corruption, "severity": cell.severity},
+        return _concatenate(
+            _read_table(
+                self._find_records(name, f"{cell}.parquet"),
+                {"model": name, "corruption": cell.corruption, "severity": cell.severity},
             )
-            for model in chosen
+            for name in names
             for cell in cells
         )
 
@@ -336,12 +305,18 @@ class Run(AnyRun[GridScores]):
         """Return the records of one cell as arrays; the clean cell is ``("clean", 0)``.
 
         Raises:
-            InputError: a kind of run whose records have no such form; use ``records``.
+            InputError: there is no such cell; or a kind of run whose records have no such form: use
+                ``records``.
+            UnknownNameError: there is no such model.
+            BrokenFileError: the table cannot be read.
         """
-        stored = TASKS.get(self.kind)
-        if stored is None:
+        task = TASKS.get(self.kind)
+        if task is None:
             raise InputError(f"{self.path} is a run of the kind {self.kind!r}; take its records().")
-        return stored.read_cell(self.folder.records_file(model, Cell(corruption, severity)))
+        cell = Cell(corruption, severity)
+        if cell not in self.scores.list_cells():
+            raise InputError(f"{self.path} has no cell {cell}.")
+        return task.read_cell(self._find_records(self._choose_model(model), f"{cell}.parquet"))
 
     @cached_property
     def events(self) -> tuple[ModelEvent, ...]:
@@ -356,8 +331,8 @@ class Run(AnyRun[GridScores]):
     def adapter(self, model: str) -> Settings | None:
         """Return the settings of an adapter; None for a model without one."""
         adapters = self.settings.get("adapters")
-        found = adapters.get(model) if isinstance(adapters, Mapping) else None
-        return dict(found) if isinstance(found, Mapping) else None
+        settings = adapters.get(model) if isinstance(adapters, Mapping) else None
+        return dict(settings) if isinstance(settings, Mapping) else None
 
 
 class BarRun(AnyRun[Scores]):
@@ -394,10 +369,10 @@ class ProbeRun(BarRun[ProbeScores]):
             BrokenFileError: a table cannot be read.
             UnknownNameError: there is no such model or factor.
         """
-        known = [one.name for one in self.scores.factors]
-        wanted = _choose(factors, known, "factor of the run")
-        files = {factor: f"{Cell(factor, 0)}.parquet" for factor in wanted}
-        return self._join_tables(self._choose_models(models), "factor", files, unique=None)
+        known = [factor.name for factor in self.scores.factors]
+        chosen = choose_names(factors, known, "factor of the run")
+        files = {name: f"{Cell(name, 0)}.parquet" for name in chosen}
+        return self._read_tables(self._choose_models(models), "factor", files, unique=None)
 
 
 @final
@@ -420,9 +395,9 @@ class AuditRun(BarRun[AuditScores]):
             BrokenFileError: a table cannot be read.
             UnknownNameError: there is no such test set.
         """
-        return _join(
-            _read_with(self._record("tests", f"{name}.parquet"), {"set": name}, unique=None)
-            for name in self._choose(sets)
+        return _concatenate(
+            _read_table(self._find_records("tests", f"{name}.parquet"), {"set": name}, None)
+            for name in self._choose_sets(sets)
         )
 
     def training_records(self, name: str) -> pyarrow.Table:
@@ -437,17 +412,18 @@ class AuditRun(BarRun[AuditScores]):
         """
         import pyarrow as pa
 
-        [name] = self._choose([name])
+        [name] = self._choose_sets([name])
         columns = {
-            "similarity": read_array(self._record("train", f"{name}.npy")),
-            "index": read_array(self._record("train", f"{name}.index.npy")),
+            "similarity": read_array(self._find_records("train", f"{name}.npy")),
+            "index": read_array(self._find_records("train", f"{name}.index.npy")),
         }
         if self.scores.pruning is not None:
-            columns["removed"] = read_array(self._record("removed", f"{name}.npy"))
+            columns["removed"] = read_array(self._find_records("removed", f"{name}.npy"))
         return pa.table({"row": range(len(columns["similarity"])), **columns})
 
-    def _choose(self, sets: Sequence[str] | None) -> list[str]:
-        return _choose(sets, [one.name for one in self.scores.sets], "test set of the audit")
+    def _choose_sets(self, names: Sequence[str] | None) -> list[str]:
+        known = [test_set.name for test_set in self.scores.sets]
+        return choose_names(names, known, "test set of the audit")
 
 
 @final
@@ -469,9 +445,11 @@ class EvaluationRun(BarRun[EvaluationScores]):
             BrokenFileError: a table cannot be read.
             UnknownNameError: there is no such model or test set.
         """
-        wanted = _choose(sets, [one.name for one in self.scores.sets], "test set of the run")
-        files = {name: f"{name}.parquet" for name in wanted}
-        return self._join_tables(self._choose_models(models), "set", files)
+        known = [test_set.name for test_set in self.scores.sets]
+        files = {
+            name: f"{name}.parquet" for name in choose_names(sets, known, "test set of the run")
+        }
+        return self._read_tables(self._choose_models(models), "set", files)
 
 
 @final
@@ -490,10 +468,10 @@ class AnytimeRun(AnyRun[AnytimeScores]):
             BrokenFileError: a table cannot be read.
             UnknownNameError: there is no such model.
         """
-        return _join(
-            _read_with(path, {"model": model}, unique=None)
+        return _concatenate(
+            _read_table(path, {"model": model}, None)
             for model in self._choose_models(models)
-            for path in sorted(self._record(model, "").glob("block-*.parquet"))
+            for path in sorted(self._find_records(model, "").glob("block-*.parquet"))
         )
 
 
@@ -521,15 +499,16 @@ class BreakingRun(AnyRun[BreakingScores]):
             BrokenFileError: a table cannot be read.
             UnknownNameError: there is no such model or corruption.
         """
-        wanted = _choose(corruptions, self.scores.corruptions, "corruption of the run")
-        files = {name: f"{Cell(name, 0)}.parquet" for name in wanted}
-        return self._join_tables(self._choose_models(models), "corruption", files)
+        chosen = choose_names(corruptions, self.scores.corruptions, _CORRUPTION)
+        files = {name: f"{Cell(name, 0)}.parquet" for name in chosen}
+        return self._read_tables(self._choose_models(models), "corruption", files)
 
 
-_CLASSES: dict[
-    str,
-    type[ProbeRun] | type[AuditRun] | type[EvaluationRun] | type[AnytimeRun] | type[BreakingRun],
-] = {
+_CORRUPTION = "corruption of the run"
+
+LoadedRun: TypeAlias = Run | ProbeRun | AuditRun | EvaluationRun | AnytimeRun | BreakingRun
+
+_CLASSES: Mapping[str, type[LoadedRun]] = {
     "breaking": BreakingRun,
     "anytime": AnytimeRun,
     "probe": ProbeRun,
@@ -539,9 +518,7 @@ _CLASSES: dict[
 """Class by kind of run; all other kinds are runs over the grid."""
 
 
-def load_run(
-    path: str | Path,
-) -> Run | ProbeRun | AuditRun | EvaluationRun | AnytimeRun | BreakingRun:
+def load_run(path: str | Path) -> LoadedRun:
     """Open the folder of a finished run of any kind.
 
     Returns:
@@ -561,40 +538,28 @@ def load_run(
             f"{run.path} holds a run that is not finished (no scores.json). Start it again with the "
             "same settings; it goes on where it stopped."
         )
-    found = _CLASSES.get(run.kind)
-    return run if found is None else found(path)
+    other = _CLASSES.get(run.kind)
+    return run if other is None else other(path)
 
 
-def _list_cells(scores: GridScores) -> list[Cell]:
-    clean = [CLEAN] if scores.models[0].clean is not None else []
-    return clean + [one.cell for one in scores.models[0].cells]
-
-
-def _choose(names: Sequence[str] | None, known: Collection[str], what: str) -> list[str]:
-    for name in names or ():
-        if name not in known:
-            raise UnknownNameError.of(what, name, known)
-    return list(names or known)
-
-
-def _read_with(
-    path: Path, front: Mapping[str, str | int], *, unique: str | None = "id"
+def _read_table(
+    path: Path, origin: Mapping[str, str | int], unique: str | None = "id"
 ) -> pyarrow.Table:
-    """Return a record table with leading columns that identify its origin."""
+    """Return a record table, with leading columns for its origin."""
     import pyarrow as pa
 
     with open_table(path, unique=unique) as table:
         # The dictionary-encoded errors become plain texts here.
-        place = table.schema.get_field_index("error")
-        if place >= 0:
-            table = table.set_column(place, "error", table["error"].cast(pa.string()))
-        for at, (name, value) in enumerate(front.items()):
+        index = table.schema.get_field_index("error")
+        if index >= 0:
+            table = table.set_column(index, "error", table["error"].cast(pa.string()))
+        for position, (name, value) in enumerate(origin.items()):
             kind = pa.string() if isinstance(value, str) else pa.int8()
-            table = table.add_column(at, name, pa.array([value] * len(table), kind))
+            table = table.add_column(position, name, pa.array([value] * len(table), kind))
         return table
 
 
-def _join(tables: Iterable[pyarrow.Table]) -> pyarrow.Table:
+def _concatenate(tables: Iterable[pyarrow.Table]) -> pyarrow.Table:
     """Concatenate tables; columns that only some of them have are null in the others."""
     import pyarrow as pa
 

@@ -1,15 +1,15 @@
 """The images of a run with a model's predictions in every cell, for FiftyOne or as JSON.
 
 The JSON is one object: ``name``, ``kind``, ``model``, ``classes``, ``cells`` and ``samples``. A sample
-has ``id``, ``filepath``, ``truth`` and ``predictions``, by cell:
+has ``id``, ``filepath``, ``truth`` and ``predictions``, which are by cell:
 
-- of classifiers ``truth`` is ``{"label"}`` and a prediction ``{"label", "confidence", "correct"}``;
-- of detectors they are lists of ``{"label", "bounding_box"}``, with ``confidence`` and ``correct`` of
-  what was found; a box is x, y, width and height as shares of the image, as FiftyOne has it, and is
-  correct where it is the first by score on an object of its class with an overlap of 0.5;
-- of segmenters a prediction is ``{"pixel_accuracy", "correct"}`` with the count of right pixels.
+- classifiers: ``truth`` is ``{"label"}``, a prediction ``{"label", "confidence", "correct"}``;
+- detectors: both are lists of ``{"label", "bounding_box"}``; predicted boxes also have ``confidence``
+  and ``correct``. A box is x, y, width and height as fractions of the image, as in FiftyOne. It is
+  correct if, by decreasing score, it is the first on an object of its class with an IoU of 0.5;
+- segmenters: a prediction is ``{"pixel_accuracy", "correct"}`` with the number of correct pixels.
 
-A prediction is null where the image could not be read.
+A prediction is null if the image could not be read.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, UnknownNameError
+from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.io.text import read_json
+from shiftproof.metrics.matching import Corners, compute_ious, match_by_score
 from shiftproof.runs.records import classification, detection, segmentation
-from shiftproof.runs.scores.reading import clean_text
-from shiftproof.types import CLEAN, F64, Cell
+from shiftproof.runs.scores.classification import CLASS_NAMES, ClassNames
+from shiftproof.runs.scores.reading import clean_text, read_form
+from shiftproof.runs.scores.segmentation import TRUTH, Truth
+from shiftproof.types import F64, Cell
 
 if TYPE_CHECKING:
     from shiftproof.runs.run import Run
@@ -33,86 +36,79 @@ OVERLAP = 0.5
 """Minimum intersection over union of a box and its object (Everingham et al. 2010)."""
 
 
-def list_samples(run: Run, model: str | None, images: Path | None) -> dict[str, Any]:
-    """Return the images and a model's answers, the first's by default, as JSON takes them; see above.
+def list_samples(run: Run, model: str, images: Path | None) -> dict[str, Any]:
+    """Return the images and a model's predictions in the form described above.
 
     Raises:
-        InputError: a run of another kind, or one without records.
-        UnknownNameError: there is no such model.
+        InputError: a run of another kind.
         BrokenFileError: a file cannot be read.
     """
     if run.kind not in ("classification", "detection", "segmentation"):
         raise InputError(
-            f"{run.path} is a run of the kind {run.kind!r}; its answers have no form that FiftyOne knows. "
-            "Take its records()."
+            f"{run.path} is a run of the kind {run.kind!r}; its answers have no form that FiftyOne "
+            "knows. Take its records()."
         )
-    names = [one.name for one in run.scores.models]
-    if model is not None and model not in names:
-        raise UnknownNameError.of("model of the run", model, names)
-    chosen = model or names[0]
-    cells = [CLEAN] if run.scores.models[0].clean is not None else []
-    cells += [one.cell for one in run.scores.models[0].cells]
-    samples, classes = _read(run, chosen, cells)
+    cells = run.scores.list_cells()
+    samples, classes = _read_samples(run, model, cells)
     for sample in samples:
         sample["filepath"] = str(sample["id"] if images is None else images / sample["id"])
     return {
         "name": clean_text(run.path.resolve().name),
         "kind": run.kind,
-        "model": chosen,
+        "model": model,
         "classes": classes,
         "cells": [str(cell) for cell in cells],
         "samples": samples,
     }
 
 
-def _read(run: Run, model: str, cells: Sequence[Cell]) -> tuple[list[dict[str, Any]], list[str]]:
+def _read_samples(
+    run: Run, model: str, cells: Sequence[Cell]
+) -> tuple[list[dict[str, Any]], list[str]]:
     truth = read_json(run.path / detection.GROUND_TRUTH) if run.kind == "detection" else None
     objects = _read_objects(run, truth) if truth is not None else {}
-    classes = (
-        [one["name"] for one in truth["categories"]] if truth is not None else _read_classes(run)
-    )
+    classes = _read_classes(run) if truth is None else [one["name"] for one in truth["categories"]]
     samples: dict[str, dict[str, Any]] = {}
     for cell in cells:
         record = run.cell(model, cell.corruption, cell.severity)
-        for at, name in enumerate(record.ids):
+        for row, name in enumerate(record.ids):
             sample = samples.setdefault(name, {"id": name, "truth": None, "predictions": {}})
-            answer, sample["truth"] = _answer(record, at, classes, objects.get(name))
-            sample["predictions"][str(cell)] = answer
+            prediction, sample["truth"] = _read_row(record, row, classes, objects.get(name))
+            sample["predictions"][str(cell)] = prediction
     return list(samples.values()), classes
 
 
 def _read_classes(run: Run) -> list[str]:
-    file = run.path / "classes.json"
-    content = read_json(file) if file.is_file() else {}
-    names = content.get("names") if isinstance(content, Mapping) else None
-    return [str(one) for one in names or ()]
+    if run.kind == "segmentation":
+        return list(read_form(run.path / TRUTH, Truth).classes)
+    return list(read_form(run.path / CLASS_NAMES, ClassNames).names)
 
 
-def _answer(
+def _read_row(
     record: classification.CellRecords
     | detection.DetectionRecords
     | segmentation.SegmentationRecords,
-    at: int,
+    row: int,
     classes: Sequence[str],
     objects: dict[str, Any] | None,
 ) -> tuple[Any, Any]:
     """Return the prediction for one image in one cell, and the truth."""
-    readable = record.error[at] is None
+    readable = record.error[row] is None
     if isinstance(record, classification.CellRecords):
-        target, prediction = int(record.target[at]), int(record.prediction[at])
+        target, prediction = int(record.target[row]), int(record.prediction[row])
         truth = {"label": classes[target]} if target >= 0 else None
         if not readable or prediction < 0:
             return None, truth
         return {
             "label": classes[prediction],
-            "confidence": float(record.confidence[at]),
+            "confidence": float(record.confidence[row]),
             "correct": None if target < 0 else target == prediction,
         }, truth
     if isinstance(record, detection.DetectionRecords):
-        there = objects or {"objects": [], "size": (1, 1)}
-        found = _find(record.found[at], there, classes) if readable else None
-        return found, [_to_box(one["box"], one["label"], there["size"]) for one in there["objects"]]
-    return (_count_pixels(record.counts[at]) if readable else None), None
+        image = objects or {"objects": [], "size": (1, 1)}
+        found = _list_boxes(record.found[row], image, classes) if readable else None
+        return found, [_to_box(one["box"], one["label"], image["size"]) for one in image["objects"]]
+    return (_count_pixels(record.counts[row]) if readable else None), None
 
 
 def _count_pixels(counts: segmentation.PixelCounts) -> dict[str, Any] | None:
@@ -127,67 +123,44 @@ def _count_pixels(counts: segmentation.PixelCounts) -> dict[str, Any] | None:
 def _read_objects(run: Run, truth: Any) -> dict[str, dict[str, Any]]:
     """Return the ground-truth objects by image, without crowds and difficult objects."""
     try:
-        names = {one["id"]: one["name"] for one in truth["categories"]}
-        found: dict[Any, tuple[str, dict[str, Any]]] = {
-            one["id"]: (one["file_name"], {"size": (one["width"], one["height"]), "objects": []})
-            for one in truth["images"]
-        }
-        for one in truth["annotations"]:
-            if not one.get("iscrowd") and not one.get("difficult"):
-                entry = {"box": one["bbox"], "label": names[one["category_id"]]}
-                found[one["image_id"]][1]["objects"].append(entry)
+        names = {category["id"]: category["name"] for category in truth["categories"]}
+        images: dict[Any, tuple[str, dict[str, Any]]] = {
+            image["id"]: (
+                image["file_name"], {"size": (image["width"], image["height"]), "objects": []}
+            )
+            for image in truth["images"]
+        }  # fmt: skip
+        for annotation in truth["annotations"]:
+            if not annotation.get("iscrowd") and not annotation.get("difficult"):
+                entry = {"box": annotation["bbox"], "label": names[annotation["category_id"]]}
+                images[annotation["image_id"]][1]["objects"].append(entry)
     except (KeyError, TypeError, AttributeError) as error:
         raise BrokenFileError(
             f"{run.path / detection.GROUND_TRUTH}: expected the objects of this run as COCO "
             f"annotations ({error!r:.100})."
         ) from error
-    return dict(found.values())
+    return dict(images.values())
 
 
-def _find(
-    found: detection.ImageDetections, there: Mapping[str, Any], classes: Sequence[str]
+def _list_boxes(
+    found: detection.ImageDetections, truth: Mapping[str, Any], classes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Return the boxes of an image by decreasing score, each with whether it is correct."""
-    taken: set[int] = set()
-    answers = []
-    for at in np.argsort(-found.scores, kind="stable"):
-        label, box = classes[int(found.labels[at])], found.positions[at]
-        hit = _match(box, label, there["objects"], taken)
-        taken |= {hit} if hit is not None else set()
-        answers.append(
-            {
-                **_to_box(box, label, there["size"]),
-                "confidence": float(found.scores[at]),
-                "correct": hit is not None,
-            }
-        )
-    return answers
-
-
-def _match(
-    box: F64, label: str, objects: Sequence[Mapping[str, Any]], taken: set[int]
-) -> int | None:
-    """Return the object of the class with the largest sufficient overlap with a box."""
-    overlaps = [
-        (compute_overlap(box, one["box"]), -at)
-        for at, one in enumerate(objects)
-        if one["label"] == label and at not in taken
+    objects = truth["objects"]
+    names = [classes[label] for label in found.labels.tolist()]
+    positions = np.array([one["box"] for one in objects], dtype=np.float64).reshape(-1, 4)
+    ious = compute_ious(Corners.from_positions(found.positions), Corners.from_positions(positions))
+    for column, one in enumerate(objects):
+        ious[[name != one["label"] for name in names], column] = 0
+    matched = match_by_score(ious, found.scores, OVERLAP)
+    return [
+        {
+            **_to_box(found.positions[row], names[row], truth["size"]),
+            "confidence": float(found.scores[row]),
+            "correct": bool(matched[row] >= 0),
+        }
+        for row in np.argsort(-found.scores, kind="stable")
     ]
-    best, place = max(overlaps, default=(0.0, 0))
-    return -place if best >= OVERLAP else None
-
-
-def compute_overlap(one: Sequence[float] | F64, other: Sequence[float] | F64) -> float:
-    """Return the intersection over union of two boxes, each x, y, width and height.
-
-    >>> compute_overlap([0, 0, 2, 1], [1, 0, 2, 1])
-    0.3333333333333333
-    """
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    shared = float(max(0.0, width) * max(0.0, height))
-    union = float(one[2] * one[3] + other[2] * other[3]) - shared
-    return shared / union if union > 0 else 0.0
 
 
 def _to_box(box: Sequence[float] | F64, label: str, size: tuple[int, int]) -> dict[str, Any]:
@@ -220,18 +193,19 @@ def make_dataset(content: Mapping[str, Any], name: str | None) -> Any:
 
 
 def _make_sample(fiftyone: Any, sample: Mapping[str, Any], kind: str) -> Any:
-    made = fiftyone.Sample(filepath=str(Path(sample["filepath"]).resolve()))
-    made["ground_truth"] = _make_label(fiftyone, sample["truth"], kind)
-    for cell, answer in sample["predictions"].items():
-        made[cell.replace("-", "_").replace(".", "_")] = _make_label(fiftyone, answer, kind)
-    return made
+    converted = fiftyone.Sample(filepath=str(Path(sample["filepath"]).resolve()))
+    converted["ground_truth"] = _make_label(fiftyone, sample["truth"], kind)
+    for cell, prediction in sample["predictions"].items():
+        field = cell.replace("-", "_").replace(".", "_")
+        converted[field] = _make_label(fiftyone, prediction, kind)
+    return converted
 
 
-def _make_label(fiftyone: Any, answer: Any, kind: str) -> Any:
-    if answer is None:
+def _make_label(fiftyone: Any, label: Any, kind: str) -> Any:
+    if label is None:
         return None
     if kind == "detection":
-        return fiftyone.Detections(detections=[fiftyone.Detection(**one) for one in answer])
-    return (
-        fiftyone.Classification(**answer) if kind == "classification" else answer["pixel_accuracy"]
-    )
+        return fiftyone.Detections(detections=[fiftyone.Detection(**box) for box in label])
+    if kind == "classification":
+        return fiftyone.Classification(**label)
+    return label["pixel_accuracy"]

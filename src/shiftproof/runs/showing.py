@@ -34,13 +34,22 @@ def _show_grid(scores: GridScores) -> str:
     """Return HTML: the headlines, and the first measure under every corruption."""
     names = [model.name for model in scores.models]
     headlines = [
-        [one.title, *(_spell(model.summary.get(one.name), one.unit) for model in scores.models)]
-        for one in scores.headlines
+        [
+            headline.title,
+            *(
+                _format_figure(model.summary.get(headline.name), headline.unit)
+                for model in scores.models
+            ),
+        ]
+        for headline in scores.headlines
     ]
     measure = scores.measure
     tables = [model.of_corruptions(measure.name) for model in scores.models]
     corruptions = [
-        [name.replace("_", " "), *(_spell(table.get(name), measure.unit) for table in tables)]
+        [
+            name.replace("_", " "),
+            *(_format_figure(table.get(name), measure.unit) for table in tables),
+        ]
         for name in scores.corruptions
     ]
     note = "Brackets: " + (
@@ -51,7 +60,7 @@ def _show_grid(scores: GridScores) -> str:
     )
 
 
-def _spell(figure: Interval | None, unit: Unit) -> str:
+def _format_figure(figure: Interval | None, unit: Unit) -> str:
     if figure is None:
         return "–"
     scale, sign = (100, " %") if unit == "share" else (1, "")

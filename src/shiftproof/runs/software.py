@@ -14,25 +14,25 @@ def describe_software(runs: Sequence[AnyRun[Any]]) -> list[str]:
 
     Versions rarely change a score much, but may explain a small difference.
     """
-    stated = [_read_versions(run.provenance) for run in runs]
-    names = dict.fromkeys(name for one in stated for name in one)
-    unlike = [
-        f"{name} ({', '.join(one.get(name, 'none') for one in stated)})"
+    by_run = [_read_versions(run.provenance) for run in runs]
+    names = dict.fromkeys(name for versions in by_run for name in versions)
+    differences = [
+        f"{name} ({', '.join(versions.get(name, 'none') for versions in by_run)})"
         for name in names
-        if len({one.get(name) for one in stated}) > 1
+        if len({versions.get(name) for versions in by_run}) > 1
     ]
-    if not unlike:
+    if not differences:
         return []
     return [
         "The runs were made by other software or on another device, which may account for a small "
-        f"difference: {'; '.join(unlike)}."
+        f"difference: {'; '.join(differences)}."
     ]
 
 
 def _read_versions(provenance: Mapping[str, object]) -> dict[str, str]:
     """Return the versions that may change a score, by name; machine, cores and time do not."""
     libraries = provenance.get("libraries")
-    found = {
+    versions = {
         "shiftproof": provenance.get("shiftproof"),
         "Python": provenance.get("python"),
         **(libraries if isinstance(libraries, Mapping) else {}),
@@ -40,6 +40,6 @@ def _read_versions(provenance: Mapping[str, object]) -> dict[str, str]:
     }
     return {
         clean_text(str(name)): clean_text(str(value))
-        for name, value in found.items()
+        for name, value in versions.items()
         if value is not None
     }

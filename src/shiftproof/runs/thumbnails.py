@@ -1,4 +1,4 @@
-"""The small pictures that a run keeps for its page."""
+"""The thumbnails that a run stores for its page."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from PIL import Image as PillowImage
 from shiftproof.types import Image
 
 
-def small_jpeg(image: Image, long_side: int, quality: int) -> bytes:
+def encode_thumbnail(image: Image, long_side: int, quality: int) -> bytes:
     """Return an image as JPEG, its longer side at most ``long_side`` pixels.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB; not changed.
         long_side: in pixels; a smaller image keeps its size.
-        quality: as Pillow counts it, 1..95.
+        quality: JPEG quality in Pillow's scale, 1..95.
     """
-    picture = PillowImage.fromarray(image)
-    picture.thumbnail((long_side, long_side), PillowImage.Resampling.LANCZOS)
+    thumbnail = PillowImage.fromarray(image)
+    thumbnail.thumbnail((long_side, long_side), PillowImage.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, optimize=True)
+    thumbnail.save(buffer, "JPEG", quality=quality, optimize=True)
     return buffer.getvalue()

@@ -17,7 +17,7 @@ import numpy as np
 
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.metrics import intervals
-from shiftproof.metrics.estimation import Threshold, confidence_threshold, error_shares
+from shiftproof.metrics.estimation import Threshold, compute_error_shares, fit_confidence_threshold
 from shiftproof.metrics.intervals import Interval
 from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
@@ -39,7 +39,7 @@ WIDTH = 1.96
 
 
 @dataclass(frozen=True)
-class Miss:
+class EstimatedCell:
     """Estimated and true error in one cell, as fractions."""
 
     cell: Cell
@@ -60,7 +60,7 @@ class Quality:
     root_mean_square: float
     bias: float
     within: int
-    worst: Miss
+    worst: EstimatedCell
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,15 @@ def measure_quality(
         estimates: per cell the estimated error by estimator.
         errors: per cell the true error; cells without one are skipped.
     """
-    misses: dict[str, list[Miss]] = {}
+    misses: dict[str, list[EstimatedCell]] = {}
     for cell, by_name in estimates.items():
         if cell in errors:
             for name, estimate in by_name.items():
-                misses.setdefault(name, []).append(Miss(cell, estimate, errors[cell]))
+                misses.setdefault(name, []).append(EstimatedCell(cell, estimate, errors[cell]))
     return {name: _summarize_misses(found) for name, found in misses.items()}
 
 
-def _summarize_misses(misses: Sequence[Miss]) -> Quality:
+def _summarize_misses(misses: Sequence[EstimatedCell]) -> Quality:
     deviations = np.array([miss.estimate - miss.error for miss in misses])
     spread = math.sqrt(np.mean(deviations**2))
     return Quality(
@@ -213,7 +213,7 @@ def _fit(clean: CellRecords, counts: Flags) -> _Source:
     confidence = _read_confidence(clean, counts)
     right = (clean.prediction == clean.target)[counts]
     return _Source(
-        confidence_threshold(confidence, right), float(1 - right.mean() + confidence.mean())
+        fit_confidence_threshold(confidence, right), float(1 - right.mean() + confidence.mean())
     )
 
 
@@ -223,7 +223,7 @@ def _per_image(source: _Source, record: CellRecords, counts: Flags) -> dict[str,
         return {}
     confidence = _read_confidence(record, counts)
     return {
-        "atc": error_shares(confidence, source.threshold),
+        "atc": compute_error_shares(confidence, source.threshold),
         "doc": source.error_and_confidence - confidence,
     }
 
@@ -408,7 +408,7 @@ class _FinishedRun:
             )
         has_clean = folder.records_file(models[0], CLEAN).is_file()
         cells = tuple([CLEAN, *named] if has_clean else named)
-        return cls(folder, opened.head.settings, models, cells)
+        return cls(folder, opened.info.settings, models, cells)
 
     def tables(self, models: Sequence[str]) -> dict[str, dict[Cell, CellRecords]]:
         return read_tables(self.folder.path, models, self.cells)

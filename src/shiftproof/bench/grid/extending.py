@@ -31,7 +31,7 @@ from shiftproof.errors import RunMismatchError
 from shiftproof.io import files, manifest
 from shiftproof.io.text import read_json
 from shiftproof.runs.budget import KEY as BUDGET
-from shiftproof.runs.extension import Extension, find_settings, read_extension
+from shiftproof.runs.extension import Extension, read_extension, read_requested_settings
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.scores.grid import GridScores
 from shiftproof.runs.scores.reading import write_form
@@ -167,7 +167,7 @@ def merge_run(path: Path, grid: LoadedGrid, *, joins: bool = False) -> MergedRun
             path, {"kind": info.get("kind")}, {"kind": kind}, what="a run",
             why=NOT_EXTENDABLE.get(str(info.get("kind")), ""),
         )  # fmt: skip
-    if not _has_grid(find_settings(info)):
+    if not _has_grid(read_requested_settings(info)):
         return request  # refused where the folder is begun
     folder = RunFolder(path)
     extension = read_extension(info)
@@ -176,7 +176,7 @@ def merge_run(path: Path, grid: LoadedGrid, *, joins: bool = False) -> MergedRun
         if not merged.added:
             is_finished = merged.settings == extension.settings
             return dataclasses.replace(merged, pending=None if is_finished else extension.added)
-    return _merge(path, request, info, find_settings(info))
+    return _merge(path, request, info, read_requested_settings(info))
 
 
 def _merge(path: Path, request: MergedRun, info: Mapping[str, Any], previous: Any) -> MergedRun:

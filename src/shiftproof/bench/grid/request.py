@@ -33,7 +33,7 @@ from shiftproof.errors import InputError
 from shiftproof.models.loading import collect_assumed
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
+from shiftproof.runs.info import normalize_settings
 from shiftproof.types import Cell, Settings
 
 Corruptions: TypeAlias = "Sequence[CorruptionLike] | Mapping[str, CorruptionLike]"
@@ -174,7 +174,7 @@ class LoadedGrid:
             self.prepared.data, self.batch_view, self.corruptions, self.severities,
             batch_size=self.batch_size, seed=request.seed, protocol=request.protocol.settings,
         )  # fmt: skip
-        return plain({**self.prepared.settings, **found})
+        return normalize_settings({**self.prepared.settings, **found})
 
     def about(self) -> Settings:
         """Return the provenance of the results."""

@@ -9,7 +9,7 @@ from shiftproof.bench.cells.views import OnTheFly, View
 from shiftproof.bench.grid.request import LoadedGrid
 from shiftproof.io import files
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
+from shiftproof.runs.info import normalize_settings
 from shiftproof.types import Settings
 
 
@@ -28,7 +28,7 @@ def open_folder(
     Raises:
         RunMismatchError: ``out`` belongs to a run with other settings.
     """
-    settings = plain({**grid.settings(), **changed})
+    settings = normalize_settings({**grid.settings(), **changed})
     folder = RunFolder.create(out, kind, settings, grid.about(), why=why)
     cache_images_on_disk(folder, grid.view)
     grid.request.task.begin(folder, grid.prepared)

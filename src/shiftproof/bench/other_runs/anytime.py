@@ -34,12 +34,12 @@ from shiftproof.errors import InputError, RunError
 from shiftproof.io import files
 from shiftproof.io.folder_locks import releases_locks
 from shiftproof.metrics import classification
-from shiftproof.metrics.betting import LEVEL, ConfidenceSequence
+from shiftproof.metrics.betting import ConfidenceSequence
 from shiftproof.metrics.corruption import compute_mce_weights
-from shiftproof.metrics.intervals import Interval
+from shiftproof.metrics.intervals import LEVEL, Interval
 from shiftproof.models import ClassifierLike
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.records.draws import DrawRecords, block_file, read_block, write_block
+from shiftproof.runs.records.draws import DrawRecords, make_block_path, read_block, write_block
 from shiftproof.runs.run import AnytimeRun
 from shiftproof.runs.scores.anytime import AnytimeEstimate, AnytimeScores, CellDraws, StopReason
 from shiftproof.runs.scores.classification import ClassNames
@@ -313,12 +313,12 @@ class _AnytimeSession:
             clock.save()
             for name, records in answers.finish().items():
                 if len(records):
-                    write_block(block_file(self._folder.path, name, number), records)
+                    write_block(make_block_path(self._folder.path, name, number), records)
         return answers.finish(), True
 
     def _read_block(self, number: int, names: Sequence[str]) -> dict[str, DrawRecords]:
         """Return the stored records of a block, restricted to pairs that all models have."""
-        paths = {name: block_file(self._folder.path, name, number) for name in names}
+        paths = {name: make_block_path(self._folder.path, name, number) for name in names}
         if not all(path.is_file() for path in paths.values()):
             return {name: DrawRecords() for name in names}
         found = {name: read_block(path) for name, path in paths.items()}
@@ -354,7 +354,7 @@ class _AnytimeSession:
             widest = 100 * max(one.half_width for one in intervals)
             shares.append((self._precision / max(widest, self._precision)) ** 2)
         if self._compare:
-            shares.append(min(one.evidence(0.0) for one in intervals))
+            shares.append(min(one.compute_evidence(0.0) for one in intervals))
         return max(shares)
 
     def _note(self) -> str:

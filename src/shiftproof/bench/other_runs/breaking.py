@@ -42,14 +42,14 @@ from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.breaking import (
     BreakingRecords,
-    breaking_file,
+    make_breaking_path,
     read_breaking,
     write_breaking,
 )
 from shiftproof.runs.run import BreakingRun
 from shiftproof.runs.scores.breaking import BreakingGallery, BreakingSheet, BrokenPicture
 from shiftproof.runs.scores.reading import write_form
-from shiftproof.runs.thumbnails import small_jpeg
+from shiftproof.runs.thumbnails import encode_thumbnail
 from shiftproof.types import CLEAN, I64, Cell, Image, Sample, Settings
 
 KIND = "breaking"
@@ -170,7 +170,7 @@ class _BreakingSearch:
         write_form(folder.scores_file, scores)
         classes = next(iter(prepared.models.values())).classes
         first = scores.models[0].name
-        tables = {one: read_breaking(breaking_file(folder.path, first, one)) for one in names}
+        tables = {one: read_breaking(make_breaking_path(folder.path, first, one)) for one in names}
         _Pictures(folder, self._view, self._samples, tables, classes).save()
         folder.drop_cache()
         return BreakingRun(folder.path)
@@ -182,7 +182,7 @@ class _BreakingSearch:
             (name, corruption)
             for name in names
             for corruption in self._corruptions
-            if not breaking_file(self._folder.path, name, corruption).is_file()
+            if not make_breaking_path(self._folder.path, name, corruption).is_file()
         ]
         count = len(self._samples)
         total = count * (len({name for name, _ in missing}) + STEPS * len(missing))
@@ -191,7 +191,7 @@ class _BreakingSearch:
                 clean, errors = self._predict_clean(name, advance)
                 for corruption in [one for model, one in missing if model == name]:
                     records = self._search(name, corruption, clean, errors, advance)
-                    write_breaking(breaking_file(self._folder.path, name, corruption), records)
+                    write_breaking(make_breaking_path(self._folder.path, name, corruption), records)
 
     def _predict_clean(
         self, name: str, advance: Callable[..., None]
@@ -346,7 +346,7 @@ class _Pictures:
         folder = files.make_folder(self.folder.path / "gallery" / str(number))
         path = folder / f"{cell.corruption}.jpg"
         if not path.is_file():
-            picture = small_jpeg(self.view.load(self.samples[row], cell), LONG_SIDE, QUALITY)
+            picture = encode_thumbnail(self.view.load(self.samples[row], cell), LONG_SIDE, QUALITY)
             files.write_bytes(path, picture)
         return path.relative_to(self.folder.path).as_posix()
 

@@ -8,20 +8,26 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from shiftproof.bench.cells.batching import list_cells
-from shiftproof.bench.tasks.classification.task import CLASS_NAMES, why_no_mce
+from shiftproof.bench.tasks.classification.task import why_no_mce
 from shiftproof.bench.tasks.interface import Grid
 from shiftproof.bench.tasks.published import why_other_corruptions
 from shiftproof.bench.tasks.summary import SEED, describe_resampling, list_broken
 from shiftproof.metrics import intervals
-from shiftproof.metrics.breaking import LEVELS, STEPS, SURVIVES, severities_of
+from shiftproof.metrics.breaking import (
+    LEVELS,
+    STEPS,
+    SURVIVES,
+    compute_mean_error,
+    look_up_severities,
+)
 from shiftproof.metrics.corruption import compute_mce_weights
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.parquet import read_alike
-from shiftproof.runs.records.breaking import BreakingRecords, breaking_file, read_breaking
+from shiftproof.runs.parquet import read_same_images
+from shiftproof.runs.records.breaking import BreakingRecords, make_breaking_path, read_breaking
 from shiftproof.runs.resamples import Replicates, make_interval
 from shiftproof.runs.scores.breaking import BreakingScores, CorruptionBreaking, ModelBreaking
-from shiftproof.runs.scores.classification import ClassNames
+from shiftproof.runs.scores.classification import CLASS_NAMES, ClassNames
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.reading import FORMAT, read_form
 from shiftproof.types import CLEAN, F64
@@ -101,8 +107,8 @@ def read_breaking_tables(
     Raises:
         BrokenFileError: one cannot be read, or they are not about the same images.
     """
-    paths = {name: breaking_file(folder.path, model, name) for name in corruptions}
-    return read_alike(paths, read_breaking)
+    paths = {name: make_breaking_path(folder.path, model, name) for name in corruptions}
+    return read_same_images(paths, read_breaking)
 
 
 def _explain_missing_mce(
@@ -116,7 +122,7 @@ def _explain_missing_mce(
 def _stack_columns(records: BreakingRecords) -> F64:
     counts = records.readable
     right = records.place[:, None] > np.arange(SURVIVES)
-    severity = severities_of(records.place)
+    severity = look_up_severities(records.place)
     return np.column_stack([counts, severity, right]) * counts[:, None].astype(np.float64)
 
 
@@ -135,7 +141,7 @@ def _score(
     tables: Tables | None = None,
 ) -> ModelBreaking:
     """Return the figures of a model, or of a difference: of that nothing is subtracted from 1."""
-    whole = 0.0 if against else 1.0
+    whole = 1.0 if against is None else 0.0
     severity = np.mean([one[:, _SEVERITY] for one in figures.values()], axis=0)
     right = np.mean([one[:, _RIGHT] for one in figures.values()], axis=0)
     first = next(iter(figures.values()))
@@ -144,13 +150,17 @@ def _score(
         name=name,
         severity=_make(severity),
         clean=_make(whole - first[:, _RIGHT]),
-        error=_make(_compute_error(severity, right, whole)),
+        error=_make(compute_mean_error(severity, right, difference=against is not None)),
         corruptions=tuple(
             CorruptionBreaking(
                 corruption,
                 severity=_make(one[:, _SEVERITY]),
                 survived=_make(one[:, -1]),
-                error=_make(_compute_error(one[:, _SEVERITY], one[:, _RIGHT], whole)),
+                error=_make(
+                    compute_mean_error(
+                        one[:, _SEVERITY], one[:, _RIGHT], difference=against is not None
+                    )
+                ),
                 curve=() if against else tuple(_make(column) for column in one[:, _RIGHT:].T),
             )
             for corruption, one in figures.items()
@@ -161,11 +171,6 @@ def _score(
         checked=sum(int((table.checked > 0).sum()) for table in checked),
         recovered=sum(int(table.recovered.sum()) for table in checked),
     )
-
-
-def _compute_error(severity: Replicates, clean_right: Replicates, whole: float) -> Replicates:
-    """Return the mean error of ``metrics.breaking.mean_error``, also of a difference."""
-    return np.asarray(whole - (severity - clean_right) / 4)
 
 
 def _compute_mce(figures: Mapping[str, F64], whole: float) -> Replicates:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftproof.metrics.betting import LEVEL, ConfidenceSequence, Rounds
+from shiftproof.metrics.betting import ConfidenceSequence, Rounds
 from shiftproof.metrics.difficulty import Difficulty, GridShape, encode_values
+from shiftproof.metrics.intervals import LEVEL
 from shiftproof.rng import generator
 from shiftproof.types import F64, I64, Cell
 

@@ -27,8 +27,8 @@ from shiftproof.metrics.intervals import Interval, percentile_interval, sum_resa
 from shiftproof.metrics.perturbation import TOP, flips, top5_distances
 from shiftproof.models.preprocess import Preprocess
 from shiftproof.provenance import provenance
-from shiftproof.runs.names import plain
-from shiftproof.runs.parquet import open_table, schema_of, write_table
+from shiftproof.runs.info import normalize_settings
+from shiftproof.runs.parquet import TableFormat, open_table, write_table
 from shiftproof.shards import (
     Arrays,
     Backend,
@@ -140,7 +140,7 @@ def measure_stability(
     manifest.begin(
         folder,
         RUN_FILE,
-        plain(settings),
+        normalize_settings(settings),
         what="a run",
         about={"provenance": provenance("", 0)},
         ours=("records",),
@@ -327,8 +327,7 @@ def _make_frames(
             yield sample, frames
 
 
-def _make_schema() -> pyarrow.Schema:
-    return schema_of({"id": "string", "classes": "[int32]", "error": "string"}, required=())
+_FORMAT = TableFormat({"id": "string", "classes": "[int32]", "error": "string"})
 
 
 def _make_arrow_table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pyarrow.Table:
@@ -343,7 +342,7 @@ def _make_arrow_table(rows: Sequence[tuple[str, I32 | None, str | None]]) -> pya
         "classes": [None if row[1] is None else row[1].reshape(-1).tolist() for row in rows],
         "error": [row[2] for row in rows],
     }
-    return pa.table(columns, schema=_make_schema())
+    return pa.table(columns, schema=_FORMAT.make_schema())
 
 
 def _read(path: Path, perturbation: str) -> tuple[list[str], I32, list[str]]:
@@ -351,7 +350,7 @@ def _read(path: Path, perturbation: str) -> tuple[list[str], I32, list[str]]:
 
     Rankings are ``(N, F, K)`` for a model of K < 5 classes.
     """
-    with open_table(path, _make_schema()) as table:
+    with open_table(path, _FORMAT.make_schema()) as table:
         rows = table.column("classes").to_pylist()
         ids = table.column("id").to_pylist()
         frames = PERTURBATIONS[perturbation].count

@@ -14,7 +14,7 @@ import numpy as np
 from shiftproof.bench.reanalysis.gathering import find_task, gather_images, list_images, read_grid
 from shiftproof.bench.reanalysis.metadata import read_conditions
 from shiftproof.bench.tasks.interface import Measured, Task
-from shiftproof.bench.tasks.segmentation.task import TRUTH, Segmentation
+from shiftproof.bench.tasks.segmentation.task import Segmentation
 from shiftproof.bench.tasks.summary import SEED, collect_replicates
 from shiftproof.compute.progress import progress
 from shiftproof.counts import plural
@@ -27,7 +27,7 @@ from shiftproof.runs.run import Run, load_run
 from shiftproof.runs.scores.conditions import Condition, ConditionFigures, ConditionScores
 from shiftproof.runs.scores.grid import Headline
 from shiftproof.runs.scores.reading import FORMAT, clean_text, read_form, write_form
-from shiftproof.runs.scores.segmentation import Truth
+from shiftproof.runs.scores.segmentation import TRUTH, Truth
 
 REFERENCES = ("clear", "normal", "sunny", "day", "daytime")
 """Usual names of the reference condition."""

@@ -17,9 +17,9 @@ from shiftproof.counts import plural
 from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.io import files
 from shiftproof.runs.folder import RUN_FILE, RunFolder
-from shiftproof.runs.parquet import open_table, other_images, write_table
+from shiftproof.runs.parquet import explain_other_images, open_table, write_table
 from shiftproof.runs.run import Run
-from shiftproof.types import CLEAN, Cell
+from shiftproof.types import Cell
 
 if TYPE_CHECKING:
     import pyarrow
@@ -50,10 +50,9 @@ def find_task(run: Run, task: Task | None) -> Task:
 def read_grid(run: Run) -> Grid:
     """Return the cells of a finished run."""
     scores = run.scores
-    clean = [CLEAN] if scores.models[0].clean is not None else []
     missing = (name.rpartition("-") for name in scores.grid.missing)
     return Grid(
-        [*clean, *(one.cell for one in scores.models[0].cells)],
+        scores.list_cells(),
         [Cell(name, int(severity)) for name, _, severity in missing if severity.isdecimal()],
     )
 
@@ -204,7 +203,7 @@ def _order_table(
     with open_table(path) as table:
         rows = pc.index_in(pa.array(images, table["id"].type), table["id"].combine_chunks())
         if rows.null_count:
-            raise other_images(path)
+            raise explain_other_images(path)
         kept = _decode_errors(table).take(rows)
     write_table(target.records_file(name, cell), kept)
 
@@ -235,7 +234,7 @@ def join_tables(
         ids = joint["id"].combine_chunks()
         rows = pc.index_in(pa.array(images, ids.type), ids)
         if rows.null_count:
-            raise other_images(target)
+            raise explain_other_images(target)
         kept = joint.take(rows).combine_chunks()
         broken = [reason is not None for reason in kept["error"].to_pylist()]
         index = kept.schema.get_field_index("position")

@@ -28,7 +28,7 @@ from shiftproof.bench.tasks.classification.calibrating import (
 )
 from shiftproof.bench.tasks.classification.calibrators import Calibrator, calibrate_model
 from shiftproof.bench.tasks.classification.recorder import CellRecorder
-from shiftproof.bench.tasks.classification.task import CLASS_NAMES, Classification
+from shiftproof.bench.tasks.classification.task import Classification
 from shiftproof.classes import Classes, imagenet, number_classes
 from shiftproof.counts import plural
 from shiftproof.data import ImageData, open_data
@@ -38,7 +38,7 @@ from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import TOP, CellRecords, write_cell
 from shiftproof.runs.run import Run
-from shiftproof.runs.scores.classification import ClassNames
+from shiftproof.runs.scores.classification import CLASS_NAMES, ClassNames
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.trust import Calibration, Calibrations
 from shiftproof.types import CLEAN, Cell, Indices, Logits, Sample, Settings

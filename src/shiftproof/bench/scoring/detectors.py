@@ -45,7 +45,7 @@ from shiftproof.runs.records.detection import (
     ImageDetections,
     write_detections,
 )
-from shiftproof.runs.result_faults import FaultCounts, keep_faults, summarize_faults
+from shiftproof.runs.result_faults import FaultCounts, store_faults, summarize_faults
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.reading import read_form, write_form
 from shiftproof.types import Cell, Sample, Settings
@@ -330,7 +330,7 @@ def _settle_readings(folder: RunFolder, models: Sequence[str], cells: Sequence[C
         if len(read) == len(cells):
             _check_any_of_the_images(list(read.values()))
         faults[name] = {cell: one.faults for cell, one in read.items() if one.faults is not None}
-    keep_faults(folder, {name: of_cells for name, of_cells in faults.items() if of_cells})
+    store_faults(folder, {name: of_cells for name, of_cells in faults.items() if of_cells})
 
 
 def _check_any_of_the_images(readings: Sequence[CellReading]) -> None:

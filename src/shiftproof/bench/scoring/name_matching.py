@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from shiftproof.errors import InputError
-from shiftproof.metrics.annotations import Ids
+from shiftproof.metrics.coco_records import Ids
 
 
 class NameIndex:

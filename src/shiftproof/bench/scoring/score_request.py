@@ -16,7 +16,7 @@ from shiftproof.classes import Classes
 from shiftproof.data import ImageData
 from shiftproof.provenance import provenance
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import plain
+from shiftproof.runs.info import normalize_settings
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.shards import Backend, Local, Scheduled
 from shiftproof.types import Cell, Settings
@@ -55,7 +55,7 @@ class ScoreRequest:
         return RunFolder.create(
             self.out,
             kind,
-            plain(settings),
+            normalize_settings(settings),
             {**about, "provenance": provenance("none", 0)},
             shared=isinstance(self.backend, Scheduled),
         )

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from shiftproof.bench.tasks.interface import SOURCE, AdapterLike
 from shiftproof.errors import InputError, ModelError
-from shiftproof.runs.names import folder_name
+from shiftproof.runs.names import make_folder_name
 from shiftproof.types import Settings
 
 Model = TypeVar("Model")
@@ -51,7 +51,7 @@ def choose_name(name: str, noun: str, others: Mapping[str, object]) -> str:
     Raises:
         InputError: another model of the run has this name.
     """
-    safe = folder_name(name, noun)
+    safe = make_folder_name(name, noun)
     if safe in others:
         raise InputError(f"Two models of the run are called {safe!r}; give them other names.")
     return safe

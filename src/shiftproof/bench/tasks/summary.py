@@ -18,7 +18,7 @@ from shiftproof.corruptions import GROUPS
 from shiftproof.metrics.intervals import LEVEL, REPLICATES, Interval
 from shiftproof.runs.budget import NOTE, has_ended_early
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.resamples import Key, Replicates, difference, group_of, make_interval
+from shiftproof.runs.resamples import Key, Replicates, find_group, make_interval, subtract
 from shiftproof.runs.scores.grid import (
     CellFigures,
     CorruptionFigures,
@@ -87,7 +87,7 @@ def score(kind: str, measured: Measured, models: Mapping[str, str], grid: Grid) 
         ),
         differences=tuple(
             _write_model(
-                name, "", difference(replicates[name], replicates[names[0]]), measured, grid,
+                name, "", subtract(replicates[name], replicates[names[0]]), measured, grid,
                 against=names[0],
             )
             for name in names[1:]
@@ -214,7 +214,7 @@ def _write_model(
                     for key in replicates
                     if key[0] == "corruption" and key[1] == corruption
                 },
-                group_of(corruption),
+                find_group(corruption),
             )
             for corruption in grid.corruptions
         ),

@@ -8,7 +8,7 @@ from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.table_writing import Column, Row, Table, ends, write_csv
 from shiftproof.report.wording import NUMBERS, SHARES, NumberFormat
-from shiftproof.runs.resamples import group_of
+from shiftproof.runs.resamples import find_group
 from shiftproof.runs.scores.breaking import BreakingScores, ModelBreaking
 
 
@@ -63,7 +63,7 @@ def _make_row(
     figures: Sequence[Interval | None],
     number_format: NumberFormat,
 ) -> Row:
-    group = group_of(name) if kind == "corruption" else ""
+    group = find_group(name) if kind == "corruption" else ""
     measure = "severity" if number_format is NUMBERS else "share"
     return Row(kind, name, title, group, measure, tuple(figures), number_format)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftproof.metrics.calibration import BINS, bin_index
+from shiftproof.metrics.calibration import BINS, find_bins
 from shiftproof.report import wording
 from shiftproof.report.grid import figures
 from shiftproof.report.grid.entries import Entry, PageContent
@@ -16,7 +16,7 @@ from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import Spot, Trace
 from shiftproof.runs.records.classification import read_class_predictions
-from shiftproof.runs.scores.classification import ClassNames
+from shiftproof.runs.scores.classification import CLASS_NAMES, ClassNames
 from shiftproof.runs.scores.reading import clean_text, read_form
 from shiftproof.types import CLEAN, F64, I64, Cell
 
@@ -51,7 +51,7 @@ class Tally:
         for cell in cells:
             path = entry.run.folder.records_file(entry.scored.name, cell)
             target, prediction, confidence = read_class_predictions(path)
-            place = bin_index(confidence, BINS)
+            place = find_bins(confidence, BINS)
             answers += np.bincount(place, minlength=BINS)
             right += np.bincount(place, weights=target == prediction, minlength=BINS)
             sure += np.bincount(place, weights=confidence, minlength=BINS)
@@ -207,7 +207,7 @@ def _make_confusions(counted: Sequence[_Counted]) -> Section:
 
 
 def _list_pairs(one: _Counted, named: bool) -> Listing:
-    path = one.entry.run.path / "classes.json"
+    path = one.entry.run.path / CLASS_NAMES
     names = read_form(path, ClassNames).names if path.is_file() else ()
     before, after = one.clean.confuse(), one.corrupted.confuse()
     most = sorted(after, key=lambda pair: (-after[pair][0], pair))[:MAX_PAIRS]

@@ -17,7 +17,7 @@ from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.runs.scores.evaluation import (
     AuditFigures,
     Closeness,
-    Evaluated,
+    EvaluatedModel,
     EvaluationScores,
 )
 
@@ -62,7 +62,7 @@ def _make_classes(count: int, labels: str | None, used: int) -> str:
 def _make_row(
     title: str,
     note: str,
-    models: Sequence[Evaluated],
+    models: Sequence[EvaluatedModel],
     looks: dict[str, SeriesStyle],
     name: str | None,
 ) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _make_row(
     }
 
 
-def _make_difference(one: Evaluated) -> str:
+def _make_difference(one: EvaluatedModel) -> str:
     """Describe on which test sets a model is significantly better or worse than the first."""
     said = []
     for word, sign in (("better", 1), ("worse", -1)):
@@ -99,7 +99,7 @@ def _make_difference(one: Evaluated) -> str:
 
 
 def _make_legend(
-    models: Sequence[Evaluated], looks: dict[str, SeriesStyle]
+    models: Sequence[EvaluatedModel], looks: dict[str, SeriesStyle]
 ) -> list[dict[str, object]]:
     return [
         {
@@ -157,7 +157,7 @@ def build_beside_sections(
     return found if within is None else [*found, within]
 
 
-def _make_closeness(name: str, each: Closeness, models: Sequence[Evaluated]) -> dict[str, Any]:
+def _make_closeness(name: str, each: Closeness, models: Sequence[EvaluatedModel]) -> dict[str, Any]:
     return {
         "name": name,
         "similarity": format_cosine(each.similarity.value),

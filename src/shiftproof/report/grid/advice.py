@@ -52,7 +52,7 @@ def _suggest_same_data(alarms: Sequence[str]) -> Step | None:
 
 def _check_loading(entry: Entry) -> Step | None:
     """Suggest to check how a model was loaded, if its clean error is near that of guessing."""
-    classes = entry.run.head.classes.get("count")
+    classes = entry.run.info.classes.get("count")
     clean = entry.scored.of_clean("error")
     if not isinstance(classes, int) or classes < 2 or clean is None or entry.adapter is not None:
         return None

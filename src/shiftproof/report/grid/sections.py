@@ -292,7 +292,7 @@ def _list_cells(grid: Grid) -> tuple[list[str], list[list[str]]]:
         signed = one.scored.against is not None
         number_format = words.number_format(one.run.scores)
         spell = number_format.change if signed else number_format.figure
-        for corruption, severity, found in one.run.scores.every_cell(one.scored):
+        for corruption, severity, found in one.run.scores.list_cell_figures(one.scored):
             figure = found.figures.get(grid.measure)
             if figure is None and corruption == "clean":
                 continue

@@ -118,7 +118,7 @@ def write_cells(scores: GridScores) -> str:
         head += [name, f"{name}_low", f"{name}_high"]
     lines = [[*head, *numbers]]
     for scored in (*scores.models, *scores.differences):
-        for corruption, severity, found in scores.every_cell(scored):
+        for corruption, severity, found in scores.list_cell_figures(scored):
             line: list[object] = [scored.name, scored.against or "", corruption, severity]
             line.append("" if found.images is None else found.images)
             for name in measures:

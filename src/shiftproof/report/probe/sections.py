@@ -13,7 +13,7 @@ from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.wording import SHARES
 from shiftproof.runs.run import ProbeRun
-from shiftproof.runs.scores.probe import READINGS, Factor, Probed, ProbeGallery
+from shiftproof.runs.scores.probe import READINGS, Factor, ProbedModel, ProbeGallery
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ProbeEntry:
     """A model on the page: its scores, run, and line style."""
 
     run: ProbeRun
-    scored: Probed
+    scored: ProbedModel
     series: SeriesStyle
 
     @property

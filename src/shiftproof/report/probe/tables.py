@@ -5,7 +5,7 @@ from __future__ import annotations
 from shiftproof.report import wording
 from shiftproof.report.probe import wording as probe_wording
 from shiftproof.report.table_writing import Column, Row, Table, ends, write_csv
-from shiftproof.runs.scores.probe import READINGS, Probed, ProbeScores
+from shiftproof.runs.scores.probe import READINGS, ProbedModel, ProbeScores
 
 
 def summarize(scores: ProbeScores) -> Table:
@@ -67,7 +67,7 @@ def write_readings(scores: ProbeScores) -> str:
     return write_csv(lines)
 
 
-def _make_lines(scores: ProbeScores, one: Probed) -> list[list[object]]:
+def _make_lines(scores: ProbeScores, one: ProbedModel) -> list[list[object]]:
     return [
         [
             one.name,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
-from shiftproof.runs.scores.probe import Factor, FactorReadouts, Probed, ProbeScores
+from shiftproof.runs.scores.probe import Factor, FactorReadouts, ProbedModel, ProbeScores
 
 MAX_NAMED = 6
 """Factors that a sentence lists."""
@@ -19,20 +19,20 @@ def name_factor(factor: Factor) -> str:
     return factor.title if keep else factor.title[:1].lower() + factor.title[1:]
 
 
-def rank(scores: ProbeScores, model: Probed, group: str | None = None) -> list[Factor]:
+def rank(scores: ProbeScores, model: ProbedModel, group: str | None = None) -> list[Factor]:
     """Return the factors, of one group or all, with what is kept most first."""
     factors = [factor for factor in scores.factors if group in (None, factor.group)]
     return sorted(factors, key=lambda factor: -_value(model.factors[factor.name].beside))
 
 
-def find_by_verdict(scores: ProbeScores, model: Probed, verdict: str) -> list[Factor]:
+def find_by_verdict(scores: ProbeScores, model: ProbedModel, verdict: str) -> list[Factor]:
     """Return the factors of which this is said, with what is kept most first."""
     return [
         factor for factor in rank(scores, model) if model.factors[factor.name].verdict == verdict
     ]
 
 
-def write_findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
+def write_findings(scores: ProbeScores, model: ProbedModel, label: str) -> list[str]:
     """Describe the factors that an encoder keeps, hides and collapses, and undecided ones."""
     kept, hidden, collapsed, unread, undecided = (
         find_by_verdict(scores, model, verdict)
@@ -69,7 +69,7 @@ def write_findings(scores: ProbeScores, model: Probed, label: str) -> list[str]:
     return found
 
 
-def compare(scores: ProbeScores, difference: Probed, label: str, against: str) -> str:
+def compare(scores: ProbeScores, difference: ProbedModel, label: str, against: str) -> str:
     """Say which factors one encoder keeps more of than another, significantly."""
     more: list[tuple[Factor, Interval]] = []
     less: list[tuple[Factor, Interval]] = []
@@ -134,7 +134,7 @@ def _list_moves(moved: Sequence[tuple[Factor, Interval]]) -> str:
 _CONTROLS = {"pixels": "the pixels", "random": "an untrained network"}
 
 
-def _describe_controls(scores: ProbeScores, model: Probed, factors: Sequence[Factor]) -> str:
+def _describe_controls(scores: ProbeScores, model: ProbedModel, factors: Sequence[Factor]) -> str:
     """Describe how much of the collapsed factors a control retains, and by which probe."""
     shares = []
     for factor in factors[:MAX_NAMED]:
@@ -146,7 +146,7 @@ def _describe_controls(scores: ProbeScores, model: Probed, factors: Sequence[Fac
 
 
 def _find_best_control(
-    scores: ProbeScores, model: Probed, factor: Factor
+    scores: ProbeScores, model: ProbedModel, factor: Factor
 ) -> tuple[float, str, str] | None:
     """Return the most that is read above chance from a control, from which, and by which probe."""
     found = [

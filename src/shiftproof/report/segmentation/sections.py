@@ -16,7 +16,7 @@ from shiftproof.report.sections import Section
 from shiftproof.report.segmentation.wording import describe_worst, name_taker
 from shiftproof.report.svg import charts as figures
 from shiftproof.report.svg import colors
-from shiftproof.runs.scores.segmentation import Confusion, Detail, Taker
+from shiftproof.runs.scores.segmentation import ConfusedClass, Confusion, Detail
 
 TAKERS = 3
 """Number of classes named as confusions in a row."""
@@ -122,7 +122,7 @@ def _make_takers_table(entry: Entry, detail: Detail) -> dict[str, object]:
     }
 
 
-def _make_taker(taker: Taker) -> dict[str, str]:
+def _make_taker(taker: ConfusedClass) -> dict[str, str]:
     clean = "" if taker.clean is None else f"{wording.percent(taker.clean)} → "
     return {"name": name_taker(taker.name), "share": f"{clean}{wording.percent(taker.mean)}"}
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shiftproof.io.parquet import decode_texts
-from shiftproof.metrics.breaking import SURVIVES, severities_of
-from shiftproof.runs.folder import cell_file
-from shiftproof.runs.parquet import open_table, schema_of, write_table
+from shiftproof.metrics.breaking import SURVIVES, look_up_severities
+from shiftproof.runs.folder import make_cell_path
+from shiftproof.runs.parquet import TableFormat, open_table
+from shiftproof.runs.records.rows import ImageRows
 from shiftproof.types import F64, I32, I64, Cell, Flags
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 @dataclass
-class BreakingRecords:
+class BreakingRecords(ImageRows):
     """Breaking points of one model's predictions under one corruption, one entry per image.
 
     Attributes:
@@ -45,34 +42,25 @@ class BreakingRecords:
     recovered: Flags
     error: list[str | None]
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def readable(self) -> Flags:
-        """``(N,)`` which images could be read."""
-        return np.array([reason is None for reason in self.error], dtype=bool)
-
     @property
     def severity(self) -> F64:
         """``(N,)`` breaking severities: 0 if wrong clean, 5 also if never broken."""
-        return severities_of(self.place)
+        return look_up_severities(self.place)
 
 
-def breaking_file(folder: Path, model: str, corruption: str) -> Path:
+def make_breaking_path(folder: Path, model: str, corruption: str) -> Path:
     """Return the path of a model's records under a corruption."""
-    return cell_file(folder, model, Cell(corruption, 0))
+    return make_cell_path(folder, model, Cell(corruption, 0))
 
 
-_COLUMNS = {
-    "id": "string", "target": "int32", "clean": "int32", "breaking": "float64",
-    "place": "int8", "answer": "int32", "checked": "float64", "checked_place": "int8",
-    "recovered": "bool", "error": "string",
-}  # fmt: skip
-
-
-def _make_schema() -> pyarrow.Schema:
-    return schema_of(_COLUMNS, required=("id",))
+_FORMAT = TableFormat(
+    {
+        "id": "string", "target": "int32", "clean": "int32", "breaking": "float64",
+        "place": "int8", "answer": "int32", "checked": "float64", "checked_place": "int8",
+        "recovered": "bool", "error": "string",
+    },
+    required=("id",),
+)  # fmt: skip
 
 
 def write_breaking(path: Path, records: BreakingRecords) -> None:
@@ -80,23 +68,31 @@ def write_breaking(path: Path, records: BreakingRecords) -> None:
 
     ``breaking`` is the severity; null if the prediction never breaks or the image cannot be read.
     """
-    import pyarrow as pa
-
-    gone = ~records.readable
+    unreadable = ~records.readable
     unchecked = records.checked == 0
-    columns = [
-        pa.array(records.ids, pa.string()),
-        pa.array(records.target, pa.int32(), mask=records.target < 0),
-        pa.array(records.clean, pa.int32(), mask=records.clean < 0),
-        pa.array(records.severity, pa.float64(), mask=gone | (records.place == SURVIVES)),
-        pa.array(records.place, pa.int8(), mask=gone),
-        pa.array(records.answer, pa.int32(), mask=records.answer < 0),
-        pa.array(severities_of(records.checked), pa.float64(), mask=unchecked),
-        pa.array(records.checked, pa.int8(), mask=unchecked),
-        pa.array(records.recovered, pa.bool_(), mask=unchecked),
-        pa.array(records.error, pa.string()),
-    ]
-    write_table(path, pa.Table.from_arrays(columns, schema=_make_schema()))
+    values = {
+        "id": records.ids,
+        "target": records.target,
+        "clean": records.clean,
+        "breaking": records.severity,
+        "place": records.place,
+        "answer": records.answer,
+        "checked": look_up_severities(records.checked),
+        "checked_place": records.checked,
+        "recovered": records.recovered,
+        "error": records.error,
+    }
+    missing = {
+        "target": records.target < 0,
+        "clean": records.clean < 0,
+        "breaking": unreadable | (records.place == SURVIVES),
+        "place": unreadable,
+        "answer": records.answer < 0,
+        "checked": unchecked,
+        "checked_place": unchecked,
+        "recovered": unchecked,
+    }
+    _FORMAT.write(path, values, missing)
 
 
 def read_breaking(path: Path) -> BreakingRecords:
@@ -105,24 +101,24 @@ def read_breaking(path: Path) -> BreakingRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _make_schema()) as table:
-        whole = {
+    with open_table(path, _FORMAT.make_schema()) as table:
+        column = {
             name: np.asarray(table[name].fill_null(missing))
             for name, missing in (
                 ("target", -1), ("clean", -1), ("place", 0), ("answer", -1), ("checked_place", 0),
                 ("recovered", False),
             )
         }  # fmt: skip
-        places = whole["place"].astype(np.int64), whole["checked_place"].astype(np.int64)
-        for one in places:
-            severities_of(one)
+        place, checked = (column[name].astype(np.int64) for name in ("place", "checked_place"))
+        for places in (place, checked):
+            look_up_severities(places)  # raises if one is out of range
         return BreakingRecords(
             ids=table["id"].to_pylist(),
-            target=whole["target"].astype(np.int32),
-            clean=whole["clean"].astype(np.int32),
-            place=places[0],
-            answer=whole["answer"].astype(np.int32),
-            checked=places[1],
-            recovered=whole["recovered"].astype(bool),
+            target=column["target"].astype(np.int32),
+            clean=column["clean"].astype(np.int32),
+            place=place,
+            answer=column["answer"].astype(np.int32),
+            checked=checked,
+            recovered=column["recovered"].astype(bool),
             error=decode_texts(table["error"].combine_chunks()),
         )

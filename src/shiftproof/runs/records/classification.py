@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from shiftproof.io.parquet import NameCache, decode_texts
 from shiftproof.metrics.conformal import METHODS
-from shiftproof.runs.folder import cell_file
-from shiftproof.runs.parquet import open_table, read_alike, schema_of, write_table
+from shiftproof.runs.folder import make_cell_path
+from shiftproof.runs.parquet import TableFormat, open_table, read_same_images
+from shiftproof.runs.records.rows import ImageRows
 from shiftproof.types import F32, I32, Cell, Flags
 
 if TYPE_CHECKING:
@@ -33,8 +35,8 @@ class CalibratedPredictions:
 
     ``confidence``, ``loss`` (nats) and ``brier`` are those of :class:`CellRecords` at the fitted
     temperature. ``sizes`` ``(N, M)`` is the number of classes in the set of each of the M
-    ``metrics.conformal.METHODS``, -1 where there is no answer; ``covers`` ``(N, M)`` whether the right
-    class is among them.
+    ``metrics.conformal.METHODS``, -1 without a prediction; ``covers`` ``(N, M)`` whether the true
+    class is in it.
     """
 
     confidence: F32
@@ -54,32 +56,29 @@ class CalibratedPredictions:
             covers=np.zeros((count, len(METHODS)), bool),
         )
 
-    def put(self, rows: NDArray[Any], answers: CalibratedPredictions) -> None:
+    def put(self, rows: NDArray[Any], predictions: CalibratedPredictions) -> None:
         """Store the predictions for some of the samples, given by their indices."""
-        self.confidence[rows], self.loss[rows] = answers.confidence, answers.loss
-        self.brier[rows], self.sizes[rows] = answers.brier, answers.sizes
-        self.covers[rows] = answers.covers
+        for column in dataclasses.fields(self):
+            getattr(self, column.name)[rows] = getattr(predictions, column.name)
 
     def pick(self, rows: NDArray[Any]) -> CalibratedPredictions:
         """Return the predictions for some of the samples, given by their indices."""
-        return CalibratedPredictions(
-            self.confidence[rows], self.loss[rows], self.brier[rows], self.sizes[rows],
-            self.covers[rows],
-        )  # fmt: skip
+        columns = (getattr(self, column.name) for column in dataclasses.fields(self))
+        return CalibratedPredictions(*(values[rows] for values in columns))
 
 
 @dataclass
-class CellRecords:
+class CellRecords(ImageRows):
     """The predictions of one model in one cell, one entry per sample in the order of the dataset.
 
-    ``target`` and ``prediction`` are indices into the model's classes, -1 where there is none
+    ``target`` and ``prediction`` are indices into the model's classes, -1 if there is none
     (no label; a file that could not be read). ``confidence`` is the largest softmax probability,
     ``loss`` the cross-entropy in nats (NaN without a target), ``top`` the five classes of highest
-    score, best first. ``position`` is the place in the stream that the model saw since its last
-    reset (of an offline protocol, in the pass that predicts). ``error`` says why a file could not
-    be read. ``brier`` is the Brier score in 0..2 (NaN without a target), None where only the best
-    classes are known, and of tables from before it was kept. ``calibrated`` is there in runs that
-    held images out to calibrate on.
+    score, best first. ``position`` is the index in the stream since the model's last reset (in an
+    offline protocol, in the pass that predicts). ``error`` is the reason if a file could not be
+    read. ``brier`` is the Brier score in 0..2 (NaN without a target), None if only the best classes
+    are known, and in tables of earlier versions. ``calibrated`` is None in runs without held-out
+    images for calibration.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -93,28 +92,18 @@ class CellRecords:
     brier: F32 | None = None
     calibrated: CalibratedPredictions | None = None
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def readable(self) -> Flags:
-        """``(N,)`` bool: which files could be read."""
-        if self.error.count(None) == len(self.error):
-            return np.ones(len(self.error), bool)
-        return np.array([reason is None for reason in self.error], dtype=bool)
-
     def pick(self, rows: NDArray[Any]) -> CellRecords:
         """Return the records of some of the samples, given by their indices."""
-        places = rows.tolist()
+        indices = rows.tolist()
         return CellRecords(
-            ids=[self.ids[row] for row in places],
+            ids=[self.ids[index] for index in indices],
             position=self.position[rows],
             target=self.target[rows],
             prediction=self.prediction[rows],
             confidence=self.confidence[rows],
             loss=self.loss[rows],
             top=self.top[rows],
-            error=[self.error[row] for row in places],
+            error=[self.error[index] for index in indices],
             brier=None if self.brier is None else self.brier[rows],
             calibrated=None if self.calibrated is None else self.calibrated.pick(rows),
         )
@@ -126,61 +115,67 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def _make_schema() -> pyarrow.Schema:
-    return schema_of(_COLUMNS, required=("id", "position"))
+_METHOD_COLUMNS = {f"{method}_{name}": kind for method in METHODS for name, kind in _SETS.items()}
 
-
-def _with_brier() -> pyarrow.Schema:
-    return schema_of({**_COLUMNS, "brier": "float32"}, required=("id", "position"))
-
-
-def _with_calibrated() -> pyarrow.Schema:
-    numbers = dict.fromkeys(("brier", *_SCALED), "float32")
-    sets = {f"{one}_{what}": kind for one in METHODS for what, kind in _SETS.items()}
-    return schema_of({**_COLUMNS, **numbers, **sets}, required=("id", "position"))
+_FORMATS = tuple(
+    TableFormat({**_COLUMNS, **further}, required=("id", "position"))
+    for further in (
+        {},
+        {"brier": "float32"},
+        {**dict.fromkeys(("brier", *_SCALED), "float32"), **_METHOD_COLUMNS},
+    )
+)
+"""The formats of tables without Brier scores, with them, and with calibrated predictions."""
 
 
 def _open(path: Path, known: NameCache | None = None) -> AbstractContextManager[pyarrow.Table]:
-    """Open a table of this version, or of an earlier one with fewer columns."""
-    return open_table(path, _make_schema(), newer=[_with_brier(), _with_calibrated()], known=known)
+    """Open a table of any of the formats."""
+    oldest, *newer = (form.make_schema() for form in _FORMATS)
+    return open_table(path, oldest, newer=newer, known=known)
 
 
 def write_cell(path: Path, records: CellRecords) -> None:
-    """Write a cell's table atomically: the same records give the same bytes. What is missing is null."""
-    import pyarrow as pa
-
+    """Write a cell's table, atomically and deterministically; missing values are null."""
     absent = records.prediction < 0
-    columns = [
-        pa.array(records.ids, pa.string()),
-        pa.array(records.position, pa.int32()),
-        pa.array(records.target, pa.int32(), mask=records.target < 0),
-        pa.array(records.prediction, pa.int32(), mask=absent),
-        pa.array(records.confidence, pa.float32(), mask=absent),
-        pa.array([[c for c in row if c >= 0] or None for row in records.top.tolist()],
-                 pa.list_(pa.int32())),
-        pa.array(records.loss, pa.float32(), mask=np.isnan(records.loss)),
-        pa.array(records.error, pa.string()),
-    ]  # fmt: skip
-    schema = _make_schema()
+    values: dict[str, Any] = {
+        "id": records.ids,
+        "position": records.position,
+        "target": records.target,
+        "prediction": records.prediction,
+        "confidence": records.confidence,
+        "top5": [[label for label in row if label >= 0] or None for row in records.top.tolist()],
+        "loss": records.loss,
+        "error": records.error,
+    }
+    missing = {
+        "target": records.target < 0,
+        "prediction": absent,
+        "confidence": absent,
+        "loss": np.isnan(records.loss),
+    }
+    form = _FORMATS[0]
     if records.brier is not None:
-        columns.append(pa.array(records.brier, pa.float32(), mask=np.isnan(records.brier)))
-        schema = _with_brier()
+        form = _FORMATS[1]
+        values["brier"], missing["brier"] = records.brier, np.isnan(records.brier)
         if records.calibrated is not None:
-            columns += _list_calibrated(records.calibrated)
-            schema = _with_calibrated()
-    write_table(path, pa.Table.from_arrays(columns, schema=schema))
+            form = _FORMATS[2]
+            _add_calibrated(records.calibrated, values, missing)
+    form.write(path, values, missing)
 
 
-def _list_calibrated(answers: CalibratedPredictions) -> list[pyarrow.Array]:
-    import pyarrow as pa
-
-    numbers = (answers.confidence, answers.loss, answers.brier)
-    columns = [pa.array(values, pa.float32(), mask=np.isnan(values)) for values in numbers]
-    for sizes, covers in zip(answers.sizes.T, answers.covers.T, strict=True):
-        absent = sizes < 0
-        columns.append(pa.array(np.ascontiguousarray(sizes), pa.int32(), mask=absent))
-        columns.append(pa.array(np.ascontiguousarray(covers), pa.bool_(), mask=absent))
-    return columns
+def _add_calibrated(
+    predictions: CalibratedPredictions, values: dict[str, Any], missing: dict[str, Flags]
+) -> None:
+    """Add the columns of calibrated predictions, and their missing rows."""
+    numbers = (predictions.confidence, predictions.loss, predictions.brier)
+    for name, column in zip(_SCALED, numbers, strict=True):
+        values[name], missing[name] = column, np.isnan(column)
+    for method, sizes, covers in zip(
+        METHODS, predictions.sizes.T, predictions.covers.T, strict=True
+    ):
+        values[f"{method}_size"] = np.ascontiguousarray(sizes)
+        values[f"{method}_covers"] = np.ascontiguousarray(covers)
+        missing[f"{method}_size"] = missing[f"{method}_covers"] = sizes < 0
 
 
 def read_cell(path: Path, known: NameCache | None = None) -> CellRecords:
@@ -213,7 +208,7 @@ def read_cell(path: Path, known: NameCache | None = None) -> CellRecords:
 
 
 def _read_top(column: Any) -> I32:
-    """Return ``(N, TOP)`` of lists of classes, -1 where a list has no more."""
+    """Return lists of classes as ``(N, TOP)``, padded with -1."""
     import pyarrow.compute as pc
 
     values = column.flatten()
@@ -222,11 +217,10 @@ def _read_top(column: Any) -> I32:
     lengths = _to_numpy(pc.list_value_length(column), np.int64, 0)
     if (lengths == TOP).all():
         return _to_numpy(values, np.int32, -1).reshape(len(column), TOP)
-    starts = np.cumsum(lengths) - lengths
-    places = np.arange(TOP)
-    there = places < lengths[:, None]
-    top = np.full(there.shape, -1, dtype=np.int32)
-    top[there] = _to_numpy(values, np.int32, -1)[(starts[:, None] + places)[there]]
+    is_listed = np.arange(TOP) < lengths[:, None]
+    indices = (np.cumsum(lengths) - lengths)[:, None] + np.arange(TOP)
+    top = np.full(is_listed.shape, -1, dtype=np.int32)
+    top[is_listed] = _to_numpy(values, np.int32, -1)[indices[is_listed]]
     return top
 
 
@@ -235,9 +229,11 @@ def _read_calibrated(column: dict[str, Any]) -> CalibratedPredictions:
         confidence=_to_numpy(column["scaled_confidence"], np.float32, np.nan),
         loss=_to_numpy(column["scaled_loss"], np.float32, np.nan),
         brier=_to_numpy(column["scaled_brier"], np.float32, np.nan),
-        sizes=np.stack([_to_numpy(column[f"{one}_size"], np.int32, -1) for one in METHODS], axis=1),
+        sizes=np.stack(
+            [_to_numpy(column[f"{method}_size"], np.int32, -1) for method in METHODS], axis=1
+        ),
         covers=np.stack(
-            [_to_numpy(column[f"{one}_covers"], bool, False) for one in METHODS], axis=1
+            [_to_numpy(column[f"{method}_covers"], bool, False) for method in METHODS], axis=1
         ),
     )
 
@@ -259,8 +255,8 @@ def read_class_predictions(path: Path) -> tuple[NDArray[Any], NDArray[Any], NDAr
                 ("confidence", np.float32, np.nan),
             )
         )  # fmt: skip
-    there = (target >= 0) & (prediction >= 0) & np.isfinite(confidence)
-    return target[there], prediction[there], confidence[there]
+    complete = (target >= 0) & (prediction >= 0) & np.isfinite(confidence)
+    return target[complete], prediction[complete], confidence[complete]
 
 
 def read_tables(
@@ -269,18 +265,20 @@ def read_tables(
     """Read the tables of ``models`` in ``cells`` below a run's folder.
 
     Raises:
-        BrokenFileError: one of them cannot be read, or they are not about the same images.
+        BrokenFileError: a table cannot be read, or has other images.
     """
-    paths = {(name, cell): cell_file(folder, name, cell) for name in models for cell in cells}
+    paths = {(name, cell): make_cell_path(folder, name, cell) for name in models for cell in cells}
     tables: dict[str, dict[Cell, CellRecords]] = {name: {} for name in models}
     known = NameCache()
-    for (name, cell), record in read_alike(paths, lambda path: read_cell(path, known)).items():
+    for (name, cell), record in read_same_images(
+        paths, lambda path: read_cell(path, known)
+    ).items():
         tables[name][cell] = record
     return tables
 
 
 def _join_chunks(column: Any) -> Any:
-    # Joining copies, even a single chunk.
+    # Combining would copy even a single chunk.
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
@@ -289,5 +287,5 @@ def _to_numpy(array: Any, dtype: Any, missing: float) -> NDArray[Any]:
         array = array.fill_null(missing)
     if dtype is bool:  # bits in Arrow, bytes in numpy
         return np.asarray(array, dtype)
-    # Not np.asarray: Arrow's own way to numpy imports pandas.
+    # Not np.asarray, for which Arrow imports pandas.
     return np.asarray(np.from_dlpack(array), dtype)

@@ -18,14 +18,15 @@ from shiftproof.io.parquet import decode_texts
 from shiftproof.metrics.coco import DetectionColumns
 from shiftproof.metrics.masks import Code, compute_areas
 from shiftproof.runs.parquet import open_table, write_table
-from shiftproof.types import F64, I32, Flags
+from shiftproof.runs.records.rows import ImageRows
+from shiftproof.types import F64, I32
 
 if TYPE_CHECKING:
     import pyarrow
 
 
 GROUND_TRUTH = "ground_truth.json"
-"""The file of a run with the ground truth, as COCO annotations."""
+"""The file of the ground truth in a run, as COCO annotations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,24 +51,16 @@ NO_DETECTIONS = ImageDetections(np.empty(0, np.int32), np.empty(0), np.empty((0,
 
 
 @dataclass(eq=False)
-class DetectionRecords:
+class DetectionRecords(ImageRows):
     """The detections of one detector in one cell, one entry per image in the order of the dataset.
 
-    ``position`` is the position in the stream; ``error`` the reason if a file could not be read.
+    ``position`` is the index in the stream; ``error`` the reason if a file could not be read.
     """
 
     ids: list[str] = field(default_factory=list)
     position: I32 = field(default_factory=lambda: np.zeros(0, np.int32))
     found: list[ImageDetections] = field(default_factory=list)
     error: list[str | None] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def readable(self) -> Flags:
-        """``(N,)`` bool: which files could be read."""
-        return np.array([reason is None for reason in self.error], dtype=bool)
 
     def columns(
         self, places: Sequence[int], sizes: Sequence[tuple[int, int] | None] | None = None
@@ -81,18 +74,17 @@ class DetectionRecords:
         Raises:
             InputError: masks are needed, but there are only boxes.
         """
-        kept = [(place, one) for place, one in zip(places, self.found, strict=True) if place >= 0]
+        kept = [(index, one) for index, one in zip(places, self.found, strict=True) if index >= 0]
         counts = [len(one) for _, one in kept]
-        positions = np.concatenate([np.empty((0, 4)), *(one.positions for _, one in kept)])
+        parts = [NO_DETECTIONS, *(one for _, one in kept)]
+        positions = np.concatenate([one.positions for one in parts])
         masks = None if sizes is None else _read_codes(kept, sizes)
         return DetectionColumns(
-            image=np.repeat(np.array([place for place, _ in kept], np.int64), counts),
-            category=np.concatenate(
-                [NO_DETECTIONS.labels, *(one.labels for _, one in kept)]
-            ).astype(np.int64),
+            image=np.repeat(np.array([index for index, _ in kept], np.int64), counts),
+            category=np.concatenate([one.labels for one in parts]).astype(np.int64),
             boxes=positions,
             area=positions[:, 2] * positions[:, 3] if masks is None else compute_areas(masks),
-            score=np.concatenate([NO_DETECTIONS.scores, *(one.scores for _, one in kept)]),
+            score=np.concatenate([one.scores for one in parts]),
             masks=masks,
         )
 
@@ -101,10 +93,10 @@ def _read_codes(
     kept: Sequence[tuple[int, ImageDetections]], sizes: Sequence[tuple[int, int] | None]
 ) -> tuple[Code, ...]:
     codes: list[Code] = []
-    for place, one in kept:
+    for index, one in kept:
         if one.masks is None and len(one):
             raise InputError("Expected masks, got detections with boxes only; measure boxes.")
-        codes += [{"size": list(sizes[place] or ()), "counts": mask} for mask in one.masks or ()]
+        codes += [{"size": list(sizes[index] or ()), "counts": mask} for mask in one.masks or ()]
     return tuple(codes)
 
 
@@ -130,23 +122,21 @@ def write_detections(path: Path, records: DetectionRecords) -> None:
 
     offsets = np.cumsum([0, *(len(one) for one in records.found)]).astype(np.int32)
 
-    def lists(values: Any) -> Any:
+    def make_lists(values: Any) -> Any:
         return pa.ListArray.from_arrays(pa.array(offsets), values)
 
-    def join(parts: list[Any], empty: Any) -> Any:
-        return np.concatenate(parts) if parts else empty
-
-    found = records.found
-    boxes = join([one.positions for one in found], np.empty((0, 4)))
-    box_lists = pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel(), pa.float64()), 4)
-    masks = pa.array([one.masks for one in found], pa.list_(pa.binary()))
+    found = [NO_DETECTIONS, *records.found]
+    labels, scores, boxes = (
+        np.concatenate([getattr(one, name) for one in found])
+        for name in ("labels", "scores", "positions")
+    )
     columns = [
         pa.array(records.ids, pa.string()),
         pa.array(records.position, pa.int32()),
-        lists(pa.array(join([one.labels for one in found], np.empty(0, np.int32)), pa.int32())),
-        lists(pa.array(join([one.scores for one in found], np.empty(0)), pa.float64())),
-        lists(box_lists),
-        masks,
+        make_lists(pa.array(labels, pa.int32())),
+        make_lists(pa.array(scores, pa.float64())),
+        make_lists(pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel(), pa.float64()), 4)),
+        pa.array([one.masks for one in records.found], pa.list_(pa.binary())),
         pa.array(records.error, pa.string()),
     ]
     table = pa.Table.from_arrays(columns, names=_make_schema().names).cast(_make_schema())
@@ -170,12 +160,12 @@ def read_detections(path: Path) -> DetectionRecords:
         if any(column[name].null_count for name in ("position", "label", "score", "box")):
             raise ValueError("a row has no position or no list")
         found = []
-        for at, masks in enumerate(column["mask"].to_pylist()):
-            part = slice(offsets[at] - offsets[0], offsets[at + 1] - offsets[0])
-            kept = None if masks is None else tuple(masks)
-            if kept is not None and (len(kept) != len(labels[part]) or None in kept):
+        for row, masks in enumerate(column["mask"].to_pylist()):
+            part = slice(offsets[row] - offsets[0], offsets[row + 1] - offsets[0])
+            codes = None if masks is None else tuple(masks)
+            if codes is not None and (len(codes) != len(labels[part]) or None in codes):
                 raise ValueError("a row has different numbers of masks and boxes")
-            found.append(ImageDetections(labels[part], scores[part], boxes[part], kept))
+            found.append(ImageDetections(labels[part], scores[part], boxes[part], codes))
         return DetectionRecords(
             ids=column["id"].to_pylist(),
             position=np.asarray(column["position"], dtype=np.int32),

@@ -1,20 +1,16 @@
-"""The record table of an anytime run: one row per pair of an image and a cell, in the order of the draws."""
+"""The record table of an anytime run: one row per drawn pair of image and cell, in order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.parquet import decode_texts
-from shiftproof.runs.parquet import open_table, schema_of, write_table
+from shiftproof.runs.parquet import TableFormat, open_table
 from shiftproof.types import F32, I32, Cell, Flags
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 @dataclass
@@ -46,36 +42,33 @@ class DrawRecords:
         return np.asarray(self.prediction != self.target)
 
 
-def block_file(folder: Path, model: str, number: int) -> Path:
+def make_block_path(folder: Path, model: str, number: int) -> Path:
     """Return the path of a block's records."""
     return folder / "records" / model / f"block-{number:05}.parquet"
 
 
-_COLUMNS = {
-    "id": "string", "corruption": "string", "severity": "int8", "target": "int32",
-    "prediction": "int32", "confidence": "float32", "error": "string",
-}  # fmt: skip
-
-
-def _make_schema() -> pyarrow.Schema:
-    return schema_of(_COLUMNS, required=("id", "corruption", "severity"))
+_FORMAT = TableFormat(
+    {
+        "id": "string", "corruption": "string", "severity": "int8", "target": "int32",
+        "prediction": "int32", "confidence": "float32", "error": "string",
+    },
+    required=("id", "corruption", "severity"),
+)  # fmt: skip
 
 
 def write_block(path: Path, records: DrawRecords) -> None:
     """Write a block's table, atomically and deterministically."""
-    import pyarrow as pa
-
     absent = records.prediction < 0
-    columns = [
-        pa.array(records.ids, pa.string()),
-        pa.array([cell.corruption for cell in records.cells], pa.string()),
-        pa.array([cell.severity for cell in records.cells], pa.int8()),
-        pa.array(records.target, pa.int32()),
-        pa.array(records.prediction, pa.int32(), mask=absent),
-        pa.array(records.confidence, pa.float32(), mask=absent),
-        pa.array(records.error, pa.string()),
-    ]
-    write_table(path, pa.Table.from_arrays(columns, schema=_make_schema()))
+    values = {
+        "id": records.ids,
+        "corruption": [cell.corruption for cell in records.cells],
+        "severity": [cell.severity for cell in records.cells],
+        "target": records.target,
+        "prediction": records.prediction,
+        "confidence": records.confidence,
+        "error": records.error,
+    }
+    _FORMAT.write(path, values, {"prediction": absent, "confidence": absent})
 
 
 def read_block(path: Path) -> DrawRecords:
@@ -84,11 +77,11 @@ def read_block(path: Path) -> DrawRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _make_schema(), unique=None) as table:
-        places = zip(table["corruption"].to_pylist(), table["severity"].to_pylist(), strict=True)
+    with open_table(path, _FORMAT.make_schema(), unique=None) as table:
+        cells = zip(table["corruption"].to_pylist(), table["severity"].to_pylist(), strict=True)
         records = DrawRecords(
             ids=table["id"].to_pylist(),
-            cells=[Cell(name, severity) for name, severity in places],
+            cells=[Cell(name, severity) for name, severity in cells],
             target=np.asarray(table["target"].fill_null(-1), np.int32),
             prediction=np.asarray(table["prediction"].fill_null(-1), np.int32),
             confidence=np.asarray(table["confidence"].fill_null(np.nan), np.float32),
@@ -97,6 +90,6 @@ def read_block(path: Path) -> DrawRecords:
     pairs = set(zip(records.ids, records.cells, strict=True))
     if len(pairs) < len(records):
         raise BrokenFileError(
-            f"{path}: a pair of image and cell is in it twice. Delete it and start the run again."
+            f"{path}: it repeats a pair of image and cell. Delete it and start the run again."
         )
     return records

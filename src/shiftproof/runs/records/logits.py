@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shiftproof.io.parquet import decode_texts
-from shiftproof.runs.parquet import open_table, schema_of, write_table
+from shiftproof.runs.parquet import TableFormat, open_table
 from shiftproof.types import I32, Logits
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 @dataclass
@@ -30,13 +26,10 @@ class LogitRecords:
     error: list[str | None]
 
 
-_COLUMNS = {
-    "id": "string", "target": "int32", "logits": "[float32]", "error": "string",
-}  # fmt: skip
-
-
-def _make_schema() -> pyarrow.Schema:
-    return schema_of(_COLUMNS, required=("id", "target"))
+_FORMAT = TableFormat(
+    {"id": "string", "target": "int32", "logits": "[float32]", "error": "string"},
+    required=("id", "target"),
+)
 
 
 def write_logits(path: Path, records: LogitRecords) -> None:
@@ -45,13 +38,11 @@ def write_logits(path: Path, records: LogitRecords) -> None:
 
     count, classes = records.logits.shape
     offsets = pa.array(np.arange(count + 1, dtype=np.int32) * classes)
-    columns = [
-        pa.array(records.ids, pa.string()),
-        pa.array(records.target, pa.int32()),
-        pa.ListArray.from_arrays(offsets, pa.array(records.logits.ravel(), pa.float32())),
-        pa.array(records.error, pa.string()),
-    ]
-    write_table(path, pa.Table.from_arrays(columns, schema=_make_schema()))
+    logits = pa.ListArray.from_arrays(offsets, pa.array(records.logits.ravel(), pa.float32()))
+    values = {
+        "id": records.ids, "target": records.target, "logits": logits, "error": records.error,
+    }  # fmt: skip
+    _FORMAT.write(path, values)
 
 
 def read_logits(path: Path) -> LogitRecords:
@@ -60,7 +51,7 @@ def read_logits(path: Path) -> LogitRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _make_schema()) as table:
+    with open_table(path, _FORMAT.make_schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         if any(column[name].null_count for name in ("id", "target", "logits")):
             raise ValueError("a row has no class or no logits")

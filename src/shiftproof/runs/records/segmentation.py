@@ -1,7 +1,7 @@
 """The record table of segmenters: one row per image with its pixels by true and predicted class.
 
-Only the pairs of classes that occur are kept, so a row is short whatever the dataset's classes; all
-figures and their intervals follow from these counts.
+Only pairs of classes that occur are stored, so rows are short even if there are many classes. All
+scores and their intervals follow from these counts.
 """
 
 from __future__ import annotations
@@ -10,24 +10,22 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from shiftproof.io.parquet import decode_texts
-from shiftproof.runs.parquet import open_table, schema_of, write_table
+from shiftproof.runs.parquet import TableFormat, open_table
+from shiftproof.runs.records.rows import ImageRows
 from shiftproof.types import F64, I16, I32, I64, Flags
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 @dataclass(frozen=True, eq=False)
 class PixelCounts:
     """The pixels of one image, an entry for each pair of classes that occurs.
 
-    ``truth`` ``(E,)`` int16 is the class that they have, ``prediction`` ``(E,)`` int16 the one that
-    was predicted, -1 where it is none of the data's; ``pixels`` ``(E,)`` int64 is how many there are.
+    ``truth`` ``(E,)`` int16 is the true class, ``prediction`` ``(E,)`` int16 the predicted one, -1 for
+    none of the dataset's classes; ``pixels`` ``(E,)`` int64 is the number of pixels.
     """
 
     truth: I16
@@ -50,15 +48,15 @@ def to_counts(confusion: I64) -> PixelCounts:
     truth, prediction = np.nonzero(confusion)
     pixels = confusion[truth, prediction].astype(np.int64)
     classes = len(confusion)
-    named = np.where(prediction == classes, -1, prediction)
-    return PixelCounts(truth.astype(np.int16), named.astype(np.int16), pixels)
+    prediction = np.where(prediction == classes, -1, prediction)
+    return PixelCounts(truth.astype(np.int16), prediction.astype(np.int16), pixels)
 
 
 @dataclass(eq=False)
-class SegmentationRecords:
-    """What one segmenter predicted in one cell, one entry per image in the order of the dataset.
+class SegmentationRecords(ImageRows):
+    """The predictions of one segmenter in one cell, one entry per image in the order of the dataset.
 
-    ``position`` is the place in the stream; ``error`` says why a file could not be read.
+    ``position`` is the index in the stream; ``error`` the reason if a file could not be read.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -66,40 +64,33 @@ class SegmentationRecords:
     counts: list[PixelCounts] = field(default_factory=list)
     error: list[str | None] = field(default_factory=list)
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def find_largest_class(self) -> int:
+        """Return the largest index of a class that occurs, -1 if none does."""
+        largest = [max(one.truth.max(), one.prediction.max()) for one in self.counts if len(one)]
+        return int(max(largest, default=-1))
 
-    @property
-    def readable(self) -> Flags:
-        """``(N,)`` bool: which files could be read."""
-        return np.array([reason is None for reason in self.error], dtype=bool)
-
-    def largest_class(self) -> int:
-        """Return the largest class that occurs, -1 where none does."""
-        found = [np.concatenate([one.truth, one.prediction]) for one in self.counts if len(one)]
-        return int(max((part.max() for part in found), default=-1))
-
-    def marginals(self, classes: int) -> F64:
+    def compute_marginals(self, classes: int) -> F64:
         """Return ``(N, 3 K)`` pixels per image: hits, truth and predicted of each of K classes."""
         rows = np.repeat(np.arange(len(self)), [len(one) for one in self.counts])
         truth, prediction, pixels = self._columns()
-        known = prediction >= 0
-        hit = truth == prediction
+        shape = (len(self), classes)
+        is_known = prediction >= 0
+        is_hit = truth == prediction
         return np.concatenate(
             [
-                _sum(rows[hit], truth[hit], pixels[hit], (len(self), classes)),
-                _sum(rows, truth, pixels, (len(self), classes)),
-                _sum(rows[known], prediction[known], pixels[known], (len(self), classes)),
+                _sum_pixels(rows[is_hit], truth[is_hit], pixels[is_hit], shape),
+                _sum_pixels(rows, truth, pixels, shape),
+                _sum_pixels(rows[is_known], prediction[is_known], pixels[is_known], shape),
             ],
             axis=1,
         )
 
-    def confusion(self, classes: int, used: Flags) -> I64:
-        """Return ``(K, K + 1)`` pixels of the images that are ``used``, ``(N,)`` bool, together."""
+    def compute_confusion(self, classes: int, used: Flags) -> I64:
+        """Return the ``(K, K + 1)`` confusion matrix of the images that are ``used``, ``(N,)`` bool."""
         rows = np.repeat(used, [len(one) for one in self.counts])
         truth, prediction, pixels = (column[rows] for column in self._columns())
         column = np.where(prediction < 0, classes, prediction)
-        return _sum(truth, column, pixels, (classes, classes + 1)).astype(np.int64)
+        return _sum_pixels(truth, column, pixels, (classes, classes + 1)).astype(np.int64)
 
     def _columns(self) -> tuple[I64, I64, I64]:
         counts = [NO_PIXELS, *self.counts]
@@ -110,43 +101,36 @@ class SegmentationRecords:
         )
 
 
-def _sum(rows: I64, columns: I64, pixels: I64, shape: tuple[int, int]) -> F64:
-    """Add up pixels by row and column; float64 holds such sums exactly."""
+def _sum_pixels(rows: I64, columns: I64, pixels: I64, shape: tuple[int, int]) -> F64:
+    """Sum pixels by row and column; such sums are exact in float64."""
     sums = np.bincount(rows * shape[1] + columns, weights=pixels, minlength=shape[0] * shape[1])
     table: F64 = sums.reshape(shape).astype(np.float64, copy=False)
     return table
 
 
-_COLUMNS = {
-    "id": "string", "position": "int32", "truth": "[int16]", "prediction": "[int16]",
-    "pixels": "[int64]", "error": "string",
-}  # fmt: skip
-
-
-def _make_schema() -> pyarrow.Schema:
-    return schema_of(_COLUMNS, required=("id", "position"))
+_FORMAT = TableFormat(
+    {
+        "id": "string", "position": "int32", "truth": "[int16]", "prediction": "[int16]",
+        "pixels": "[int64]", "error": "string",
+    },
+    required=("id", "position"),
+)  # fmt: skip
 
 
 def write_segmentation(path: Path, records: SegmentationRecords) -> None:
-    """Write a cell's table atomically: the same records give the same bytes."""
+    """Write a cell's table, atomically and deterministically."""
     import pyarrow as pa
 
     offsets = pa.array(np.cumsum([0, *(len(one) for one in records.counts)]).astype(np.int32))
     counts = [NO_PIXELS, *records.counts]
 
-    def lists(name: str) -> Any:
+    def make_lists(name: str) -> Any:
         values = np.concatenate([getattr(one, name) for one in counts])
         return pa.ListArray.from_arrays(offsets, pa.array(values))
 
-    columns = [
-        pa.array(records.ids, pa.string()),
-        pa.array(records.position, pa.int32()),
-        *(lists(name) for name in ("truth", "prediction", "pixels")),
-        pa.array(records.error, pa.string()),
-    ]
-    write_table(
-        path, pa.Table.from_arrays(columns, names=_make_schema().names).cast(_make_schema())
-    )
+    lists = {name: make_lists(name) for name in ("truth", "prediction", "pixels")}
+    values = {"id": records.ids, "position": records.position, **lists, "error": records.error}
+    _FORMAT.write(path, values)
 
 
 def read_segmentation(path: Path) -> SegmentationRecords:
@@ -155,7 +139,7 @@ def read_segmentation(path: Path) -> SegmentationRecords:
     Raises:
         BrokenFileError: the file is missing, damaged, or has other columns.
     """
-    with open_table(path, _make_schema()) as table:
+    with open_table(path, _FORMAT.make_schema()) as table:
         column = {name: table.column(name).combine_chunks() for name in table.schema.names}
         if any(column[name].null_count for name in ("position", "truth", "prediction", "pixels")):
             raise ValueError("a row has no position or no list")
@@ -163,7 +147,7 @@ def read_segmentation(path: Path) -> SegmentationRecords:
         parts = {
             name: np.asarray(column[name].flatten()) for name in ("truth", "prediction", "pixels")
         }
-        _check(parts, [np.asarray(column[name].offsets) for name in parts])
+        _check_parts(parts, [np.asarray(column[name].offsets) for name in parts])
         ends = offsets - offsets[0]
         return SegmentationRecords(
             ids=column["id"].to_pylist(),
@@ -176,11 +160,11 @@ def read_segmentation(path: Path) -> SegmentationRecords:
         )
 
 
-def _check(parts: dict[str, Any], offsets: Sequence[Any]) -> None:
+def _check_parts(parts: dict[str, Any], offsets: Sequence[Any]) -> None:
     if any(not np.array_equal(other, offsets[0]) for other in offsets):
         raise ValueError("its columns are of different lengths")
     truth, prediction, pixels = parts.values()
     if any(values.dtype.kind != "i" for values in parts.values()):
         raise ValueError("a count or a class is missing")
     if len(pixels) and (truth.min() < 0 or prediction.min() < -1 or pixels.min() < 1):
-        raise ValueError("a class or a number of pixels that there cannot be")
+        raise ValueError("a class or a number of pixels is out of range")

@@ -11,7 +11,7 @@ from msgspec import Meta
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import Headline, Images
 from shiftproof.runs.scores.shared import Count, Resampling, Share, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_columns
 from shiftproof.types import Cell
 
 StopReason = Literal["precision", "budget", "decided", "exhausted", "unfinished"]
@@ -107,12 +107,12 @@ class AnytimeScores(TidyScores, frozen=True):
         for model in (*self.models, *self.differences):
             yield {
                 "model": model.name, "against": model.against, "measure": self.headline.name,
-                **list_ends(model.figure),
+                **list_columns(model.figure),
             }  # fmt: skip
 
     @property
     def measure(self) -> str:
-        """Name of the measure, as in runs of all kinds."""
+        """Name of the measure, as in all kinds of runs."""
         return self.headline.name
 
     @property
@@ -122,7 +122,7 @@ class AnytimeScores(TidyScores, frozen=True):
 
     @property
     def used(self) -> int | None:
-        """Number of images in the number."""
+        """Number of images in the scores."""
         return self.images.used
 
     @property

@@ -13,7 +13,7 @@ from msgspec import Meta
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import Count, Resampling, Share
-from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_columns
 
 MEASURE: Final = "cosine similarity"
 
@@ -270,15 +270,19 @@ class AuditScores(TidyScores, frozen=True):
 
     def rows(self) -> Iterator[Row]:
         """Yield a row per test set and measure."""
-        for tested in self.sets:
+        for test_set in self.sets:
             for name in _RANGES:
-                yield {"set": tested.name, "measure": name, **list_ends(getattr(tested, name))}
+                yield {
+                    "set": test_set.name,
+                    "measure": name,
+                    **list_columns(getattr(test_set, name)),
+                }
 
     def __post_init__(self) -> None:
         if len(self.edges) < 2 or any(low >= high for low, high in itertools.pairwise(self.edges)):
             raise ValueError(f"two or more rising numbers{AT}edges")
         bins = len(self.edges) - 1
-        for at, tested in enumerate(self.sets):
-            for place, values in tested.list_bins():
+        for index, test_set in enumerate(self.sets):
+            for field, values in test_set.list_bins():
                 if len(values) != bins:
-                    raise ValueError(f"{bins} numbers, one per bin{AT}sets[{at}].{place}")
+                    raise ValueError(f"{bins} numbers, one per bin{AT}sets[{index}].{field}")

@@ -10,7 +10,7 @@ import msgspec
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.shared import Count, Resampling, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_columns
 
 
 class CorruptionBreaking(msgspec.Struct, frozen=True):
@@ -65,13 +65,13 @@ class BreakingScores(TidyScores, frozen=True):
     """The content of ``scores.json``.
 
     Attributes:
-        format: of the file.
+        format: version of the file format.
         kind: "breaking".
-        interval: how the intervals were drawn.
+        interval: method of the intervals.
         images: counts, and the images that could not be read.
         levels: the evaluated severities.
         models: scores of the models.
-        differences: of every other model minus the first.
+        differences: each other model minus the first.
         labeled: whether predictions are compared with labels, instead of the clean predictions.
         passes: mean number of forward passes per image, corruption and model.
         reason: why mCE is not claimed; None if it is.
@@ -100,14 +100,14 @@ class BreakingScores(TidyScores, frozen=True):
     def rows(self) -> Iterator[Row]:
         """Yield a row per model or difference, corruption (None for all together) and measure."""
         for model in (*self.models, *self.differences):
-            whole = {
+            overall = {
                 "severity": model.severity, "clean": model.clean, "error": model.error,
                 "mCE": model.mce,
             }  # fmt: skip
-            yield from _list_rows(model, None, whole)
+            yield from _list_rows(model, None, overall)
             for one in model.corruptions:
-                own = {"severity": one.severity, "survived": one.survived, "error": one.error}
-                yield from _list_rows(model, one.corruption, own)
+                figures = {"severity": one.severity, "survived": one.survived, "error": one.error}
+                yield from _list_rows(model, one.corruption, figures)
 
     @property
     def measure(self) -> str:
@@ -126,7 +126,7 @@ class BreakingScores(TidyScores, frozen=True):
 
     @property
     def severities(self) -> tuple[int, ...]:
-        """None: they are continuous."""
+        """Empty: severities are continuous."""
         return ()
 
 
@@ -137,7 +137,7 @@ def _list_rows(
         if figure is not None:
             yield {
                 "model": model.name, "against": model.against, "corruption": corruption,
-                "measure": measure, **list_ends(figure),
+                "measure": measure, **list_columns(figure),
             }  # fmt: skip
 
 

@@ -11,6 +11,9 @@ from shiftproof.runs.scores.shared import Count, Share
 from shiftproof.runs.scores.trust import Trust
 from shiftproof.types import Cell
 
+CLASS_NAMES = "classes.json"
+"""The file of the classes in a run."""
+
 
 class ClassNames(msgspec.Struct, frozen=True):
     """``classes.json``: the classes of the model's outputs."""
@@ -29,7 +32,7 @@ class ClassErrors(msgspec.Struct, frozen=True):
     index: Count | None = None
 
 
-class Miss(msgspec.Struct, frozen=True):
+class EstimatedCell(msgspec.Struct, frozen=True):
     """Estimated and true error in one cell, as shares."""
 
     corruption: str
@@ -59,7 +62,7 @@ class Estimator(msgspec.Struct, frozen=True):
     root_mean_square: Share
     bias: Annotated[float, Meta(ge=-1, le=1)]
     within: Count
-    worst: Miss
+    worst: EstimatedCell
 
 
 class Detail(msgspec.Struct, frozen=True):

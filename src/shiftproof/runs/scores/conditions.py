@@ -1,4 +1,4 @@
-"""``conditions-NAME.json`` of a run: its figures by weather, hour, or what else metadata say."""
+"""``conditions-NAME.json`` of a run: its scores by weather, hour, or other metadata."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from shiftproof.runs.scores.shared import Count, Resampling
 
 
 class ConditionFigures(msgspec.Struct, frozen=True):
-    """One model over the images of one condition.
+    """One model on the images of one condition.
 
     Attributes:
-        name: of the model.
-        summary: headline to figure.
-        corruptions: corruption to the run's first measure over its severities.
-        difference: headline to this figure minus that of the reference condition; the two have other
-            images, so the interval is not paired. Empty of the reference itself.
+        name: name of the model.
+        summary: value by headline.
+        corruptions: by corruption, the run's first measure over its severities.
+        difference: by headline, the value minus that of the reference condition. The images differ,
+            so the interval is not paired. Empty for the reference itself.
     """
 
     name: str
@@ -28,9 +28,10 @@ class ConditionFigures(msgspec.Struct, frozen=True):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """The images of one condition, and every model over them.
+    """The images of one condition, and the scores of every model on them.
 
-    ``used`` are those that could be read, ``objects`` those to be found; None where there are none.
+    ``used`` is the number of images that could be read, ``objects`` the number of ground-truth
+    objects; None if that is unknown.
     """
 
     name: str
@@ -44,17 +45,17 @@ class ConditionScores(msgspec.Struct, frozen=True):
     """The content of the file.
 
     Attributes:
-        format: of the file.
-        kind: of the run.
-        by: the column of the metadata, or ``part:2``, the second folder of the images' names.
-        source: the file of the metadata; empty where the names say it.
+        format: version of the file format.
+        kind: kind of the run.
+        by: the column of the metadata, or ``part:2`` for the second folder of the images' names.
+        source: the file of the metadata; empty if conditions are in the names.
         against: the reference condition.
-        measure: the run's first.
-        headlines: what the summaries hold.
-        interval: how the intervals were made.
-        images: of the run.
-        unmatched: images of the run of which the metadata say nothing.
-        conditions: the reference first, then those with the most images.
+        measure: the run's first measure.
+        headlines: the headlines in the summaries.
+        interval: method of the intervals.
+        images: number of images of the run.
+        unmatched: number of images without metadata.
+        conditions: the reference first, then by decreasing number of images.
     """
 
     format: int

@@ -1,4 +1,4 @@
-"""The parts of a run's files that only detection has: sizes, classes, pictures with boxes."""
+"""Parts of a run's files that only detection has: sizes, classes, images with boxes."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class Sheet(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         for by_cell in self.found.values():
-            for found in by_cell.values():
-                _check_things(found, self.things)
+            for boxes in by_cell.values():
+                _check_things(boxes, self.things)
 
 
 class GalleryPicture(msgspec.Struct, frozen=True):
@@ -109,8 +109,8 @@ class Worst(msgspec.Struct, frozen=True):
     corrupted: GalleryPicture
 
     def __post_init__(self) -> None:
-        for shown in (self.clean, self.corrupted):
-            _check_things(shown.found, self.things)
+        for picture in (self.clean, self.corrupted):
+            _check_things(picture.found, self.things)
 
 
 class Gallery(msgspec.Struct, frozen=True):
@@ -126,7 +126,7 @@ class Gallery(msgspec.Struct, frozen=True):
     worst: tuple[Worst, ...] = ()
 
 
-def _check_things(found: tuple[PredictedBox, ...], things: tuple[GroundTruthBox, ...]) -> None:
-    for one in found:
-        if one.thing is not None and one.thing >= len(things):
-            raise ValueError(f"one of the {len(things)} objects of the photograph, not {one.thing}")
+def _check_things(boxes: tuple[PredictedBox, ...], things: tuple[GroundTruthBox, ...]) -> None:
+    for box in boxes:
+        if box.thing is not None and box.thing >= len(things):
+            raise ValueError(f"one of the {len(things)} objects of the photograph, not {box.thing}")

@@ -9,7 +9,7 @@ import msgspec
 
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_columns
 
 MEASURE: Final = "accuracy"
 
@@ -38,7 +38,7 @@ class Accuracy(msgspec.Struct, frozen=True):
     top5: Interval
 
 
-class Evaluated(msgspec.Struct, frozen=True):
+class EvaluatedModel(msgspec.Struct, frozen=True):
     """A model, or a difference of two; ``mean`` is the unweighted mean over the test sets."""
 
     name: str
@@ -105,8 +105,8 @@ class EvaluationScores(TidyScores, frozen=True):
     measure: Literal["accuracy"]
     interval: Resampling
     sets: tuple[TestSet, ...]
-    models: tuple[Evaluated, ...]
-    differences: tuple[Evaluated, ...]
+    models: tuple[EvaluatedModel, ...]
+    differences: tuple[EvaluatedModel, ...]
     audit: AuditFigures | None = None
 
     def __post_init__(self) -> None:
@@ -123,16 +123,16 @@ class EvaluationScores(TidyScores, frozen=True):
     def rows(self) -> Iterator[Row]:
         """Yield a row per model, test set and measure; the mean over the sets has no set."""
         for model in (*self.models, *self.differences):
-            told = {"model": model.name, "against": model.against}
-            yield {**told, "set": None, "measure": "accuracy", **list_ends(model.mean)}
+            columns = {"model": model.name, "against": model.against}
+            yield {**columns, "set": None, "measure": "accuracy", **list_columns(model.mean)}
             for name, one in model.sets.items():
-                yield {**told, "set": name, "measure": "accuracy", **list_ends(one.accuracy)}
-                yield {**told, "set": name, "measure": "top5", **list_ends(one.top5)}
+                yield {**columns, "set": name, "measure": "accuracy", **list_columns(one.accuracy)}
+                yield {**columns, "set": name, "measure": "top5", **list_columns(one.top5)}
 
     @property
-    def images(self) -> Sets:
+    def images(self) -> EvaluationImages:
         """The images of all test sets, as in all kinds of runs."""
-        return Sets(
+        return EvaluationImages(
             sum(one.total for one in self.sets),
             sum(one.used for one in self.sets),
             tuple(entry for one in self.sets for entry in one.broken),
@@ -150,11 +150,11 @@ class EvaluationScores(TidyScores, frozen=True):
 
     @property
     def severities(self) -> tuple[int, ...]:
-        """None: test sets have none."""
+        """Empty: test sets have none."""
         return ()
 
 
-class Sets(msgspec.Struct, frozen=True):
+class EvaluationImages(msgspec.Struct, frozen=True):
     """All images of an evaluation together."""
 
     total: Count

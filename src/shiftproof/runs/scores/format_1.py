@@ -104,14 +104,14 @@ def _upgrade_model(old: Mapping[str, Any], measure: str) -> Json:
 
 
 def _upgrade_cell(old: Mapping[str, Any], renamed: Mapping[str, str]) -> Json:
-    return _with_figures(old, renamed, ("corruption", "severity", "images", "numbers"))
+    return _collect_figures(old, renamed, ("corruption", "severity", "images", "numbers"))
 
 
 def _upgrade_corruption(old: Mapping[str, Any], renamed: Mapping[str, str]) -> Json:
-    return _with_figures(old, renamed, ("corruption", "group"))
+    return _collect_figures(old, renamed, ("corruption", "group"))
 
 
-def _with_figures(
+def _collect_figures(
     old: Mapping[str, Any], renamed: Mapping[str, str], kept: tuple[str, ...]
 ) -> Json:
     """Move intervals under one key, by measure, and keep the keys in ``kept``."""

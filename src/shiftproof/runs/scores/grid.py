@@ -12,20 +12,20 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from shiftproof.corruptions.names import FAMILIES as OF_BENCHMARK
+from shiftproof.corruptions.names import FAMILIES as BENCHMARK_FAMILIES
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.format_1 import UPGRADES
 from shiftproof.runs.scores.ranking import Ranking
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
-from shiftproof.types import Cell
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_columns
+from shiftproof.types import CLEAN, Cell
 
 Unit = Literal["share", "nats", "number"]
 """A share is shown in percent and a difference of shares in points."""
 
-FAMILIES = (*OF_BENCHMARK, "other")
-"""The corruption groups, in the order in which the benchmark paper shows them."""
+FAMILIES = (*BENCHMARK_FAMILIES, "other")
+"""The groups of corruptions, in the order of the benchmark's paper."""
 
 
 class Measure(msgspec.Struct, frozen=True):
@@ -92,7 +92,7 @@ class Unanswered(msgspec.Struct, frozen=True):
 
     @property
     def cell(self) -> Cell:
-        """Its place."""
+        """The cell."""
         return Cell(self.corruption, self.severity)
 
 
@@ -103,9 +103,9 @@ class Grid(msgspec.Struct, frozen=True):
         corruptions: in the order of the grid.
         severities: ascending.
         complete: whether it is the whole benchmark, 15 corruptions at five severities.
-        missing: names of missing cells.
-        claim: the benchmark's headline: "mCE", "mPC"; None if there is none.
+        claim: title of the benchmark's headline, "mCE" or "mPC"; None without one.
         reason: why that is not claimed; None if it is.
+        missing: names of missing cells.
     """
 
     corruptions: tuple[str, ...]
@@ -138,12 +138,12 @@ class GridCell(CellFigures, frozen=True, kw_only=True):
 
     @property
     def cell(self) -> Cell:
-        """Its place."""
+        """The cell."""
         return Cell(self.corruption, self.severity)
 
 
 class CorruptionFigures(msgspec.Struct, frozen=True):
-    """A corruption averaged over its severities: the first measure, and those that a task adds."""
+    """A corruption averaged over its severities, for the first measure and those that a task adds."""
 
     corruption: str
     figures: dict[str, Interval | None]
@@ -184,18 +184,18 @@ class ModelScores(msgspec.Struct, frozen=True):
 
     def of_cells(self, measure: str) -> dict[Cell, Interval]:
         """Return a measure in each cell in which it is defined."""
-        found = ((cell.cell, cell.figures.get(measure)) for cell in self.cells)
-        return {cell: figure for cell, figure in found if figure is not None}
+        figures = ((cell.cell, cell.figures.get(measure)) for cell in self.cells)
+        return {cell: figure for cell, figure in figures if figure is not None}
 
     def of_corruptions(self, measure: str) -> dict[str, Interval]:
         """Return a measure of each corruption over its severities."""
-        found = ((one.corruption, one.figures.get(measure)) for one in self.corruptions)
-        return {name: figure for name, figure in found if figure is not None}
+        figures = ((one.corruption, one.figures.get(measure)) for one in self.corruptions)
+        return {name: figure for name, figure in figures if figure is not None}
 
     def of_groups(self, measure: str) -> dict[str, Interval]:
         """Return a measure of each group of corruptions."""
-        found = ((one.group, one.figures.get(measure)) for one in self.groups)
-        return {name: figure for name, figure in found if figure is not None}
+        figures = ((one.group, one.figures.get(measure)) for one in self.groups)
+        return {name: figure for name, figure in figures if figure is not None}
 
 
 class GridScores(TidyScores, frozen=True):
@@ -233,9 +233,9 @@ class GridScores(TidyScores, frozen=True):
             return
         if self.ranking.headline not in {one.name for one in self.headlines}:
             raise ValueError(f"the name of a headline{AT}ranking.headline")
-        for at, place in enumerate(self.ranking.places):
+        for index, place in enumerate(self.ranking.places):
             if place.name not in names:
-                raise ValueError(f"the name of a model{AT}ranking.places[{at}].name")
+                raise ValueError(f"the name of a model{AT}ranking.places[{index}].name")
 
     def rows(self) -> Iterator[Row]:
         """Yield a row per figure: of models and differences (``against``), ``over`` a headline, a
@@ -281,22 +281,30 @@ class GridScores(TidyScores, frozen=True):
 
     def groups(self) -> dict[str, list[str]]:
         """Return the corruptions that were run, by group, in the benchmark's order."""
-        group_of = {one.corruption: one.group for model in self.models for one in model.corruptions}
-        found: dict[str, list[str]] = {}
+        group_by_name = {
+            one.corruption: one.group for model in self.models for one in model.corruptions
+        }
+        groups: dict[str, list[str]] = {}
         for name in self.corruptions:
-            found.setdefault(group_of.get(name, "other"), []).append(name)
-        known = [group for group in FAMILIES if group in found]
-        return {group: found[group] for group in [*known, *(g for g in found if g not in known)]}
+            groups.setdefault(group_by_name.get(name, "other"), []).append(name)
+        known = [group for group in FAMILIES if group in groups]
+        return {group: groups[group] for group in dict.fromkeys([*known, *groups])}
 
-    def every_cell(self, model: ModelScores) -> list[tuple[str, int, CellFigures]]:
+    def list_cells(self) -> list[Cell]:
+        """Return the cells of the run, the clean one first."""
+        first = self.models[0]
+        clean = [CLEAN] if first.clean is not None else []
+        return [*clean, *(figures.cell for figures in first.cells)]
+
+    def list_cell_figures(self, model: ModelScores) -> list[tuple[str, int, CellFigures]]:
         """Return a model's scores by cell, the clean cell first, in the order of the grid."""
-        order = {name: place for place, name in enumerate(self.corruptions)}
-        listed = sorted(
+        order = {name: index for index, name in enumerate(self.corruptions)}
+        cells = sorted(
             model.cells, key=lambda one: (order.get(one.corruption, len(order)), one.cell)
         )
         return [
             ("clean", 0, model.clean or CellFigures()),
-            *((one.corruption, one.severity, one) for one in listed),
+            *((one.corruption, one.severity, one) for one in cells),
         ]
 
 
@@ -306,7 +314,7 @@ def _list_rows(model: ModelScores) -> Iterator[Row]:
     ) -> Row:
         return {
             "model": model.name, "against": model.against, "over": over, "corruption": name,
-            "severity": severity, "measure": measure, **list_ends(figure),
+            "severity": severity, "measure": measure, **list_columns(figure),
         }  # fmt: skip
 
     for name, figure in model.summary.items():
@@ -334,13 +342,13 @@ def find_headline(headlines: Sequence[Headline], claimed: str | None) -> Headlin
     Returns:
         The claimed one, else the mean over the grid, else any under corruption, else the clean one.
     """
-    wanted = (
+    candidates = (
         [one for one in headlines if claimed is not None and one.title == claimed],
         [one for one in headlines if one.name == "mean"],
         [one for one in headlines if one.name != "clean"],
         headlines,
     )
-    return next((found[0] for found in wanted if found), None)
+    return next((matches[0] for matches in candidates if matches), None)
 
 
 def _check_ranges(
@@ -350,27 +358,27 @@ def _check_ranges(
 
     The bounds of an interval are corrected for bias, and may exceed the limits slightly.
     """
-    whole = "differences" if differences else "models"
+    key = "differences" if differences else "models"
     for measure in measures:
         high = measure.high
         low = (None if high is None else -high) if differences else measure.low
-        for place, figure in _list_figures(measure.name, whole, models):
+        for place, figure in _list_figures(measure.name, key, models):
             if is_outside(figure.value, low, high):
                 raise ValueError(f"{describe_range(low, high)}{AT}{place}.value")
 
 
 def _list_figures(
-    measure: str, whole: str, models: Sequence[ModelScores]
+    measure: str, key: str, models: Sequence[ModelScores]
 ) -> Iterator[tuple[str, Interval]]:
     """Yield every value of a measure with its place in the file."""
-    for at, model in enumerate(models):
+    for index, model in enumerate(models):
         lists: list[tuple[str, Sequence[CellFigures | CorruptionFigures]]] = [
             ("cells", model.cells),
             ("corruptions", model.corruptions),
         ]
         if model.clean is not None and (figure := model.clean.figures.get(measure)) is not None:
-            yield f"{whole}[{at}].clean.figures.{measure}", figure
+            yield f"{key}[{index}].clean.figures.{measure}", figure
         for name, rows in lists:
             for number, row in enumerate(rows):
                 if (figure := row.figures.get(measure)) is not None:
-                    yield f"{whole}[{at}].{name}[{number}].figures.{measure}", figure
+                    yield f"{key}[{index}].{name}[{number}].figures.{measure}", figure

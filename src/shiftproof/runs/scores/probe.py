@@ -10,7 +10,7 @@ import msgspec
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import BrokenImage, Count, Resampling, Share, check_differences
-from shiftproof.runs.scores.tidy import Row, TidyScores, list_ends
+from shiftproof.runs.scores.tidy import Row, TidyScores, list_columns
 
 MEASURE: Final = "kept"
 
@@ -62,7 +62,7 @@ class FactorReadouts(msgspec.Struct, frozen=True):
     verdict: Verdict | None = None
 
 
-class Probed(msgspec.Struct, frozen=True):
+class ProbedModel(msgspec.Struct, frozen=True):
     """An encoder, a control ("pixels" or "random"), or a difference of two models.
 
     ``of`` is the encoder whose architecture a random network has; ``factors`` is keyed by name.
@@ -95,21 +95,21 @@ class ProbeScores(TidyScores, frozen=True):
     images: ProbeImages
     collapsed_below: Share
     factors: tuple[Factor, ...]
-    models: tuple[Probed, ...]
-    differences: tuple[Probed, ...]
+    models: tuple[ProbedModel, ...]
+    differences: tuple[ProbedModel, ...]
 
     def __post_init__(self) -> None:
         if all(model.control is not None for model in self.models):
             raise ValueError(f"at least one encoder{AT}models")
         check_differences(self.models, self.differences)
-        for whole, low, probed in (
+        for key, low, probed in (
             ("models", 0, self.models),
             ("differences", -1, self.differences),
         ):
-            for at, model in enumerate(probed):
-                self._check(model, f"{whole}[{at}].factors", low)
+            for index, model in enumerate(probed):
+                self._check(model, f"{key}[{index}].factors", low)
 
-    def _check(self, model: Probed, place: str, low: float) -> None:
+    def _check(self, model: ProbedModel, place: str, low: float) -> None:
         if set(model.factors) != {factor.name for factor in self.factors}:
             raise ValueError(f"a figure for each of the factors{AT}{place}")
         for name, kept in model.factors.items():
@@ -125,7 +125,7 @@ class ProbeScores(TidyScores, frozen=True):
                 for reading in READINGS:
                     yield {
                         "model": model.name, "against": model.against, "factor": factor,
-                        "reading": reading, **list_ends(getattr(kept, reading)),
+                        "reading": reading, **list_columns(getattr(kept, reading)),
                     }  # fmt: skip
 
     @property
@@ -140,11 +140,11 @@ class ProbeScores(TidyScores, frozen=True):
 
     @property
     def severities(self) -> tuple[int, ...]:
-        """None: factors have values."""
+        """Empty: factors have values instead."""
         return ()
 
     @property
-    def encoders(self) -> tuple[Probed, ...]:
+    def encoders(self) -> tuple[ProbedModel, ...]:
         """The models without the controls."""
         return tuple(model for model in self.models if model.control is None)
 

@@ -1,4 +1,4 @@
-"""Which model of several is best by the headline, and which differences are more than chance."""
+"""The ranking of several models by a headline, and the significance of their differences."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Rank = Annotated[int, Meta(ge=1)]
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A model's place: 1 is best, and equal figures share a place.
+    """The rank of a model: 1 is best, and equal values share a rank.
 
-    ``first`` and ``last`` hold its place in the interval's share of the resamples; None where there
-    were none.
+    ``first`` and ``last`` are the ends of the interval of the rank over the resamples; None without
+    resamples.
     """
 
     name: str
@@ -29,12 +29,12 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Pair(msgspec.Struct, frozen=True):
-    """The difference of two models: the figure of ``name``, the better one, minus ``against``.
+    """The difference of two models: the value of ``name``, the better one, minus ``against``.
 
     Attributes:
-        difference: paired, over resamples that both share.
-        p: the two-sided p-value of no difference, from the resamples; None without any.
-        adjusted: the same after Holm's correction for all pairs of the ranking.
+        difference: paired over the resamples.
+        p: two-sided p-value of a difference of 0, from the resamples; None without any.
+        adjusted: the p-value after Holm's correction for all pairs of the ranking.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Ranking(msgspec.Struct, frozen=True):
     """All models by one headline, the best first, and every pair of them.
 
     Attributes:
-        headline: name of the figure that ranks.
-        places: the models that have it.
-        pairs: two by two, in the order of the places.
+        headline: name of the headline.
+        places: the models with a value of it.
+        pairs: the pairs of models, in the order of the places.
     """
 
     headline: str
@@ -59,6 +59,6 @@ class Ranking(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         names = {place.name for place in self.places}
-        for at, pair in enumerate(self.pairs):
+        for index, pair in enumerate(self.pairs):
             if pair.name not in names or pair.against not in names:
-                raise ValueError(f"two models of the ranking{AT}pairs[{at}]")
+                raise ValueError(f"two models of the ranking{AT}pairs[{index}]")

@@ -46,33 +46,33 @@ def convert(content: Any, form: type[Form], path: Path, where: str = "") -> Form
     Raises:
         BrokenFileError: as :func:`read_form`.
     """
-    value = _clean(content)
+    value = _clean_value(content)
     if not isinstance(value, Mapping):
-        raise _refuse(path, "an object", where, value)
+        raise _make_error(path, "an object", where, value)
     if "format" in getattr(form, "__struct_fields__", ()):
-        value = _bring_forward(value, form, path)
+        value = _upgrade(value, form, path)
     try:
         return msgspec.convert(value, form)
     except msgspec.ValidationError as error:
-        expected, place = _split(str(error))
+        expected, place = _split_message(str(error))
         place = _find_key(value, form, place)
-        full = ".".join(part for part in (where, place) if part)
-        raise _refuse(path, expected, full, _look_up(value, place)) from error
+        full_place = ".".join(part for part in (where, place) if part)
+        raise _make_error(path, expected, full_place, _look_up(value, place)) from error
 
 
-def _bring_forward(value: Mapping[str, Any], form: type[Any], path: Path) -> Mapping[str, Any]:
+def _upgrade(value: Mapping[str, Any], form: type[Any], path: Path) -> Mapping[str, Any]:
     """Upgrade the content of an older format, if that format is known."""
     upgrades = getattr(form, "upgrades", {})
-    while (found := value.get("format")) != FORMAT:
-        upgrade = upgrades.get(found) if type(found) is int else None
+    while (version := value.get("format")) != FORMAT:
+        upgrade = upgrades.get(version) if type(version) is int else None
         if upgrade is None:
-            newer = isinstance(found, int) and found > FORMAT
+            is_newer = isinstance(version, int) and version > FORMAT
             raise BrokenFileError(
-                f"{path}: expected format {FORMAT}, got {show(found)}. It was written by another "
+                f"{path}: expected format {FORMAT}, got {show(version)}. It was written by another "
                 "version of shiftproof, or is not a run at all; "
-                f"{'install a newer version' if newer else 'use the version that wrote it'}."
+                f"{'install a newer version' if is_newer else 'use the version that wrote it'}."
             )
-        with convert_errors(path, f"not a file of format {found}"):
+        with convert_errors(path, f"not a file of format {version}"):
             value = upgrade(value)
     return value
 
@@ -89,7 +89,7 @@ def clean_text(text: str) -> str:
     surrogates (file names that are not UTF-8; they cannot be written) become U+FFFD; line breaks
     and tabs become spaces. Everything else is kept, in any script.
     """
-    if text.isprintable():  # no control character, no surrogate: nearly every text
+    if text.isprintable():  # has no control character and no surrogate, as nearly every text
         return text
     return "".join(
         " "
@@ -109,20 +109,20 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _clean(value: Any) -> Any:
+def _clean_value(value: Any) -> Any:
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, dict):
-        return {clean_text(key): _clean(item) for key, item in value.items()}
+        return {clean_text(key): _clean_value(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_clean(item) for item in value]
+        return [_clean_value(item) for item in value]
     if isinstance(value, float):
         # JSON has no non-finite numbers; NumPy's scalars become plain numbers.
         return float(value) if math.isfinite(value) else str(value)
     return value
 
 
-def _refuse(path: Path, expected: str, place: str, got: Any) -> BrokenFileError:
+def _make_error(path: Path, expected: str, place: str, got: Any) -> BrokenFileError:
     where = f"at {place}" if place else "as its content"
     return BrokenFileError(
         f"{path}: expected {expected} {where}, got {show(got)}. The file is damaged or was changed "
@@ -154,7 +154,7 @@ _WORDS = {
 }
 
 
-def _split(message: str) -> tuple[str, str]:
+def _split_message(message: str) -> tuple[str, str]:
     """Split msgspec's message into the expectation, in words, and the place without ``$.``."""
     text, _, place = message.partition(" - at `")
     # A struct's own error may have the place inside it.
@@ -182,18 +182,18 @@ def _find_key(value: Any, form: type[Any], place: str) -> str:
     """
     while "[...]" in place:
         before, _, after = place.partition("[...]")
-        holder = _look_up(value, before)
-        if not isinstance(holder, dict):
+        mapping = _look_up(value, before)
+        if not isinstance(mapping, dict):
             return place
-        for key in list(holder):
-            kept = holder.pop(key)
+        for key in list(mapping):
+            item = mapping.pop(key)
             try:
                 msgspec.convert(value, form)
-                at_fault = True
+                is_invalid = True
             except msgspec.ValidationError as error:
-                at_fault = _split(str(error))[1] != place
-            holder[key] = kept
-            if at_fault:
+                is_invalid = _split_message(str(error))[1] != place
+            mapping[key] = item
+            if is_invalid:
                 break
         else:
             return place

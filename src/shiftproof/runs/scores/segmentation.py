@@ -1,4 +1,4 @@
-"""What is segmentation's own in a run's files: classes, conditions, pictures with label maps."""
+"""Parts of a run's files that only segmentation has: classes, conditions, images of label maps."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from shiftproof.runs.scores.detection import Drop
 from shiftproof.runs.scores.shared import Count, Share
 
 
-class Taker(msgspec.Struct, frozen=True):
-    """A wrong class that pixels of a class are predicted as.
+class ConfusedClass(msgspec.Struct, frozen=True):
+    """A wrong class as which pixels of a class are predicted.
 
-    ``name`` is None for what is none of the data's classes; ``clean`` and ``mean`` are shares of the
-    pixels of the class that is taken, on clean images and as the mean over the grid.
+    ``name`` is None for predictions outside the dataset's classes. ``clean`` and ``mean`` are shares
+    of the true class's pixels, on clean images and as the mean over the grid.
     """
 
     name: str | None
@@ -25,7 +25,7 @@ class Taker(msgspec.Struct, frozen=True):
 
 
 class Ranges(msgspec.Struct, frozen=True):
-    """The intervals of a fall: of both ends, and of what is lost, resample by resample."""
+    """The intervals of a drop: of both values, and of the paired loss."""
 
     clean: Interval | None = None
     mean: Interval | None = None
@@ -33,16 +33,16 @@ class Ranges(msgspec.Struct, frozen=True):
 
 
 class DropWithIntervals(Drop, frozen=True, kw_only=True):
-    """A fall with its intervals over images."""
+    """A drop with its intervals over images."""
 
     ranges: Ranges = Ranges()
 
 
 class ClassDrop(DropWithIntervals, frozen=True, kw_only=True):
-    """How the intersection over union of a class falls, how its recall does, and to whom it goes.
+    """The drop of a class's IoU and of its recall, and the classes with which it is confused.
 
-    ``pixels`` is how many it has, ``images`` in how many images it is; ``takers`` are those classes
-    that take most of its pixels in corrupted images.
+    ``pixels`` is the number of its pixels, ``images`` the number of images with the class; ``takers``
+    are the classes as which most of its pixels are predicted in corrupted images.
     """
 
     name: str
@@ -50,14 +50,14 @@ class ClassDrop(DropWithIntervals, frozen=True, kw_only=True):
     pixels: Count
     images: Count
     recall: Drop
-    takers: tuple[Taker, ...] = ()
+    takers: tuple[ConfusedClass, ...] = ()
 
 
 class Confusion(msgspec.Struct, frozen=True):
-    """Of the pixels of each class the share that is predicted as each class.
+    """The confusion matrix: the share of each class's pixels that is predicted as each class.
 
-    Rows are the true classes that occur, in the order of ``classes``; so are the columns, and the
-    last column is all other classes together.
+    Rows are the true classes that occur, in the order of ``classes``. Columns have the same order,
+    and a last one for all other classes together.
     """
 
     classes: tuple[str, ...]
@@ -74,10 +74,10 @@ class Confusion(msgspec.Struct, frozen=True):
 
 
 class Detail(msgspec.Struct, frozen=True):
-    """What a segmenter's scores have beside those of every task.
+    """The scores that only segmenters have.
 
-    ``classes`` have the largest loss first; ``conditions`` is mIoU by the condition under which
-    images were taken, where the dataset has several; ``confusion`` is there for few classes only.
+    ``classes`` are sorted by decreasing loss; ``conditions`` is mIoU by the condition under which
+    images were taken, if the dataset has several; ``confusion`` is None if there are many classes.
     """
 
     classes: tuple[ClassDrop, ...] = ()
@@ -88,10 +88,14 @@ class Detail(msgspec.Struct, frozen=True):
 # ---------------------------------------------------------------- truth.json
 
 
-class Truth(msgspec.Struct, frozen=True):
-    """``truth.json``: the classes of the data, and under which condition each image was taken.
+TRUTH = "truth.json"
+"""The file of the classes and conditions in a run."""
 
-    ``conditions`` is by the id of an image, and empty where there is one condition only.
+
+class Truth(msgspec.Struct, frozen=True):
+    """``truth.json``: the classes of the dataset, and the condition under which each image was taken.
+
+    ``conditions`` is by image id; empty if there is only one condition.
     """
 
     format: int
@@ -117,12 +121,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Sheet(msgspec.Struct, frozen=True):
-    """One image: clean, with its truth, and in the mildest cell in which it loses most.
+    """One image: clean, with its truth, and in the mildest cell of its largest loss.
 
-    ``files`` are the pictures below the run folder: "clean", "truth", "corrupted", and the answers
-    as "MODEL clean" and "MODEL corrupted"; "corrupted" is missing where label maps made elsewhere were
-    scored. ``answers`` is by model, clean first. ``lost`` is the mean
-    loss of mIoU of the first model over all cells.
+    ``files`` are paths below the run folder: "clean", "truth", "corrupted", and the predictions as
+    "MODEL clean" and "MODEL corrupted"; "corrupted" is missing if imported label maps were scored.
+    ``answers`` is by model, clean first. ``lost`` is the first model's mean loss of mIoU over all
+    cells.
     """
 
     id: str
@@ -134,10 +138,10 @@ class Sheet(msgspec.Struct, frozen=True):
 
 
 class Example(msgspec.Struct, frozen=True):
-    """One image in a cell of every corruption, with what each model answered there.
+    """One image in one cell of every corruption, with each model's prediction.
 
-    ``truth`` and ``photos`` are pictures below the run folder, the latter by cell; of label maps made
-    elsewhere only the clean photograph is there. ``answers`` are by model, then by cell; a model that
+    ``truth`` and ``photos`` are files below the run folder, the latter by cell; with imported label
+    maps there is only the clean photograph. ``answers`` are by model, then by cell; a model that
     adapts had only this image to adapt to.
     """
 
@@ -147,8 +151,8 @@ class Example(msgspec.Struct, frozen=True):
     answers: dict[str, dict[str, Answer]]
 
     def list_files(self) -> list[str]:
-        """Return all its pictures."""
-        answers = [one.file for found in self.answers.values() for one in found.values()]
+        """Return all its files."""
+        answers = [one.file for by_cell in self.answers.values() for one in by_cell.values()]
         return [self.truth, *self.photos.values(), *answers]
 
 
@@ -160,7 +164,7 @@ class ClassColor(msgspec.Struct, frozen=True):
 
 
 class Gallery(msgspec.Struct, frozen=True):
-    """The content of ``gallery.json``: the images that lose most, the worst first, and two in every cell."""
+    """The content of ``gallery.json``: the images of the largest loss, and examples in every cell."""
 
     colors: tuple[ClassColor, ...] = ()
     sheets: tuple[Sheet, ...] = ()
@@ -168,5 +172,5 @@ class Gallery(msgspec.Struct, frozen=True):
 
     @property
     def worst(self) -> tuple[()]:
-        """None beside the sheets."""
+        """Empty: the sheets are the worst images already."""
         return ()

@@ -1,4 +1,4 @@
-"""What the scores of all kinds are made of: counts, shares, how intervals were made, broken images."""
+"""Types that the scores of all kinds share: counts, shares, resampling, broken images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Resampling(msgspec.Struct, frozen=True):
     """How the intervals were made.
 
     Attributes:
-        level: the share of the resamples within the ends, such as 0.95.
-        method: in words: "paired percentile bootstrap over images".
-        replicates: how many resamples.
-        seed: decides them.
+        level: confidence level, such as 0.95.
+        method: description, such as "paired percentile bootstrap over images".
+        replicates: number of resamples.
+        seed: random seed of the resamples.
     """
 
     level: Annotated[float, Meta(gt=0, lt=1)]
@@ -32,13 +32,13 @@ class Resampling(msgspec.Struct, frozen=True):
 
 
 class BrokenImage(msgspec.Struct, frozen=True):
-    """An image that could not be read, in how many of the cells, and in which one first.
+    """An image that could not be read.
 
     Attributes:
-        id: of the image.
-        cells: in how many cells; None where they were not counted.
-        first_cell: the first of them, such as "fog-3"; empty where it is not known.
-        reason: why.
+        id: id of the image.
+        cells: number of cells in which it could not be read; None if unknown.
+        first_cell: the first of these cells, such as "fog-3"; empty if unknown.
+        reason: the reason.
     """
 
     id: str
@@ -48,7 +48,7 @@ class BrokenImage(msgspec.Struct, frozen=True):
 
 
 class Named(Protocol):
-    """A model, or the difference of two: then ``against`` is what is subtracted."""
+    """A model, or the difference of two models: then ``against`` is the subtracted one."""
 
     @property
     def name(self) -> str:
@@ -60,10 +60,10 @@ class Named(Protocol):
 
 
 def check_differences(models: Sequence[Named], differences: Sequence[Named]) -> None:
-    """Raise a ValueError unless models have names of their own, and differences are of two of them."""
+    """Raise a ValueError unless models have unique names, and differences are of two of them."""
     names = [model.name for model in models]
     if len(set(names)) != len(names):
         raise ValueError(f"models with names of their own{AT}models")
-    for at, one in enumerate(differences):
+    for index, one in enumerate(differences):
         if one.name not in names or one.against not in names:
-            raise ValueError(f"a difference between two of the models{AT}differences[{at}]")
+            raise ValueError(f"a difference between two of the models{AT}differences[{index}]")

@@ -24,10 +24,10 @@ _FIGURES = ("value", "low", "high")
 
 
 class TidyScores(msgspec.Struct, frozen=True):
-    """Scores that say what their figures are; a concrete form gives the rows."""
+    """Base class of scores, as a table; each kind of run yields its rows."""
 
     def rows(self) -> Iterator[Row]:
-        """Yield one row per figure: what it is of, its ``value``, ``low`` and ``high``."""
+        """Yield one row per figure: what it measures, its ``value``, ``low`` and ``high``."""
         raise NotImplementedError
 
     def to_arrow(self) -> pyarrow.Table:
@@ -38,15 +38,9 @@ class TidyScores(msgspec.Struct, frozen=True):
         import pyarrow as pa
 
         rows = list(self.rows())
-        kinds = {
-            name: pa.float64()
-            if name in _FIGURES
-            else pa.int64()
-            if name == "severity"
-            else pa.string()
-            for name in rows[0]
-        }
-        return pa.Table.from_pylist(rows, pa.schema(kinds))
+        numbers = {**dict.fromkeys(_FIGURES, pa.float64()), "severity": pa.int64()}
+        types = {name: numbers.get(name, pa.string()) for name in rows[0]}
+        return pa.Table.from_pylist(rows, pa.schema(types))
 
     def to_frame(self) -> pandas.DataFrame:
         """Return all figures as a pandas data frame, one row each.
@@ -57,10 +51,10 @@ class TidyScores(msgspec.Struct, frozen=True):
         pandas = import_extra("pandas", "plot")
         import pyarrow as pa
 
-        # Severities stay whole numbers where some rows have none.
-        kinds = {pa.int64(): pandas.Int64Dtype()}
-        # In this thread: one of Arrow's that holds Python's memory at the exit aborts the process.
-        return self.to_arrow().to_pandas(types_mapper=kinds.get, use_threads=False)
+        # Severities stay integers even if some rows have none.
+        types = {pa.int64(): pandas.Int64Dtype()}
+        # In this thread: a thread of Arrow that holds Python objects at exit aborts the process.
+        return self.to_arrow().to_pandas(types_mapper=types.get, use_threads=False)
 
     def _repr_html_(self) -> str:
         """Show the first figures in a notebook."""
@@ -68,7 +62,7 @@ class TidyScores(msgspec.Struct, frozen=True):
         return write_table(
             type(self).__name__,
             list(rows[0]),
-            [[spell(value) for value in row.values()] for row in rows],
+            [[_format_value(value) for value in row.values()] for row in rows],
             "All of them: .to_frame() or .to_arrow().",
         )
 
@@ -77,15 +71,14 @@ class TidyScores(msgspec.Struct, frozen=True):
         return encode_figure(lambda: draw_bars(list(self.rows())[:MAX_BARS]))
 
 
-def spell(value: str | float | None) -> str:
-    """Return a value of a row as a person reads it."""
+def _format_value(value: str | float | None) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def list_ends(interval: Interval | None) -> Mapping[str, float | None]:
-    """Return the columns of a figure."""
+def list_columns(interval: Interval | None) -> Mapping[str, float | None]:
+    """Return the columns of an interval: its value and both ends."""
     if interval is None:
         return {"value": None, "low": None, "high": None}
     return {"value": interval.value, "low": interval.low, "high": interval.high}
@@ -97,37 +90,26 @@ def draw_bars(rows: list[Row], title: str = "") -> Figure:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    drawn = [row for row in rows if isinstance(row["value"], float)]
-    figure = make_figure(7, 1 + 0.25 * len(drawn))
+    bars = [row for row in rows if isinstance(row["value"], float)]
+    figure = make_figure(7, 1 + 0.25 * len(bars))
     axes: Any = figure.subplots()
-    values = [float(row["value"] or 0) for row in drawn]
-    names = [_name(row) for row in drawn]
-    places = range(len(drawn))
-    axes.barh(
-        places, values, color="#4c78a8", xerr=_compute_errors(drawn, values), ecolor="#555555"
-    )
-    axes.set_yticks(places, names)
+    values = [_read_number(row, "value") for row in bars]
+    errors = [
+        [max(0.0, _read_number(row, "value") - _read_number(row, "low")) for row in bars],
+        [max(0.0, _read_number(row, "high") - _read_number(row, "value")) for row in bars],
+    ]
+    axes.barh(range(len(bars)), values, color="#4c78a8", xerr=errors, ecolor="#555555")
+    axes.set_yticks(range(len(bars)), list(map(_make_label, bars)))
     axes.invert_yaxis()
     axes.set_title(title)
     return figure
 
 
-def _name(row: Row) -> str:
-    told = (value for key, value in row.items() if key not in (*_FIGURES, "over"))
-    return " ".join(str(value) for value in told if value not in (None, ""))
+def _make_label(row: Row) -> str:
+    values = (value for key, value in row.items() if key not in (*_FIGURES, "over"))
+    return " ".join(str(value) for value in values if value not in (None, ""))
 
 
-def _compute_errors(rows: list[Row], values: list[float]) -> list[list[float]]:
-    """Return how far the ends are below and above; none where there are none."""
-    lows = [
-        value if row["low"] is None else float(row["low"])
-        for row, value in zip(rows, values, strict=True)
-    ]
-    highs = [
-        value if row["high"] is None else float(row["high"])
-        for row, value in zip(rows, values, strict=True)
-    ]
-    return [
-        [max(0.0, value - low) for value, low in zip(values, lows, strict=True)],
-        [max(0.0, high - value) for value, high in zip(values, highs, strict=True)],
-    ]
+def _read_number(row: Row, key: str) -> float:
+    """Return a number of a row; for an end that is missing, the value."""
+    return float(row["value"] or 0) if row[key] is None else float(row[key] or 0)

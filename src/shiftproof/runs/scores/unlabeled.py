@@ -1,4 +1,4 @@
-"""Estimated performance of detectors and segmenters on unlabeled images: ``unlabeled.json`` of a run."""
+"""``unlabeled.json``: estimated performance of detectors and segmenters on unlabeled images."""
 
 from __future__ import annotations
 
@@ -80,13 +80,14 @@ def read_estimates(folder: Path) -> dict[str, UnlabeledEstimate]:
     content = read_json(path)
     if not isinstance(content, Mapping):
         raise BrokenFileError(f"{path}: expected an object of models, got something else.")
-    found = {
-        str(name): convert(one, UnlabeledEstimate, path, str(name)) for name, one in content.items()
+    estimates = {
+        str(name): convert(value, UnlabeledEstimate, path, str(name))
+        for name, value in content.items()
     }
-    for name, one in found.items():
-        if one.version != FORMAT:
+    for name, estimate in estimates.items():
+        if estimate.version != FORMAT:
             raise BrokenFileError(
-                f"{path}: {name}: expected format {FORMAT}, got {one.version}. It was written by "
+                f"{path}: {name}: expected format {FORMAT}, got {estimate.version}. It was written by "
                 "another version of shiftproof."
             )
-    return found
+    return estimates

@@ -13,9 +13,9 @@ from shiftproof.metrics.calibration import brier_scores
 from shiftproof.metrics.classification import log_softmax
 from shiftproof.metrics.conformal import (
     METHODS,
+    compute_coverage_floor,
+    compute_minimum_images,
     conformal_threshold,
-    coverage_floor,
-    minimum_images,
     nonconformity,
     prediction_sets,
 )
@@ -64,7 +64,7 @@ def calibrate_model(
             )
             for method in METHODS
         },
-        floor=coverage_floor(len(targets), coverage),
+        floor=compute_coverage_floor(len(targets), coverage),
         temperature=temperature,
         reason=reason,
         absent=logits.shape[1] - len(np.unique(targets)),
@@ -77,7 +77,7 @@ def check_enough(images: int, coverage: float) -> None:
     Raises:
         InputError: too few, or a coverage that is not between 0 and 1.
     """
-    least = minimum_images(coverage)
+    least = compute_minimum_images(coverage)
     if images < least:
         raise InputError(
             f"Expected at least {plural(least, 'held-out image')} for sets that hold the right class in "

@@ -11,13 +11,13 @@ import numpy as np
 from shiftproof.bench.tasks.summary import SEED
 from shiftproof.compute.progress import progress
 from shiftproof.metrics import intervals
-from shiftproof.metrics.calibration import calibration_error_of
+from shiftproof.metrics.calibration import compute_calibration_error
 from shiftproof.metrics.confidence_order import order_by_confidence
 from shiftproof.metrics.confidence_resamples import (
     PredictionTable,
-    Resampled,
+    ResampledSums,
     count_blocks,
-    resample_tables,
+    sum_tables,
 )
 from shiftproof.runs.records.classification import TOP, CalibratedPredictions, CellRecords
 from shiftproof.runs.resamples import Replicates, divide
@@ -70,7 +70,7 @@ def replicate_figures(
     makers = [functools.partial(_order, record, classes, scaled) for record, scaled in records]
     blocks = count_blocks(count)
     with progress(title, len(makers) * blocks, show=show_progress) as advance:
-        found = resample_tables(makers, count, seed=SEED, done=advance)
+        found = sum_tables(makers, count, seed=SEED, done=advance)
     return [_name_figures(one) for one in found]
 
 
@@ -83,7 +83,7 @@ def _order(
     if np.isnan(confidence).any():  # NaN cannot be sorted
         return PredictionTable(_stack_columns(scores), None)
     order = order_by_confidence(
-        confidence, ~scores.right[places], places=places, binned_of=len(scores.counts)
+        confidence, ~scores.right[places], places=places, resample_size=len(scores.counts)
     )
     return PredictionTable(_stack_columns(scores), order)
 
@@ -103,9 +103,9 @@ def _miss_top(record: CellRecords, classes: int) -> F64:
     return np.where(short, np.nan, ~in_top)
 
 
-def _name_figures(found: Resampled) -> dict[str, Replicates]:
+def _name_figures(found: ResampledSums) -> dict[str, Replicates]:
     counted, wrong, missed, loss, brier = found.sums.T
-    calibration = divide(calibration_error_of(found.calibration), counted)
+    calibration = divide(compute_calibration_error(found.calibration), counted)
     return {
         "error": divide(wrong, counted),
         "top5_error": divide(missed, counted),
@@ -113,7 +113,7 @@ def _name_figures(found: Resampled) -> dict[str, Replicates]:
         "calibration_error": np.clip(intervals.correct_bias(calibration), 0, 1),
         "loss": divide(loss, counted),
         "brier": divide(brier, counted),
-        "aurc": found.selection.aurc,
-        "excess_aurc": found.selection.excess_aurc,
-        "risk80": found.selection.risk,
+        "aurc": found.selective.aurc,
+        "excess_aurc": found.selective.excess_aurc,
+        "risk80": found.selective.risk,
     }

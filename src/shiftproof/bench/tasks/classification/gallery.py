@@ -20,7 +20,7 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import CellRecords, read_cell
 from shiftproof.runs.scores.classification import Gallery, GalleryPicture, Prediction, Sheet, Worst
 from shiftproof.runs.scores.reading import write_form
-from shiftproof.runs.thumbnails import small_jpeg
+from shiftproof.runs.thumbnails import encode_thumbnail
 from shiftproof.types import CLEAN, Cell, Sample
 
 SHEETS = 3
@@ -166,5 +166,5 @@ def _save_picture(path: Path, view: View, sample: Sample, cell: Cell) -> bool:
         image = view.load(sample, cell)
     except BrokenFileError:
         return False
-    files.write_bytes(path, small_jpeg(image, LONG_SIDE, QUALITY), durable=False)
+    files.write_bytes(path, encode_thumbnail(image, LONG_SIDE, QUALITY), durable=False)
     return True

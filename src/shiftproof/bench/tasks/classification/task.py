@@ -42,16 +42,21 @@ from shiftproof.models import ClassifierLike, Preprocess, load_classifier
 from shiftproof.models.classifiers.load import check_classifier
 from shiftproof.models.preprocess import Preprocessing
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.names import folder_name
+from shiftproof.runs.names import make_folder_name
 from shiftproof.runs.records.classification import CellRecords, read_tables
 from shiftproof.runs.resamples import Replicates, divide, round_figure
-from shiftproof.runs.scores.classification import ClassErrors, ClassNames, Detail, Estimator, Miss
+from shiftproof.runs.scores.classification import (
+    CLASS_NAMES,
+    ClassErrors,
+    ClassNames,
+    Detail,
+    EstimatedCell,
+    Estimator,
+)
 from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import read_form, write_form
 from shiftproof.runs.scores.trust import Trust
 from shiftproof.types import CLEAN, F64, Cell
-
-CLASS_NAMES = "classes.json"
 
 CLEAN_ERROR = Headline(
     "clean", "Clean error", "images as they are", lower_is_better=True, unit="share"
@@ -315,7 +320,7 @@ def _name_adapters(
                 f"Expected an adapter, a function that makes one, or a spec; got {adapter!r:.80}."
             )
         name = given or type(adapter).__name__
-        safe = folder_name(name, "adapter")
+        safe = make_folder_name(name, "adapter")
         if safe in named or safe in models:
             raise InputError(
                 f"Two models of the run are called {safe!r}; give them names of a mapping."
@@ -482,7 +487,7 @@ def _describe_estimators(
             root_mean_square=round_figure(quality.root_mean_square),
             bias=round_figure(quality.bias),
             within=quality.within,
-            worst=Miss(
+            worst=EstimatedCell(
                 quality.worst.cell.corruption,
                 quality.worst.cell.severity,
                 round_figure(quality.worst.estimate),

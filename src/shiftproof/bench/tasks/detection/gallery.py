@@ -16,6 +16,7 @@ import numpy as np
 from shiftproof.bench.cells.views import View
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
+from shiftproof.metrics.matching import Corners, compute_ious, match_by_score
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.detection import DetectionRecords, ImageDetections, read_detections
 from shiftproof.runs.scores.detection import (
@@ -28,7 +29,7 @@ from shiftproof.runs.scores.detection import (
     Worst,
 )
 from shiftproof.runs.scores.reading import write_form
-from shiftproof.runs.thumbnails import small_jpeg
+from shiftproof.runs.thumbnails import encode_thumbnail
 from shiftproof.types import CLEAN, F64, I64, Cell, Flags, Sample
 
 SHEETS = 3
@@ -135,35 +136,17 @@ def _read_objects(truth: Mapping[str, Any], samples: Sequence[Sample]) -> list[_
     ]
 
 
-def assign(found: ImageDetections, objects: _Objects, threshold: float) -> list[tuple[int, int]]:
-    """Return the detections above ``threshold`` by decreasing score, each with its object or -1.
-
-    A detection goes to the object of its class that it overlaps most, if that is enough and the
-    object is not taken yet.
-    """
-    shown = np.flatnonzero(found.scores >= threshold)
-    shown = shown[np.argsort(-found.scores[shown], kind="stable")]
-    taken: set[int] = set()
-    pairs = []
-    for at in shown.tolist():
-        overlaps = _compute_overlaps(found.positions[at], objects.positions)
-        overlaps[objects.labels != found.labels[at]] = 0
-        overlaps[list(taken)] = 0
-        best = int(overlaps.argmax()) if len(overlaps) else -1
-        hit = best if best >= 0 and overlaps[best] >= OVERLAP else -1
-        taken.add(hit)
-        taken.discard(-1)
-        pairs.append((at, hit))
-    return pairs
-
-
-def _compute_overlaps(box: F64, others: F64) -> F64:
-    """``(N,)`` intersection over union of one box x, y, width, height with others."""
-    low = np.maximum(box[:2], others[:, :2])
-    high = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
-    common = np.prod(np.maximum(high - low, 0), axis=1)
-    union = box[2] * box[3] + others[:, 2] * others[:, 3] - common
-    return np.asarray(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
+def assign_objects(
+    found: ImageDetections, objects: _Objects, threshold: float
+) -> list[tuple[int, int]]:
+    """Return the detections above ``threshold`` by decreasing score, each with its object or -1."""
+    ious = compute_ious(
+        Corners.from_positions(found.positions), Corners.from_positions(objects.positions)
+    )
+    ious[found.labels[:, None] != objects.labels] = 0
+    matched = match_by_score(ious, found.scores, OVERLAP)
+    order = np.argsort(-found.scores, kind="stable").tolist()
+    return [(row, int(matched[row])) for row in order if found.scores[row] >= threshold]
 
 
 def _choose_threshold(
@@ -175,7 +158,7 @@ def _choose_threshold(
     for row in rows:
         one = objects[row]
         wanted += int(one.counts.sum())
-        for at, hit in assign(table.found[row], one, 0.0):
+        for at, hit in assign_objects(table.found[row], one, 0.0):
             if hit < 0 or one.counts[hit]:
                 scores.append(float(table.found[row].scores[at]))
                 right.append(hit >= 0)
@@ -194,7 +177,7 @@ def _find_hits_per_cell(
     return {
         cell: {
             hit
-            for _, hit in assign(table.found[row], objects, threshold)
+            for _, hit in assign_objects(table.found[row], objects, threshold)
             if hit >= 0 and objects.counts[hit]
         }
         for cell, table in tables.items()
@@ -314,7 +297,7 @@ class _Pictures:
                 _to_box(found.positions[at]),
                 None if hit < 0 else hit,
             )
-            for at, hit in assign(found, self.objects[row], self.thresholds[model])
+            for at, hit in assign_objects(found, self.objects[row], self.thresholds[model])
         )
 
 
@@ -343,5 +326,5 @@ def _save_picture(path: Path, view: View, sample: Sample, cell: Cell) -> tuple[i
     except BrokenFileError:
         return None
     if not path.is_file():
-        files.write_bytes(path, small_jpeg(image, LONG_SIDE, QUALITY), durable=False)
+        files.write_bytes(path, encode_thumbnail(image, LONG_SIDE, QUALITY), durable=False)
     return image.shape[1], image.shape[0]

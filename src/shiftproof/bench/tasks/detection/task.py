@@ -39,7 +39,7 @@ from shiftproof.models import load_detector, match_classes
 from shiftproof.models.detectors.detector import Detector, DetectorLike
 from shiftproof.models.detectors.load import check_detector
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.parquet import read_alike
+from shiftproof.runs.parquet import read_same_images
 from shiftproof.runs.records.detection import GROUND_TRUTH, read_detections
 from shiftproof.runs.scores.grid import Images
 from shiftproof.runs.scores.shared import BrokenImage
@@ -270,7 +270,7 @@ def _read_image_ids(
     All tables are read, since all cells must be measured on the same images.
     """
     paths = {(name, cell): folder.records_file(name, cell) for name in models for cell in cells}
-    read = read_alike(paths, _read_images)
+    read = read_same_images(paths, _read_images)
     first = [(cell, read[models[0], cell]) for cell in cells]
     return first[0][1].ids, list_broken((cell, one.ids, one.error) for cell, one in first)
 

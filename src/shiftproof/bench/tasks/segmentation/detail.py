@@ -9,17 +9,17 @@ import numpy as np
 
 from shiftproof.bench.tasks.interface import Grid
 from shiftproof.metrics.intervals import Interval, correct_bias, percentile_interval
-from shiftproof.metrics.segmentation import class_ious, class_recalls, marginals, mean_iou
+from shiftproof.metrics.segmentation import class_ious, class_recalls, compute_marginals, mean_iou
 from shiftproof.runs.records.segmentation import SegmentationRecords
 from shiftproof.runs.resamples import round_figure
 from shiftproof.runs.scores.detection import Drop
 from shiftproof.runs.scores.segmentation import (
     ClassDrop,
+    ConfusedClass,
     Confusion,
     Detail,
     DropWithIntervals,
     Ranges,
-    Taker,
     Truth,
 )
 from shiftproof.types import CLEAN, F64, I64, Cell, Flags
@@ -86,7 +86,7 @@ def detail_of(cells: Cells, grid: Grid, truth: Truth) -> Detail:
     """Return the figures of a model that are specific to segmentation."""
     classes = len(truth.classes)
     confusions = {
-        cell: table.confusion(classes, cells.used) for cell, table in cells.tables.items()
+        cell: table.compute_confusion(classes, cells.used) for cell, table in cells.tables.items()
     }
     clean = confusions.get(CLEAN)
     corrupted = [confusions[cell] for cell in grid.averaged]
@@ -95,7 +95,7 @@ def detail_of(cells: Cells, grid: Grid, truth: Truth) -> Detail:
         _mean([_compute_row_shares(one) for one in corrupted]),
     )
     some = next(iter(cells.tables.values()))
-    there = some.marginals(classes)[cells.used][:, classes : 2 * classes]
+    there = some.compute_marginals(classes)[cells.used][:, classes : 2 * classes]
     return Detail(
         classes=_score_classes(truth.classes, there, clean, corrupted, shares, cells.classes),
         conditions=_score_conditions(cells, grid, truth),
@@ -120,7 +120,7 @@ def _mean(tables: Sequence[F64]) -> F64 | None:
 
 
 def _compute_ious(confusion: I64) -> F64:
-    return class_ious(*marginals(confusion))
+    return class_ious(*compute_marginals(confusion))
 
 
 def _score_classes(
@@ -161,14 +161,14 @@ def _average_known(values: Sequence[F64], count: int) -> F64:
     return mean_iou(np.stack(values, axis=-1))
 
 
-def _list_takers(names: Sequence[str], index: int, shares: _Shares) -> tuple[Taker, ...]:
+def _list_takers(names: Sequence[str], index: int, shares: _Shares) -> tuple[ConfusedClass, ...]:
     """Return the classes that a class's pixels are taken for, the most frequent under corruption first."""
     told = shares.clean if shares.mean is None else shares.mean
     if told is None or not np.isfinite(told[index]).all():
         return ()
     ranked = [at for at in np.argsort(-told[index], kind="stable").tolist() if at != index]
     return tuple(
-        Taker(
+        ConfusedClass(
             name=names[at] if at < len(names) else None,
             clean=None if shares.clean is None else _number(shares.clean[index, at]),
             mean=None if shares.mean is None else _number(shares.mean[index, at]),
@@ -212,7 +212,7 @@ def _score_conditions(cells: Cells, grid: Grid, truth: Truth) -> dict[str, DropW
     classes = len(truth.classes)
 
     def iou(cell: Cell, among: Flags) -> float:
-        return float(mean_iou(_compute_ious(cells.tables[cell].confusion(classes, among))))
+        return float(mean_iou(_compute_ious(cells.tables[cell].compute_confusion(classes, among))))
 
     found = {}
     for name, taken in group_by_condition(truth, ids).items():

@@ -22,7 +22,7 @@ from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.segmentation import SegmentationRecords, read_segmentation
 from shiftproof.runs.scores.reading import write_form
 from shiftproof.runs.scores.segmentation import Answer, ClassColor, Example, Gallery, Sheet
-from shiftproof.runs.thumbnails import small_jpeg
+from shiftproof.runs.thumbnails import encode_thumbnail
 from shiftproof.types import CLEAN, F64, Cell, Image, LabelMap, Sample
 
 WORST = 12
@@ -115,7 +115,9 @@ def _compute_cell_ious(tables: Mapping[Cell, SegmentationRecords], classes: int)
 
 def compute_image_ious(table: SegmentationRecords, classes: int) -> F64:
     """Return ``(N,)`` mIoU of each image over the classes that it has, NaN where it has none."""
-    hits, truth, predicted = np.split(table.marginals(classes), [classes, 2 * classes], axis=1)
+    hits, truth, predicted = np.split(
+        table.compute_marginals(classes), [classes, 2 * classes], axis=1
+    )
     ious = class_ious(hits, truth, predicted)
     return mean_iou(np.where(truth > 0, ious, np.nan))
 
@@ -244,7 +246,7 @@ class _Painter:
         return self._save(path, paint(image, labels, self.colors))
 
     def _save(self, path: Path, image: Image) -> str:
-        files.write_bytes(path, small_jpeg(image, LONG_SIDE, QUALITY), durable=False)
+        files.write_bytes(path, encode_thumbnail(image, LONG_SIDE, QUALITY), durable=False)
         return path.relative_to(self.folder.path).as_posix()
 
 

@@ -48,18 +48,15 @@ from shiftproof.models.segmenters.class_match import match_pixel_classes
 from shiftproof.models.segmenters.load import check_segmenter
 from shiftproof.models.segmenters.segmenter import Segmenter, SegmenterLike
 from shiftproof.runs.folder import RunFolder
-from shiftproof.runs.parquet import read_alike
+from shiftproof.runs.parquet import read_same_images
 from shiftproof.runs.records.segmentation import SegmentationRecords, read_segmentation
 from shiftproof.runs.resamples import Replicates
 from shiftproof.runs.scores.grid import Headline, Images, Measure
 from shiftproof.runs.scores.reading import FORMAT, read_form, write_form
-from shiftproof.runs.scores.segmentation import Truth
+from shiftproof.runs.scores.segmentation import TRUTH, Truth
 from shiftproof.types import CLEAN, F64, I64, Cell, Flags, Settings
 
 SegmenterGiven: TypeAlias = SegmenterLike | str
-
-TRUTH = "truth.json"
-"""The file of a run with the classes of the data and the conditions of its images."""
 
 SUMS_BYTES = 128_000_000
 """Maximum memory for sums over resamples: 35 cells of ADE20K's 150 classes."""
@@ -231,10 +228,10 @@ def _read_tables(
         (name, cell): folder.records_file(name, cell) for name in models for cell in grid.cells
     }
     tables: dict[str, dict[Cell, SegmentationRecords]] = {name: {} for name in models}
-    for (name, cell), table in read_alike(paths, read_segmentation).items():
-        if table.largest_class() >= classes:
+    for (name, cell), table in read_same_images(paths, read_segmentation).items():
+        if table.find_largest_class() >= classes:
             raise BrokenFileError(
-                f"{paths[name, cell]}: has the class {table.largest_class()}, but the run has "
+                f"{paths[name, cell]}: has the class {table.find_largest_class()}, but the run has "
                 f"{classes}. Delete it and start the run again: only what is missing is done anew."
             )
         tables[name][cell] = table
@@ -274,7 +271,7 @@ def _compute_figures(
 
 
 def _select_marginals(table: SegmentationRecords, classes: int, used: Flags) -> F64:
-    return table.marginals(classes)[used]
+    return table.compute_marginals(classes)[used]
 
 
 def _divide_sums(sums: F64, classes: int) -> CellFigures:

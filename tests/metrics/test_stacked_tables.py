@@ -3,7 +3,7 @@
 import numpy as np
 
 from shiftproof.metrics.intervals import make_summable, resample_weights
-from shiftproof.metrics.side_by_side import SideBySide
+from shiftproof.metrics.stacked_tables import StackedTables
 
 COUNT = 500
 
@@ -21,19 +21,19 @@ def make_tables(rng):
 
 def test_sums_are_those_of_each_table_in_float64():
     tables = [make_summable(table, COUNT) for table in make_tables(np.random.default_rng(0))]
-    beside = SideBySide.of(tables)
+    stacked = StackedTables.stack(tables)
     # Once for the tables before the third: who counts; and which are wrong, of each table.
-    assert beside.whole.shape == (COUNT, 2 + 4)
+    assert stacked.integers.shape == (COUNT, 2 + 4)
     [weights] = resample_weights(COUNT, 30)
-    sums = beside.sum(weights, np.empty((30, COUNT)))
-    for table, places in zip(tables, beside.places, strict=True):
+    sums = stacked.sum(weights, np.empty((30, COUNT)))
+    for table, indices in zip(tables, stacked.indices, strict=True):
         with np.errstate(invalid="ignore"):
             expected = np.stack([(weights.astype(np.float64) * c).sum(axis=1) for c in table.T], 1)
-        np.testing.assert_array_equal(sums[:, places], expected)
-        np.testing.assert_array_equal(beside.sum_once()[:, places][0], table.sum(axis=0))
+        np.testing.assert_array_equal(sums[:, indices], expected)
+        np.testing.assert_array_equal(stacked.sum_once()[:, indices][0], table.sum(axis=0))
 
 
-def test_whole_numbers_whose_sums_leave_float32_stay_in_float64():
+def test_integers_too_large_for_sums_in_float32_are_float64():
     table = np.full((COUNT, 1), 2.0**24 // COUNT + 1)
-    assert SideBySide.of([table]).whole.shape == (COUNT, 0)
-    assert SideBySide.of([table - 2]).whole.shape == (COUNT, 1)
+    assert StackedTables.stack([table]).integers.shape == (COUNT, 0)
+    assert StackedTables.stack([table - 2]).integers.shape == (COUNT, 1)
