@@ -162,7 +162,7 @@ def versions() -> dict[str, str]:
 def peak_images(name: str) -> float:
     """Return the peak memory of one corruption at 2048 x 1024, in float32 images of that size."""
     code = (
-        "import sys, resource; sys.path.insert(0, 'benchmarks')\n"
+        f"import sys, resource; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from corruptions import picture, corrupt\n"
         "import numpy as np\n"
         "small, image = picture(64, 64), picture(1024, 2048)\n"

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-MIN_PART_ROWS, MOST = 5, 50
-"""Repeats of a call."""
+MIN_REPEATS, MAX_REPEATS = 5, 50
+"""Limits of the repeats of a call."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,10 @@ class Setting:
         self.wait()
         times: list[float] = []
         begun = time.perf_counter()
-        fewest = 1 if self.quick else MIN_PART_ROWS
-        while len(times) < fewest or (time.perf_counter() - begun < budget and len(times) < MOST):
+        fewest = 1 if self.quick else MIN_REPEATS
+        while len(times) < fewest or (
+            time.perf_counter() - begun < budget and len(times) < MAX_REPEATS
+        ):
             before = time.perf_counter()
             call()
             self.wait()

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+def restart_with_one_thread() -> None:
+    """Start the program anew with one thread for products of matrices, unless it has one already.
+
+    With several, a thread that waits for another one is counted as CPU time. OpenBLAS reads their
+    number when it is loaded.
+    """
+    if any(os.environ.get(name) != "1" for name in THREADS):
+        environment = {**os.environ, **dict.fromkeys(THREADS, "1")}
+        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
 
 
 def time_cpu(work: Callable[..., Result], *arguments: Any) -> tuple[float, Result]:

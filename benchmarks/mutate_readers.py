@@ -1040,7 +1040,7 @@ def main() -> int:
             {
                 "seed": asked.seed,
                 "inputs": sum(total.values()),
-                "bounds": {"seconds": SECONDS, "megabytes": MEGABYTES},
+                "bounds": {"seconds": SECONDS, "longest": LONGEST, "megabytes": MEGABYTES},
                 "outcomes": {one: total[one] for one in OUTCOMES},
                 "readers": table,
             },

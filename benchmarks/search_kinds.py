@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import time_cpu
+from machine import restart_with_one_thread, time_cpu
 from output import show
 from synthetic_embeddings import Encoder
 
@@ -67,6 +67,7 @@ def main() -> None:
         "--kind", help="kind of 8-bit tile, such as avx2; this processor's by default"
     )
     arguments = parser.parse_args()
+    restart_with_one_thread()
     kind = arguments.kind or kernels.fastest_kind()
     kernels.fastest_kind = lambda: kind
     rows = []

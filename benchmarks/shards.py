@@ -54,7 +54,7 @@ def compare(folder: Path, part_rows: int, workers: int, repeats: int) -> dict[st
     """Measure Ray beside the mean of the local runs before and after it."""
     import ray
 
-    ray.init(num_cpus=workers, include_dashboard=False, logging_level="error")
+    ray.init("local", num_cpus=workers, include_dashboard=False, logging_level="error")
     try:
         made: dict[str, Callable[[], Any]] = {
             "local": lambda: Local(workers),
