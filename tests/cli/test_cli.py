@@ -411,7 +411,7 @@ def test_a_second_command_in_a_folder_at_work_is_refused(photos, tmp_path, capsy
 
     refused = work()
     assert refused.returncode == 2
-    assert f"Another command is at work in {tmp_path / 'out'} (process {os.getpid()} on " in (
+    assert f"Another command is running in {tmp_path / 'out'} (process {os.getpid()} on " in (
         refused.stderr
     )
     assert list((tmp_path / "out").iterdir()) == []

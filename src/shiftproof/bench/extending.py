@@ -180,7 +180,7 @@ def merge_run(path: Path, grid: LoadedGrid, *, joins: bool = False) -> MergedRun
 
 
 def _merge(path: Path, request: MergedRun, info: Mapping[str, Any], previous: Any) -> MergedRun:
-    previous = stored = manifest.spell(previous)
+    previous = stored = manifest.update_keys(previous)
     settings, grid = request.settings, request.grid
     renamed, requested = _match_names(stored, settings)
     stored, settings = _rename(stored, renamed), _rename(settings, requested)

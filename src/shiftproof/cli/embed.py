@@ -173,8 +173,8 @@ def _check_out(job: _Job, content: Content) -> None:
     from shiftproof.io.manifest import check_target
 
     if not job.plan.dry_run:
-        ours = EmbeddingFolder(job.out, content).folders
-        check_target(job.out, MANIFEST, what="embeddings", ours=ours)
+        subfolders = EmbeddingFolder(job.out, content).folders
+        check_target(job.out, MANIFEST, what="embeddings", subfolders=subfolders)
 
 
 def _embed_texts(encoder: TextEncoder, texts: Texts, job: _Job) -> None:

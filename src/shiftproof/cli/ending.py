@@ -17,8 +17,8 @@ from typing import NoReturn
 
 from shiftproof.cli.printing import complain
 from shiftproof.compute.progress import console
-from shiftproof.io.border import reason_of
-from shiftproof.io.files import WatchedFile
+from shiftproof.io.border import describe_error
+from shiftproof.io.files import ErrorRecordingFile
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
@@ -45,7 +45,7 @@ class Stopped(BaseException):
 # ---------------------------------------------------------------- what is printed
 
 
-_output: WatchedFile | None = None
+_output: ErrorRecordingFile | None = None
 """The file of standard output, if it has one."""
 
 
@@ -60,7 +60,7 @@ def record_output_errors() -> None:
         return
     try:
         there.flush()
-        _output = WatchedFile(there.fileno(), "wb", closefd=False)
+        _output = ErrorRecordingFile(there.fileno(), "wb", closefd=False)
     except (OSError, ValueError):  # no file descriptor, or closed
         return
     sys.stdout = io.TextIOWrapper(
@@ -95,7 +95,7 @@ def find_output_error() -> str | None:
     failure = None if _output is None else _output.failure
     if failure is None or isinstance(failure, BrokenPipeError):
         return None
-    return f"Standard output cannot be written to ({reason_of(failure)}). What is finished is kept."
+    return f"Standard output cannot be written to ({describe_error(failure)}). What is finished is kept."
 
 
 def find_folder_error() -> str | None:

@@ -161,7 +161,7 @@ def write_page(run: Path, images: Sequence[Path] = (), *, clear: bool = True) ->
     from shiftproof.report import write_report
 
     if clear:
-        files.clear_unfinished(run, below=False)
+        files.clear_unfinished(run, recursive=False)
     try:
         return write_report(run, images=images)
     except MissingExtraError as error:

@@ -108,7 +108,7 @@ def perturb(
     check_perturbations(names)
     check_classifiers(named)
     images = open_images(data)
-    check_target(out, RUN_FILE, what="a run", ours=("records",))
+    check_target(out, RUN_FILE, what="a run", subfolders=("records",))
     models = {name: load_classifier(spec, device=device) for name, spec in named.items()}
     check_arguments(models, names, referred, difficulty)
     for one in models.values():

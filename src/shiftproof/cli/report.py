@@ -98,7 +98,7 @@ def report(
 
     if out is not None:
         files.make_folder(out.parent)
-    files.clear_unfinished(runs[0] if out is None else out.parent, below=False)
+    files.clear_unfinished(runs[0] if out is None else out.parent, recursive=False)
     page = write_report(
         runs[0] if len(runs) == 1 else runs, out, calibration=calibration, images=images or ()
     )

@@ -84,7 +84,7 @@ class RunFolder:
             return folder
         with lock_for_setup(path):
             told = read_object(folder.run_file)
-            known = manifest.spell(find_settings(told))
+            known = manifest.update_keys(find_settings(told))
             # Another worker may have begun the extension.
             extends = extension is not None and known != settings
             if extends:
@@ -104,7 +104,7 @@ class RunFolder:
         manifest.begin(
             self.path,
             RUN_FILE,
-            {"kind": kind, "settings": manifest.spell(settings)},
+            {"kind": kind, "settings": manifest.update_keys(settings)},
             what="a run",
             about=about,
             shared=shared,

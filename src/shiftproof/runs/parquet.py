@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
-from shiftproof.io.border import reason_of
+from shiftproof.io.border import describe_error
 from shiftproof.io.parquet import NameCache, read_parquet
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def open_table(
         BrokenFileError: the file is missing or damaged, or its content was not as expected.
     """
     try:
-        table = read_parquet(path, unique=unique, shared=["error"], known=known)
+        table = read_parquet(path, unique=unique, shared=["error"], cache=known)
         names = table.schema.names
         if schema is not None and names != schema.names:
             schema = _find_form(names, schema, newer)
@@ -90,7 +90,7 @@ def open_table(
                 raise TypeError(f"expected {field.type} in the column {field.name}, got {there}")
         yield table
     except Exception as error:  # damaged files raise any kind of exception
-        reason = reason_of(error).removeprefix(f"{path}: ").rstrip(".")
+        reason = describe_error(error).removeprefix(f"{path}: ").rstrip(".")
         raise BrokenFileError(
             f"{path}: not a readable record table ({reason}). "
             "Delete it and start the run again: only missing cells are computed."

@@ -20,7 +20,7 @@ from shiftproof.io.arrivals import register_arrivals
 from shiftproof.io.border import show_as, show_text
 from shiftproof.io.folder_locks import LOCK_FILE
 from shiftproof.io.manifest import check_same_work
-from shiftproof.io.placeholders import drop_oldest, fetch, is_placeholder, limit_bytes
+from shiftproof.io.placeholders import drop_oldest, fetch, is_placeholder, read_limit
 from shiftproof.storage.claims import ALONE, Claim, check_claims, is_claimed, line_of, use_of
 from shiftproof.storage.contents import Contents, Entry
 from shiftproof.storage.copies import Copy, choose_placeholders, run_concurrently
@@ -523,10 +523,10 @@ class _Output:
 
     def _make_room(self, size: int) -> None:
         self._unchecked += size
-        if self._unchecked * 16 >= limit_bytes():
+        if self._unchecked * 16 >= read_limit():
             self._unchecked = 0
             self._copy.record_placeholders(choose_placeholders(self._contents.files))
-            drop_oldest(self._copy.root, limit_bytes())
+            drop_oldest(self._copy.root, read_limit())
 
     # ------------------------------------------------------------ record of uploads
 

@@ -45,7 +45,7 @@ def export_tar(job: Job, name: str) -> Exported:
                 _copy_member(job, name, source, entry, outputs, done)
                 if entry.is_image:
                     samples.add(entry.key)
-                elif entry.fault is None and entry.not_the_image is not None:
+                elif entry.fault is None and entry.image_fault is not None:
                     others[entry.title] = entry
     except BrokenFileError as error:
         # Whatever was written of it is gone with its temporary files.
@@ -53,7 +53,7 @@ def export_tar(job: Job, name: str) -> Exported:
     for title, entry in others.items():
         # Beside the image of its sample it is a mask or a map, and stays as it is for good reason.
         if entry.key not in samples:
-            done.broken[f"{name}/{title}"] = f"{name}/{title}: unchanged; {entry.not_the_image}."
+            done.broken[f"{name}/{title}"] = f"{name}/{title}: unchanged; {entry.image_fault}."
     return done
 
 

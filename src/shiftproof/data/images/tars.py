@@ -261,7 +261,7 @@ def list_tars(tars: TarFiles, note: Note | None = None) -> TarIndex:
                         ids.append(f"{name}/{entry.info.name}")
                         keys.append(key)
                         spots.append((number, entry.info.offset_data, entry.info.size))
-                    elif (reason := entry.not_the_image) is not None:
+                    elif (reason := entry.image_fault) is not None:
                         more += bool(strange)
                         strange = strange or [f"{name}/{entry.title}: {reason}"]
                     elif note is not None and _is_small(entry):
