@@ -63,15 +63,15 @@ def corruptions(
 
 def _list_corruptions() -> list[dict[str, str]]:
     from shiftproof.corruptions import CORRUPTIONS
-    from shiftproof.corruptions.suites import home_of
+    from shiftproof.corruptions.suites import find_suite
 
     return [
         {
             "name": name,
             "family": entry.family,
-            "set": home_of(name).name,
+            "set": find_suite(name).name,
             "description": entry.description,
-            "source": home_of(name).source,
+            "source": find_suite(name).source,
         }
         for name, entry in CORRUPTIONS.items()
     ]

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TypeVar, cast
 
-from shiftproof.corruptions.pictures import convert_like, to_array
+from shiftproof.corruptions.conversion import convert_like, to_array
 from shiftproof.counts import plural
 from shiftproof.errors import InputError
 from shiftproof.rng import generator

@@ -9,10 +9,10 @@ from typing import Any
 
 from shiftproof.corruptions import CorruptionFunction
 from shiftproof.corruptions.extent import (
-    count_added,
-    count_there,
     describe_cells,
-    find_unknown,
+    find_custom,
+    format_added,
+    format_existing,
     join_names,
     print_extent,
     unite_names,
@@ -68,7 +68,7 @@ class CopyExtent:
         if self.before is None or not (self.new or self.kept):
             return None
         there = len(self.cells) - len(self.new)
-        has = count_there(there)
+        has = format_existing(there)
         if not self.new:
             return f"{has}; all are kept, also what was not asked for: {join_names(self.kept)}"
         known, levels = self.before["corruptions"], self.before["severities"]
@@ -78,7 +78,7 @@ class CopyExtent:
             new_corruptions=[name for name in self.corruptions if name not in known],
             new_severities=[level for level in self.severities if level not in levels],
         )
-        return f"{has}, {count_added(len(self.new))}: {'; '.join(added)}"
+        return f"{has}, {format_added(len(self.new))}: {'; '.join(added)}"
 
     def print_extent(self) -> None:
         """Print that line to standard error."""
@@ -103,7 +103,7 @@ def find_extent(
         return CopyExtent(corruptions, severities, cells)
     known, levels = before["corruptions"], before["severities"]
     absent = [name for name in known if name not in corruptions]
-    for name, identity in find_unknown(known, absent).items():
+    for name, identity in find_custom(known, absent).items():
         raise RunMismatchError(
             f"{target} has the corruption {name}, too ({identity:.100}), which its name alone does "
             "not give. Name it beside the others, with the same options or function."
