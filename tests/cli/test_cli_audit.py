@@ -151,7 +151,7 @@ def test_workers_of_a_scheduler_end_with_the_same_bytes(folder, audited, tmp_pat
     assert re.search(r"sketch +60 rows", shown)
     assert re.search(r"with a near-duplicate in training +3\.3% +0\.0% to ", shown)
     assert (tmp_path / "run" / "report.html").is_file()
-    assert "a gap is no cause" in shown.replace("\n", " ")
+    assert "a gap is not a cause" in shown.replace("\n", " ")
 
 
 def test_only_the_folders_that_were_named_are_looked_into(folder, audited, tmp_path, capsys):

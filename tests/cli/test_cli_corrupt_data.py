@@ -70,4 +70,4 @@ def test_a_dry_run_warns_of_a_disk_that_is_too_small(coco, tmp_path, capsys, mon
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 5, 5))
     assert run("corrupt", coco, tmp_path / "out", "-c", "contrast", "-s", "1", "--dry-run") == 0
-    assert "The disk will be full before it is through." in capsys.readouterr().err
+    assert "The disk will be full before the work is finished." in capsys.readouterr().err

@@ -20,7 +20,7 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
         ("detect", ["--label-set", "imagenet-r"], "No such option: --label-set"),
         ("bench", ["--measure", "voc"], "No such option: --measure"),
         ("bench", ["--corrupted", "copies"], "No such option: --corrupted"),
-        ("bench", ["--model", "demo"], "Two models are called 'demo'"),
+        ("bench", ["--model", "demo"], "Two models have the name 'demo'"),
         ("bench", ["--task", "detection"], "No such option: --task"),
     ],
 )
@@ -47,7 +47,7 @@ def test_several_detectors_are_called_by_their_own_part_of_the_spec(spec, name):
     assert make_short_name(spec) == name
     assert name_specs([spec]) == {"source": spec}
     assert name_specs([spec, "onnx:other.onnx"]) == {name: spec, "other": "onnx:other.onnx"}
-    with pytest.raises(InputError, match="Two models are called"):
+    with pytest.raises(InputError, match="Two models have the name"):
         name_specs([spec, spec])
 
 

@@ -72,7 +72,7 @@ def test_one_vector_in_one_shard_is_told_in_the_singular(photos, tmp_path, capsy
     assert told[0].startswith("1 vector of width 1280 in ")
     assert told[1] == "1 shard written"
     assert run(*words) == 0
-    assert "0 shards written, 1 was there" in capsys.readouterr().out
+    assert "0 shards written, 1 existed already" in capsys.readouterr().out
 
 
 def test_no_data(tmp_path, capsys):

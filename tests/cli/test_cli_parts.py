@@ -146,7 +146,7 @@ def test_a_plan_of_texts_says_what_they_take(tmp_path, capsys, monkeypatch):
 def test_a_rate_that_is_none_is_refused_before_anything_is_tried(rate, tmp_path, capsys):
     words = ["embed", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
     assert cli.run([*words, "--dry-run", f"--rate={rate}"]) == 2
-    assert "--rate: expected what an hour of a machine costs" in capsys.readouterr().err
+    assert "--rate: expected the price of an hour of a machine" in capsys.readouterr().err
 
 
 def test_a_plan_takes_as_many_images_as_there_is_time_for(tmp_path, capsys, monkeypatch):
@@ -211,7 +211,7 @@ REFUSED = [
         for time in ("0", "-1s", "10", "nan", "1e3s", "")
     ),
     ("bench", ["--compare"], "--compare takes two models or more"),
-    ("bench", ["--compare", "--model", NO_FILE], "Two models are called 'nothing'"),
+    ("bench", ["--compare", "--model", NO_FILE], "Two models have the name 'nothing'"),
     ("detect", ["--budget", "1s", "--images", "4"], "both decide the number of images"),
     ("detect", ["--budget", "1s", "--precision", "1"], "both decide the number of images"),
     ("detect", ["--budget", "1s", "--dry-run"], "leave it out of --dry-run"),

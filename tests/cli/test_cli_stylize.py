@@ -100,7 +100,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr("shiftproof.data.copies.export.encode", interrupted)
         assert run(*words) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command resumes there" in capsys.readouterr().err
     assert run(*words) == 0
     assert "1 image written" in capsys.readouterr().out
 

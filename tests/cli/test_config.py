@@ -69,9 +69,9 @@ def test_a_table_is_for_its_verb_alone(write):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('modle = "x"', "'modle' is no option of any verb. Did you mean 'model'?"),
-        ("[bnch]", "[bnch] is no verb. Did you mean 'bench'?"),
-        ("[plan]\ndmi = 3", "'dmi' is no option of `plan`. Did you mean 'dim'?"),
+        ('modle = "x"', "'modle' is not an option of any verb. Did you mean 'model'?"),
+        ("[bnch]", "[bnch] is not a verb. Did you mean 'bench'?"),
+        ("[plan]\ndmi = 3", "'dmi' is not an option of `plan`. Did you mean 'dim'?"),
         ("[plan]\ndim = true", "dim expects a value, got True."),
         ("[plan]\njson = 3", "json expects true or false, got 3."),
         ("[plan]\ndim = [[1]]", "dim expects text, a number or a list of them, got [1]."),

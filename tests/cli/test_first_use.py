@@ -12,7 +12,7 @@ from PIL import Image
 
 from shiftproof import corrupt
 from shiftproof.cli import doctor
-from shiftproof.cli.models import OPTIONS, list_kinds
+from shiftproof.cli.models import OPTIONS, list_tables
 from shiftproof.cli.outcome import warn_if_near_chance
 from shiftproof.compute import progress as display
 from shiftproof.errors import InputError
@@ -113,7 +113,7 @@ def test_models_prints_what_is_typed_unbroken_and_explains_every_option(monkeypa
     shown = capsys.readouterr().out
     words = set(shown.split())
     taken = set()
-    for _, entries, common in list_kinds().values():
+    for entries, common in list_tables().values():
         for entry in entries.values():
             if example := getattr(entry, "example", None):
                 assert example in words
@@ -177,7 +177,7 @@ def nothing_loads(monkeypatch):
         ("bench", ["--clean", "gone"], "--clean gone: expected clean images"),
         ("bench", ["--dry-run", "--corrupt-on", "device"], "--dry-run corrupts image by image"),
         ("bench", ["--budget", "1min", "--corrupt-on", "device"], "--budget corrupts image by"),
-        ("bench", ["--budget", "1min", "--worker", "0", "--of", "2"], "what was seen before"),
+        ("bench", ["--budget", "1min", "--worker", "0", "--of", "2"], "chooses the next images by earlier results"),
         ("breaking", ["-c", "fgo"], "Unknown corruption 'fgo'"),
         ("breaking", ["--class-map", "gone.csv"], "gone.csv"),
         ("evaluate", ["--class-map", "gone.csv"], "gone.csv"),
@@ -312,7 +312,7 @@ def test_broken_links_name_their_target(photos, capsys):
     Path("link").symlink_to("gone")
     for words in (("bench", "-m", "demo", "-d", "link", "-o", "out"), ("data", "link")):
         assert run(*words) == 2
-        assert "It is a link to gone, which is not there." in capsys.readouterr().err
+        assert "It is a link to gone, which does not exist." in capsys.readouterr().err
 
 
 def test_expanded_patterns_hint_at_the_folder(photos, capsys):
@@ -595,4 +595,4 @@ def test_an_extra_that_brings_torch_needs_it(monkeypatch):
     assert doctor.list_missing("onnx") == []
     monkeypatch.setattr(doctor, "find_version", lambda name: None)
     assert doctor.list_missing("timm") == ["torch", "timm"]
-    assert doctor.write_pip_line(["torch", "timm"]) == 'python -m pip install "shiftproof[timm]"'
+    assert doctor.format_pip_line(["torch", "timm"]) == 'python -m pip install "shiftproof[timm]"'

@@ -64,7 +64,7 @@ def test_a_copy_in_a_bucket_is_the_one_on_a_disk(s3, tmp_path, capsys, cache):
     os.environ[placeholders.CACHE] = str(tmp_path / "other")
     code, told = run_and_read(capsys, "corrupt", "s3://lab/photos", "s3://lab/copy", *CORRUPT)
     assert code == 0
-    assert "8 were there" in told
+    assert "8 existed already" in told
     assert content(s3, "lab/copy") == files_below(tmp_path / "copy")
     assert s3.info("lab/copy/.shiftproof/contents.json")["LastModified"] >= before
     names = [path for path in s3.find("lab/copy") if "/.shiftproof/" in path]
