@@ -24,8 +24,8 @@ def provenance(device: str, workers: int) -> Settings:
     """Return versions, machine, time and command; no folder of the machine is named.
 
     Args:
-        device: where the model ran.
-        workers: processes beside this one.
+        device: device of the model.
+        workers: number of worker processes.
     """
     versions = {}
     for library in _LIBRARIES:
@@ -38,7 +38,7 @@ def provenance(device: str, workers: int) -> Settings:
         "python": platform.python_version(),
         "libraries": versions,
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": _read_processor_name(),
         "cores": os.cpu_count(),
         "device": device,
         "workers": workers,
@@ -60,8 +60,8 @@ def show_command(arguments: Sequence[str]) -> str:
     return " ".join([name, *map(hide_folders, arguments[1:])])
 
 
-def _processor() -> str:
-    """The processor's own name; platform.processor() is empty on Linux."""
+def _read_processor_name() -> str:
+    """Return the processor's name; platform.processor() is empty on Linux."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -177,7 +177,11 @@ def nothing_loads(monkeypatch):
         ("bench", ["--clean", "gone"], "--clean gone: expected clean images"),
         ("bench", ["--dry-run", "--corrupt-on", "device"], "--dry-run corrupts image by image"),
         ("bench", ["--budget", "1min", "--corrupt-on", "device"], "--budget corrupts image by"),
-        ("bench", ["--budget", "1min", "--worker", "0", "--of", "2"], "chooses the next images by earlier results"),
+        (
+            "bench",
+            ["--budget", "1min", "--worker", "0", "--of", "2"],
+            "chooses the next images by earlier results",
+        ),
         ("breaking", ["-c", "fgo"], "Unknown corruption 'fgo'"),
         ("breaking", ["--class-map", "gone.csv"], "gone.csv"),
         ("evaluate", ["--class-map", "gone.csv"], "gone.csv"),

@@ -180,8 +180,8 @@ def _explain(entry: _Described, common: tuple[str, ...]) -> str:
     """Return description, example and options of an entry."""
     lines = [entry.description]
     if example := getattr(entry, "example", None):
-        options = [*getattr(entry, "options", ()), *common]
-        names = ", ".join(name for name in OPTIONS if name in options)
+        accepted = [*getattr(entry, "options", ()), *common]
+        names = ", ".join(name for name in OPTIONS if name in accepted)
         lines += [f"  {example}", *([f"  takes {names}"] if names else [])]
     elif options := getattr(entry, "options", ()):
         lines.append(f"  takes {', '.join(options)}")

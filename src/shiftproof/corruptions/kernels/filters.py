@@ -45,10 +45,10 @@ def truncate_block(
     if length == FLOATS:
         doubtful: np.int64 = truncate_sums(sums, tolerance, out.ctypes.data + start)
         return doubtful
-    doubtful = truncate_sums(sums, tolerance, spare.ctypes.data)
+    doubtful_bits: np.int64 = truncate_sums(sums, tolerance, spare.ctypes.data)
     for j in range(length):
         out[start + j] = spare[j]
-    return doubtful & ((np.int64(1) << length) - 1)
+    return doubtful_bits & ((np.int64(1) << length) - 1)
 
 
 @compile_inner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from shiftproof.classes import Classes, compose
+from shiftproof.classes import Classes, normalize_unicode
 from shiftproof.counts import plural
 from shiftproof.data.disk import shorten
 from shiftproof.errors import LabelError
@@ -36,7 +36,9 @@ class StatedLabels:
         self.classes = classes
         self.labeled = labeled
         self.key = key
-        self._class_map = {compose(name): meant for name, meant in (class_map or {}).items()}
+        self._class_map = {
+            normalize_unicode(name): meant for name, meant in (class_map or {}).items()
+        }
 
     @property
     def are_read(self) -> bool:
@@ -52,7 +54,7 @@ class StatedLabels:
         assert self.classes is not None
         text = check_label(value, place)
         try:
-            return self.classes.index(self._class_map.get(compose(text), text))
+            return self.classes.index(self._class_map.get(normalize_unicode(text), text))
         except LabelError as error:
             raise LabelError(f"{place}: {error}") from error
 
@@ -87,15 +89,15 @@ class StatedLabels:
     def _meaning(self, names: Sequence[str], number: int, where: str) -> int | None:
         assert self.classes is not None
         name = names[number]
-        mapped = self._class_map.get(compose(name), self._class_map.get(str(number)))
+        mapped = self._class_map.get(normalize_unicode(name), self._class_map.get(str(number)))
         if mapped is not None:
             return self.index(mapped, f"{where}, class {name!r}")
         as_many = len(names) == len(self.classes)
         if as_many and self.classes.is_numbered:
             return number
-        meant = set(self.classes.meanings(name))
+        meant = set(self.classes.find_all(name))
         if not meant:
-            parts = [set(self.classes.meanings(part)) for part in name.split(",")]
+            parts = [set(self.classes.find_all(part)) for part in name.split(",")]
             told = [part for part in parts if part]
             meant = set.intersection(*told) if told else set()
         if as_many and number in meant:
