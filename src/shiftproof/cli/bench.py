@@ -251,11 +251,11 @@ def bench(
     data_options.check_data(data, folder, class_map)
     check_out(out, dry_run=plan.dry_run)
     task = Classification(
-        calibrate=measurement.calibrate, coverage=measurement.choose_coverage(), kept=out
+        calibrate=measurement.calibrate, coverage=measurement.choose_coverage(), run_folder=out
     )
     label_subset = None if data_options.labels == "none" else label_set(data_options.labels)
     classifiers = load_classifiers(
-        specs, class_options, device=grid.device, dtype=device_options.dtype, kept=out
+        specs, class_options, device=grid.device, dtype=device_options.dtype, run_folder=out
     )
     if label_subset is not None:
         classifiers = {

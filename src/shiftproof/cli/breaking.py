@@ -108,7 +108,7 @@ def breaking(
     if find_copies(data) is not None:
         raise make_copies_error()
     check_out(out)
-    classifiers = load_classifiers(specs, class_options, device=device, kept=out)
+    classifiers = load_classifiers(specs, class_options, device=device, run_folder=out)
     dataset = open_data(
         data,
         classes=next(iter(classifiers.values())).classes,

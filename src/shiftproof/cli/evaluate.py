@@ -113,7 +113,7 @@ def evaluate(
     check_classifiers(specs, class_options)
     check_request(test_sets, label_sets, audit, class_map)
     check_out(out)
-    classifiers = load_classifiers(specs, class_options, device=device, kept=out)
+    classifiers = load_classifiers(specs, class_options, device=device, run_folder=out)
     with parts.share():
         run = measure(
             classifiers,

@@ -38,7 +38,7 @@ def load_classifiers(
     names: ClassOptions,
     *,
     device: str,
-    kept: Path,
+    run_folder: Path,
     dtype: Dtype | None = None,
 ) -> dict[str, Classifier]:
     """Load classifiers by name and spec, and print the assumptions."""
@@ -52,7 +52,7 @@ def load_classifiers(
             dtype=dtype,
             classes=names.classes,
             templates=names.templates,
-            kept=kept,
+            run_folder=run_folder,
         )
         for name, spec in specs.items()
     }
