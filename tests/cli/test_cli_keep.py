@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from shiftproof.cli.embedding_options import parse_named
 from shiftproof.similarity import open_embeddings, read_datacomp
 from support.command import run
 from support.similar_rows import products
@@ -24,6 +25,20 @@ def folder(tmp_path):
     np.save(tmp_path / "sketch.npy", TEST)
     np.save(tmp_path / "imagenet.npy", REFERENCE)
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("argument", "name", "path"),
+    [
+        ("sketch=vectors/s", "sketch", "vectors/s"),
+        ("vectors/sketch.npy", "sketch", "vectors/sketch.npy"),
+        ("s3://lab/sketch.npy?versionId=3", "sketch", "s3://lab/sketch.npy?versionId=3"),
+        ("s=s3://lab/sketch.npy?versionId=3", "s", "s3://lab/sketch.npy?versionId=3"),
+        ("runs/lr=0.1/sketch", "sketch", "runs/lr=0.1/sketch"),
+    ],
+)
+def test_a_path_alone_is_named_by_its_last_part(argument, name, path):
+    assert parse_named([argument], "--test") == {name: path}
 
 
 def kept(out):

@@ -16,6 +16,7 @@ from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import print_line
 from shiftproof.counts import plural
 from shiftproof.errors import InputError
+from shiftproof.io.locations import is_url
 
 if TYPE_CHECKING:
     from shiftproof.similarity import Embeddings, Sharding
@@ -176,8 +177,10 @@ def parse_named(arguments: Sequence[str], option: str) -> dict[str, str]:
     named: dict[str, str] = {}
     for argument in arguments:
         name, equals, path = argument.partition("=")
-        if not equals:
-            name, path = Path(argument).stem, argument
+        if not equals or "/" in name or "\\" in name:
+            # An = in a folder's name, or in the query of a URL.
+            bare = argument.partition("?")[0] if is_url(argument) else argument
+            name, path = Path(bare).stem, argument
         if not name or not path:
             raise InputError(f"{option}: expected NAME=PATH, got {argument!r}.")
         if name in named:

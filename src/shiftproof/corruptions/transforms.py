@@ -88,6 +88,11 @@ class Corrupt:
         probability: float = 1.0,
         seed: int = 0,
     ) -> None:
+        if isinstance(corruptions, str):
+            raise InputError(
+                f"Expected a list of one or several corruptions, got {corruptions!r}; "
+                f"write [{corruptions!r}]."
+            )
         if not corruptions or not severities:
             raise InputError("A transform needs at least one corruption and one severity.")
         if not 0 <= probability <= 1:
@@ -178,7 +183,10 @@ class CorruptedDataset:
 
     def __getitem__(self, index: int) -> Any:
         # A negative index must have the same key as the positive one of its item.
-        index = index + len(self) if index < 0 else index
+        if index < 0:
+            index += len(self)
+            if index < 0:
+                raise IndexError("index out of range")
         item = self.dataset[index]
         image = item[0] if isinstance(item, tuple) else item
         result = corrupt(
