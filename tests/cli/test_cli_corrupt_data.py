@@ -25,9 +25,9 @@ def coco(tmp_path):
 
 def test_annotations_are_carried_over(coco, tmp_path, capsys):
     assert run("corrupt", coco, tmp_path / "out", "-c", "contrast", "-s", "1,2", "-w", "0") == 0
-    shown = capsys.readouterr().out
-    assert "2 images written" in shown
-    assert "2 other files carried over" in shown
+    output = capsys.readouterr().out
+    assert "2 images written" in output
+    assert "2 other files carried over" in output
     value = json.loads((tmp_path / "out" / "contrast" / "2" / "boxes.json").read_text())
     assert value["images"][0]["file_name"] == "a.png"
 

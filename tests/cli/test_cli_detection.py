@@ -85,9 +85,9 @@ def test_a_detector_is_measured_from_the_command_line(tmp_path, capsys):
         ["detect", "-m", model, "-d", str(tmp_path / "voc"), "-o",
          str(tmp_path / "run"), "-c", "fog", "-s", "3", "-w", "0"]
     )  # fmt: skip
-    shown = capsys.readouterr()
-    assert code == 0, shown.err
-    assert "Fog" in shown.out
+    output = capsys.readouterr()
+    assert code == 0, output.err
+    assert "Fog" in output.out
     assert (tmp_path / "run/report.html").is_file()
     scores = json.loads((tmp_path / "run/scores.json").read_text())
     assert scores["images"]["total"] == 4

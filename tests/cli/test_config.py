@@ -34,9 +34,9 @@ def test_what_is_typed_wins_and_is_not_said_to_come_from_the_file(write, capsys,
     write('[corrupt]\ncorruptions = "contrast"\nseverities = [1, 3]\nworkers = 0\n')
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert cli.run(["corrupt", "a.png", "out", "--severities", "2"]) == 0
-    told = complaint(capsys)
-    assert "--severities" not in told
-    assert "--corruptions contrast" in told
+    output = complaint(capsys)
+    assert "--severities" not in output
+    assert "--corruptions contrast" in output
     assert [path.name for path in (tmp_path / "out" / "contrast").iterdir()] == ["2"]
 
 
@@ -46,9 +46,9 @@ def test_no_config_leaves_it_aside_wherever_it_is_typed(write, capsys, words):
     assert cli.run(["doctor"]) == 0
     assert json.loads(capsys.readouterr().out)["shiftproof"]
     assert cli.run(words) == 0
-    shown = capsys.readouterr()
-    assert shown.out.startswith("shiftproof ")
-    assert "shiftproof.toml" not in shown.err
+    output = capsys.readouterr()
+    assert output.out.startswith("shiftproof ")
+    assert "shiftproof.toml" not in output.err
 
 
 def test_lists_and_switches_become_what_the_options_take(write):

@@ -130,8 +130,8 @@ def test_ccc_grows_between_severities(name):
 
 def test_shot_noise_of_ccc_is_interpolated_over_one_by_the_photons():
     """Half-way between 60 and 25 photons are 35: the mean of 1/60 and 1/25 is 0.0283."""
-    grey = np.full((200, 200), 128, np.uint8)
-    seen = corrupt_at(ccc.FUNCTIONS["shot_noise"], grey, 1.5).std() / 255
+    gray = np.full((200, 200), 128, np.uint8)
+    seen = corrupt_at(ccc.FUNCTIONS["shot_noise"], gray, 1.5).std() / 255
     assert seen == pytest.approx(np.sqrt(128 / 255 / 35.3), rel=0.03)
 
 

@@ -50,8 +50,8 @@ def test_a_transform_gives_back_what_it_got(images):
     tensor = transform(torch.from_numpy(images[0]).permute(2, 0, 1))
     assert tensor.dtype == torch.uint8
     assert np.array_equal(tensor.permute(1, 2, 0).numpy(), expected)
-    grey = transform(torch.from_numpy(images[0, ..., :1].copy()).permute(2, 0, 1))
-    assert grey.shape == (1, 20, 30)
+    gray = transform(torch.from_numpy(images[0, ..., :1].copy()).permute(2, 0, 1))
+    assert gray.shape == (1, 20, 30)
     assert transform(Image.fromarray(images[0, ..., 0])).mode == "L"
 
 
