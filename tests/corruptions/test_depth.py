@@ -151,7 +151,7 @@ def test_missing_depth_is_named_on_the_command_line(photos, tmp_path, capsys):
     assert run(*words, "-c", "fog_3d") == 2
     assert "fog_3d needs depth maps: --depth FOLDER" in capsys.readouterr().err.replace("\n", " ")
     assert run(*words, "-c", "fog", "--depth", tmp_path) == 2
-    assert "none of them is asked for" in capsys.readouterr().err.replace("\n", " ")
+    assert "--corruptions has none of them" in capsys.readouterr().err.replace("\n", " ")
     assert run(*words, "-c", "3d", "--depth", tmp_path / "nowhere") == 2
     assert not (tmp_path / "out").exists()
 

@@ -45,10 +45,11 @@ def truncate_block(
     if length == FLOATS:
         doubtful: np.int64 = truncate_sums(sums, tolerance, out.ctypes.data + start)
         return doubtful
-    doubtful_bits: np.int64 = truncate_sums(sums, tolerance, spare.ctypes.data)
+    all_bits = truncate_sums(sums, tolerance, spare.ctypes.data)
     for j in range(length):
         out[start + j] = spare[j]
-    return doubtful_bits & ((np.int64(1) << length) - 1)
+    used_bits: np.int64 = all_bits & ((np.int64(1) << length) - 1)
+    return used_bits
 
 
 @compile_inner
