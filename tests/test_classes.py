@@ -72,7 +72,7 @@ SHARED = {
 @pytest.mark.parametrize("spelling", SHARED)
 def test_a_word_for_two_classes_says_both_and_what_to_write(spelling):
     classes = imagenet()
-    assert classes.meanings(f" {spelling.upper()}") == SHARED[spelling]
+    assert classes.find_all(f" {spelling.upper()}") == SHARED[spelling]
     assert classes.find(spelling) is None
     with pytest.raises(LabelError) as caught:
         classes.index(spelling)
@@ -86,7 +86,7 @@ def test_a_word_for_two_classes_says_both_and_what_to_write(spelling):
 
 def test_a_name_that_is_another_classs_synonym_spells_both():
     classes = Classes(("crane", "heron"), synonyms={"Crane": 1, "grey heron": 1, "heron": 1})
-    assert classes.meanings("crane") == (0, 1)
+    assert classes.find_all("crane") == (0, 1)
     assert classes.find("heron") == classes.find("grey_heron") == 1
     with pytest.raises(LabelError, match=r"'crane' spells 2 classes: crane \(0\) and heron \(1\)"):
         classes.index("crane")
@@ -286,7 +286,7 @@ def test_the_rest_is_every_output_without_a_class():
         (((0,), (-1,)), (), "outputs of 0 to 3, got -1"),
         (((0,), (1, 0)), (), "the output 0 stands for two classes or twice"),
         (((0,), (1, 1)), (), "the output 1 stands for two classes or twice"),
-        (((0,), (1,)), ("Y",), "'Y' is of a class and left out"),
+        (((0,), (1,)), ("Y",), "'Y' has a class and is left out"),
     ],
 )
 def test_a_label_set_that_does_not_fit_is_refused(outputs, left_out, says):

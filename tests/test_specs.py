@@ -52,7 +52,7 @@ def test_a_target_keeps_its_own_punctuation(spec, parts):
         ("demo?size=1&size", InputError, "expected size=VALUE, got 'size'"),
         ("demo?size=1&size=2", InputError, "the option size is given twice"),
         ("demo?size=wide", InputError, "'demo[?]size=wide': size cannot be 'wide'"),
-        (3, InputError, "such as 'onnx:a.onnx', got int. .* wrapped by Model"),
+        (3, InputError, r"such as 'onnx:a.onnx', got int\. Wrap a model in memory by Model"),
     ],
 )
 def test_an_error_says_what_to_write(spec, error, words):

@@ -166,7 +166,7 @@ SURFACE = {
 
 MODULES = {
     "shiftproof.classes": {
-        "LABEL_SETS", "Classes", "LabelSet", "check_outputs", "compose", "imagenet", "label_set",
+        "LABEL_SETS", "Classes", "LabelSet", "check_outputs", "normalize_unicode", "imagenet", "label_set",
         "name_classes", "number_classes",
     },
     "shiftproof.errors": {

@@ -47,53 +47,53 @@ class Classes:
 
     @property
     def is_numbered(self) -> bool:
-        """Whether the names say no more than the index."""
+        """Whether the names are only the indices."""
         return all(name == str(index) for index, name in enumerate(self.names))
 
     @functools.cached_property
     def _indices_by_name(self) -> dict[str, tuple[int, ...]]:
         """Normalized name to its classes, usually one."""
-        found: dict[str, set[int]] = {}
+        indices_by_name: dict[str, set[int]] = {}
         for index, name in enumerate(self.names):
-            found.setdefault(_normalize(name), set()).add(index)
-        for name, meant in self.synonyms.items():
-            found.setdefault(_normalize(name), set()).update(
-                [meant] if isinstance(meant, int) else meant
+            indices_by_name.setdefault(_normalize(name), set()).add(index)
+        for name, spelled in self.synonyms.items():
+            indices_by_name.setdefault(_normalize(name), set()).update(
+                [spelled] if isinstance(spelled, int) else spelled
             )
-        table = {spelling: tuple(sorted(indices)) for spelling, indices in found.items()}
+        table = {spelling: tuple(sorted(indices)) for spelling, indices in indices_by_name.items()}
         # Ids are unique, while names and synonyms may be shared.
         return table | {key: (index,) for index, key in enumerate(self.wordnet_ids or ())}
 
-    def meanings(self, label: str) -> tuple[int, ...]:
+    def find_all(self, label: str) -> tuple[int, ...]:
         """Return the indices of all classes that ``label`` spells: none, one, or several.
 
         Looked up in this order: WordNet id, name or synonym (upper case, spaces, hyphens and
         underscores make no difference), then a decimal index. A name that is a synonym of another
         class spells both: a folder "crane" may hold birds or machines.
         """
-        found = self._indices_by_name.get(_normalize(label), ())
+        indices = self._indices_by_name.get(_normalize(label), ())
         # Not longer than an index can be: Python refuses to read numbers of thousands of digits.
         digits = label.strip().lstrip("0") or label.strip()[-1:]
-        if not found and digits.isdecimal() and len(digits) <= len(str(len(self))):
-            found = (int(digits),) if int(digits) < len(self) else ()
-        return found
+        if not indices and digits.isdecimal() and len(digits) <= len(str(len(self))):
+            indices = (int(digits),) if int(digits) < len(self) else ()
+        return indices
 
     def find(self, label: str) -> int | None:
-        """Return the index of the one class that ``label`` spells (see ``meanings``), or None."""
-        found = self.meanings(label)
-        return found[0] if len(found) == 1 else None
+        """Return the index of the one class that ``label`` spells (see ``find_all``), or None."""
+        indices = self.find_all(label)
+        return indices[0] if len(indices) == 1 else None
 
     def index(self, label: str) -> int:
-        """Return the index of the one class that ``label`` spells (see ``meanings``).
+        """Return the index of the one class that ``label`` spells (see ``find_all``).
 
         Raises:
-            LabelError: none, saying what is near; or several, saying which.
+            LabelError: none, with the nearest names; or several, with their names.
         """
-        found = self.meanings(label)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise LabelError(self.ambiguity(label))
+        indices = self.find_all(label)
+        if len(indices) == 1:
+            return indices[0]
+        if indices:
+            raise LabelError(self.describe_ambiguity(label))
         if label.strip().isdecimal():
             shown = label.strip() if len(label) < 20 else f"{label.strip()[:20]}…"
             raise LabelError(
@@ -107,29 +107,29 @@ class Classes:
             "give a class map (folder or label to class) if yours are spelled differently."
         )
 
-    def ambiguity(self, label: str) -> str:
+    def describe_ambiguity(self, label: str) -> str:
         """Return a sentence on which classes ``label`` names and how to name one of them."""
-        found = self.meanings(label)
+        indices = self.find_all(label)
         ids = self.wordnet_ids
-        meant = [
+        spelled = [
             f"{self.names[index]} ({index if ids is None else f'{index}, {ids[index]}'})"
-            for index in found
+            for index in indices
         ]
-        exact = found[0] if ids is None else ids[found[0]]
+        exact = indices[0] if ids is None else ids[indices[0]]
         return (
-            f"{label!r} spells {len(found)} classes: {' and '.join(meant)}. Say the index"
+            f"{label!r} spells {len(indices)} classes: {' and '.join(spelled)}. Say the index"
             f"{'' if ids is None else ' or the WordNet id'}, in the label itself or by a class map "
             f"({label},{exact})."
         )
 
 
-def compose(name: str) -> str:
-    """Return a name in Unicode's NFC: some file systems take a letter and its accent apart."""
+def normalize_unicode(name: str) -> str:
+    """Return a name in Unicode's NFC; some file systems store a letter and its accent separately."""
     return unicodedata.normalize("NFC", name)
 
 
 def _normalize(name: str) -> str:
-    name = compose(name)
+    name = normalize_unicode(name)
     return " ".join(name.strip().lower().replace("_", " ").replace("-", " ").split())
 
 
@@ -169,24 +169,24 @@ def _read_table(name: str) -> list[dict[str, str]]:
 
 @dataclass(frozen=True, repr=False)
 class LabelSet:
-    """The classes of a dataset, each with the outputs of a model that mean it.
+    """The classes of a dataset, each with its outputs of a model.
 
-    A model's ``restrict`` gives it these classes; the data are opened with the label set in place
-    of the classes. The score of a class is the highest of its outputs.
+    ``restrict`` limits a model to these classes; the data are opened with the label set in place of
+    the classes. The score of a class is the maximum of its outputs.
 
     ``classes`` are matched with the dataset's folder names. ``outputs`` has for each class indices into
-    ``of``, each at most once. Images in the folders ``left_out`` have no class and are skipped. ``border``
-    is the width in pixels of a frame around each image that is cropped.
+    ``model_classes``, each at most once. Images in the folders ``left_out`` have no class and are skipped.
+    ``border`` is the width in pixels of a frame around each image that is cropped.
 
     Raises:
-        LabelError: not one group of outputs per class, an empty group, an output that is not in ``of``
-            or occurs twice, or a folder that is both of a class and left out.
+        LabelError: not one group of outputs per class, an empty group, an output that is not in
+            ``model_classes`` or occurs twice, or a folder that has a class and is left out.
     """
 
     title: str
     classes: Classes
     outputs: tuple[tuple[int, ...], ...]
-    of: Classes
+    model_classes: Classes
     left_out: tuple[str, ...] = ()
     border: int = 0
 
@@ -197,16 +197,18 @@ class LabelSet:
                 f"{plural(len(self.classes), 'class')}, got "
                 f"{len(self.outputs)}."
             )
-        check_outputs(self.outputs, len(self.of), self.title)
+        check_outputs(self.outputs, len(self.model_classes), self.title)
         for folder in self.left_out:
-            if self.classes.meanings(folder):
-                raise LabelError(f"{self.title}: the folder {folder!r} is of a class and left out.")
+            if self.classes.find_all(folder):
+                raise LabelError(
+                    f"{self.title}: the folder {folder!r} has a class and is left out."
+                )
 
     def __repr__(self) -> str:
-        return f"LabelSet({self.title!r}, {len(self.classes)} classes, outputs of {self.of.title})"
+        return f"LabelSet({self.title!r}, {len(self.classes)} classes, outputs of {self.model_classes.title})"
 
     def leaves_out(self, folder: str) -> bool:
-        """Whether ``folder`` is one of the dataset's without a class."""
+        """Whether ``folder`` is a folder without a class."""
         return _normalize(folder) in self._left_out
 
     @functools.cached_property
@@ -220,9 +222,9 @@ class LabelSet:
         made over all of the model's outputs.
         """
         used = {output for group in self.outputs for output in group}
-        rest = tuple(output for output in range(len(self.of)) if output not in used)
+        rest = tuple(output for output in range(len(self.model_classes)) if output not in used)
         if not rest:
-            raise LabelError(f"{self.title}: every output means a class, so there is no rest.")
+            raise LabelError(f"{self.title}: every output has a class, so there is no rest.")
         ids = {key: index for index, key in enumerate(self.classes.wordnet_ids or ())}
         classes = Classes(
             (*self.classes.names, "none of these"),
@@ -232,41 +234,40 @@ class LabelSet:
         return dataclasses.replace(self, classes=classes, outputs=(*self.outputs, rest))
 
 
-def check_outputs(outputs: Sequence[Sequence[int]], count: int | None, where: str) -> None:
+def check_outputs(outputs: Sequence[Sequence[int]], count: int | None, name: str) -> None:
     """Raise a LabelError unless each group has outputs of 0 to ``count``, and each output one group."""
     seen: set[int] = set()
-    for place, group in enumerate(outputs):
+    for index, group in enumerate(outputs):
         if not group:
-            raise LabelError(f"{where}: expected at least one output for class {place}, got none.")
+            raise LabelError(f"{name}: expected at least one output for class {index}, got none.")
         for output in group:
             if output < 0 or (count is not None and output >= count):
                 limit = "0 or more" if count is None else f"0 to {count - 1}"
-                raise LabelError(f"{where}: expected outputs of {limit}, got {output}.")
+                raise LabelError(f"{name}: expected outputs of {limit}, got {output}.")
             if output in seen:
-                raise LabelError(f"{where}: the output {output} stands for two classes or twice.")
+                raise LabelError(f"{name}: the output {output} stands for two classes or twice.")
             seen.add(output)
 
 
 def _make_imagenet_subset(title: str) -> LabelSet:
     """Return the label set of a list of WordNet ids, in the order of ImageNet's outputs."""
-    of = imagenet()
-    indices = tuple(sorted(of.index(row["wordnet_id"]) for row in _read_table(title)))
-    places = {index: place for place, index in enumerate(indices)}
-    assert of.wordnet_ids is not None
+    model_classes = imagenet()
+    indices = tuple(sorted(model_classes.index(row["wordnet_id"]) for row in _read_table(title)))
+    positions = {index: position for position, index in enumerate(indices)}
+    assert model_classes.wordnet_ids is not None
     synonyms: dict[str, tuple[int, ...]] = {}
-    for name, meant in of.synonyms.items():
-        kept = tuple(
-            places[i] for i in ([meant] if isinstance(meant, int) else meant) if i in places
-        )
-        if kept:
-            synonyms[name] = kept
+    for name, spelled in model_classes.synonyms.items():
+        group = (spelled,) if isinstance(spelled, int) else spelled
+        in_subset = tuple(positions[index] for index in group if index in positions)
+        if in_subset:
+            synonyms[name] = in_subset
     classes = Classes(
-        tuple(of.names[index] for index in indices),
-        wordnet_ids=tuple(of.wordnet_ids[index] for index in indices),
+        tuple(model_classes.names[index] for index in indices),
+        wordnet_ids=tuple(model_classes.wordnet_ids[index] for index in indices),
         synonyms=synonyms,
         title=title,
     )
-    return LabelSet(title, classes, tuple((index,) for index in indices), of)
+    return LabelSet(title, classes, tuple((index,) for index in indices), model_classes)
 
 
 def _make_folder_label_set(title: str, border: int = 0) -> LabelSet:
@@ -279,10 +280,10 @@ def _make_folder_label_set(title: str, border: int = 0) -> LabelSet:
     groups = {
         row["class"]: tuple(int(output) for output in row["outputs"].split("|")) for row in mapped
     }
-    places = {name: place for place, name in enumerate(groups)}
+    positions = {name: position for position, name in enumerate(groups)}
     classes = Classes(
         tuple(name.replace("_", " ") for name in groups),
-        synonyms={row["folder"]: places[row["class"]] for row in mapped},
+        synonyms={row["folder"]: positions[row["class"]] for row in mapped},
         title=title,
     )
     left_out = tuple(row["folder"] for row in rows if not row["class"])
@@ -292,12 +293,12 @@ def _make_folder_label_set(title: str, border: int = 0) -> LabelSet:
 LABEL_SETS: dict[str, Callable[[], LabelSet]] = {
     "imagenet-a": lambda: _make_imagenet_subset("imagenet-a"),
     "imagenet-r": lambda: _make_imagenet_subset("imagenet-r"),
-    # As published, the best of all 1,000 outputs is taken first: hence the rest.
+    # As published, the best of all 1,000 outputs counts, so other classes are wrong predictions.
     "imagenet-d": lambda: _make_folder_label_set("imagenet-d").with_rest(),
     "objectnet": lambda: _make_folder_label_set("objectnet", border=2),
 }
-"""Label sets by the name that ``label_set`` and the command line take; labels/README.md has their
-sources. ImageNet-V2, -Sketch and -C have all of ImageNet's classes and need none."""
+"""Label sets by name; labels/README.md has their sources. ImageNet-V2, -Sketch and -C have all of
+ImageNet's classes and need none."""
 
 
 @functools.cache
@@ -305,7 +306,7 @@ def label_set(name: str) -> LabelSet:
     """Return a label set of ``LABEL_SETS``.
 
     Raises:
-        UnknownNameError: no such label set; says the nearest.
+        UnknownNameError: no such label set; suggests the nearest.
 
     >>> label_set("imagenet-r")
     LabelSet('imagenet-r', 200 classes, outputs of imagenet-1k)

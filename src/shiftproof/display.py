@@ -23,32 +23,32 @@ def write_table(
     title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], note: str = ""
 ) -> str:
     """Return a table as HTML, all text escaped; it takes its colors from the notebook."""
-    head = "".join(f"<th style='text-align:left'>{html.escape(one)}</th>" for one in headings)
+    head = "".join(f"<th style='text-align:left'>{html.escape(text)}</th>" for text in headings)
     body = "".join(
         "<tr>"
-        + "".join(f"<td style='text-align:left'>{html.escape(one)}</td>" for one in row)
+        + "".join(f"<td style='text-align:left'>{html.escape(text)}</td>" for text in row)
         + "</tr>"
         for row in rows[:MAX_ROWS]
     )
-    left = f"{plural(len(rows) - MAX_ROWS, 'more row')}. " if len(rows) > MAX_ROWS else ""
-    below = f"<p><small>{html.escape(left + note)}</small></p>" if left or note else ""
+    omitted = f"{plural(len(rows) - MAX_ROWS, 'more row')}. " if len(rows) > MAX_ROWS else ""
+    footer = f"<p><small>{html.escape(omitted + note)}</small></p>" if omitted or note else ""
     return (
         f"<div><strong>{html.escape(title)}</strong><table><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>{below}</div>"
+        f"<tbody>{body}</tbody></table>{footer}</div>"
     )
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """Return an empty matplotlib figure of this size in inches, outside of pyplot's global state.
+    """Return an empty matplotlib figure of a size in inches, independent of pyplot's global state.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    return _figure_class()(figsize=(width, height), layout="constrained")
+    return _make_figure_class()(figsize=(width, height), layout="constrained")
 
 
 @functools.cache
-def _figure_class() -> type[Figure]:
+def _make_figure_class() -> type[Figure]:
     """Return a subclass of matplotlib's figure that notebooks can display without pyplot."""
     import_extra("matplotlib.figure", "plot")
     from matplotlib.figure import Figure
@@ -61,7 +61,7 @@ def _figure_class() -> type[Figure]:
 
 
 def encode_figure(draw: Callable[[], Figure]) -> bytes | None:
-    """Return what a function draws as PNG; None where matplotlib is not installed.
+    """Return the figure of a function as PNG; None if matplotlib is not installed.
 
     A notebook then shows only the HTML, which has the same content.
     """

@@ -1,7 +1,7 @@
 """Every exception that shiftproof raises on purpose.
 
     ShiftproofError
-    ├── InputError (also a ValueError)    what was handed in cannot be used; the command line exits with 2
+    ├── InputError (also a ValueError)    invalid input; the command line exits with 2
     │   ├── UnknownNameError              an unknown name; suggests the nearest one
     │   ├── ImageError                    an array that is not a valid image
     │   ├── BrokenFileError               a file that is damaged or of another type
@@ -10,7 +10,7 @@
     │   └── RunMismatchError              an output folder that belongs to a run with other settings
     ├── MissingExtraError (ImportError)   an optional library is not installed; has the pip command
     └── RunError (also a RuntimeError)    the work itself failed (disk, worker); the command line exits with 1
-        └── UnfinishedError               one worker's share is done, others' are not; no failure
+        └── UnfinishedError               one worker's share is done, that of others is not; no failure
 
 A message has one or two sentences: what was expected, what was given, what to do.
 """
@@ -40,7 +40,7 @@ class ShiftproofError(Exception):
 
 
 class InputError(ShiftproofError, ValueError):
-    """What the caller handed in cannot be used."""
+    """Invalid input from the caller."""
 
 
 class UnknownNameError(InputError):
@@ -54,12 +54,12 @@ class UnknownNameError(InputError):
 
     @classmethod
     def of(cls, what: str, name: object, known: Iterable[str]) -> UnknownNameError:
-        """Build the error for ``name``, which is not one of ``known``; ``what`` says what it names."""
+        """Return the error for ``name``, which is not one of ``known``; ``what`` is the kind of name."""
         names = list(known)
-        near = suggest_name(name, names)
-        is_long = near and len(names) > _MAX_LISTED
+        suggestion = suggest_name(name, names)
+        is_long = suggestion and len(names) > _MAX_LISTED
         listed = _list_nearest(what, name, names) if is_long else ", ".join(names)
-        return cls(f"Unknown {what} {name!r}.{near} Known: {listed}.")
+        return cls(f"Unknown {what} {name!r}.{suggestion} Known: {listed}.")
 
 
 def suggest_name(name: object, known: Iterable[str], *, cutoff: float = 0.5) -> str:
@@ -68,13 +68,13 @@ def suggest_name(name: object, known: Iterable[str], *, cutoff: float = 0.5) -> 
     >>> suggest_name("phots", ["photos", "notes.txt"])
     " Did you mean 'photos'?"
     """
-    folded = {one.lower(): one for one in reversed(list(known))}
-    close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=cutoff)
-    return f" Did you mean {folded[close[0]]!r}?" if close else ""
+    by_lower_case = {candidate.lower(): candidate for candidate in reversed(list(known))}
+    matches = difflib.get_close_matches(str(name).lower(), by_lower_case, n=1, cutoff=cutoff)
+    return f" Did you mean {by_lower_case[matches[0]]!r}?" if matches else ""
 
 
 _MAX_LISTED = 12
-"""Maximum number of names that are all listed."""
+"""Up to this number, all names are listed."""
 
 _NEAREST = 5
 """Number of names listed for a longer table."""
@@ -91,8 +91,8 @@ _LIST_COMMANDS = {
 def _list_nearest(what: str, name: object, names: Sequence[str]) -> str:
     """Return the nearest of many names, the number of others, and the command that lists all."""
 
-    def measure_distance(one: str) -> float:
-        return -difflib.SequenceMatcher(None, str(name).lower(), one.lower()).ratio()
+    def measure_distance(candidate: str) -> float:
+        return -difflib.SequenceMatcher(None, str(name).lower(), candidate.lower()).ratio()
 
     shown = ", ".join(sorted(names, key=measure_distance)[:_NEAREST])
     command = f": `{_LIST_COMMANDS[what]}` lists them" if what in _LIST_COMMANDS else ""
@@ -124,7 +124,7 @@ class MissingExtraError(ShiftproofError, ImportError):
 
     @classmethod
     def of(cls, library: str, extra: str) -> MissingExtraError:
-        """Build the error for ``library``, which the extra ``extra`` of shiftproof installs."""
+        """Return the error for ``library``, which the extra ``extra`` of shiftproof installs."""
         return cls(
             f"This needs {library}, which is not installed. "
             f'Install it with: python -m pip install "shiftproof[{extra}]"'

@@ -12,7 +12,7 @@ def load_name(package: str, name: str, names: Mapping[str, str]) -> Any:
 
     Args:
         package: the package, as its ``__name__``.
-        name: what is looked up in it.
+        name: the name to look up.
         names: the module of each name.
 
     Raises:
@@ -28,16 +28,16 @@ def import_extra(name: str, extra: str, *, package: str | None = None) -> Any:
 
     Args:
         name: the module.
-        extra: of shiftproof, that installs it.
-        package: what pip calls the library, where its module is called otherwise.
+        extra: the extra of shiftproof that installs it.
+        package: the distribution, if its name differs from the module's.
 
     Raises:
-        MissingExtraError: it is not installed; says the pip line of the extra.
+        MissingExtraError: it is not installed; has the pip command of the extra.
     """
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        # Not before it is needed: it would slow down the start.
+        # Imported here, since it would slow down the start.
         from shiftproof.errors import MissingExtraError
 
         raise MissingExtraError.of(package or name.partition(".")[0], extra) from error

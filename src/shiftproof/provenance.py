@@ -26,15 +26,15 @@ def provenance(device: str, workers: int) -> Settings:
     """Return versions, machine, time and command; no folder of the machine is named.
 
     Args:
-        device: where the model ran.
-        workers: processes beside this one.
+        device: device of the model.
+        workers: number of worker processes.
     """
     return {
         "shiftproof": __version__,
         "python": platform.python_version(),
         "libraries": dict(_list_versions()),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": _read_processor_name(),
         "cores": os.cpu_count(),
         "device": device,
         "workers": workers,
@@ -67,8 +67,8 @@ def show_command(arguments: Sequence[str]) -> str:
 
 
 @functools.cache
-def _processor() -> str:
-    """The processor's own name; platform.processor() is empty on Linux."""
+def _read_processor_name() -> str:
+    """Return the processor's name; platform.processor() is empty on Linux."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -1,7 +1,7 @@
 """Randomness as a pure function of its key.
 
-Nothing here reads or moves a global random state, so neither the order of the work nor the
-number of workers nor the batch size changes a draw.
+No global random state is read or changed, so draws do not depend on the order of the work, the number
+of workers or the batch size.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["generator"]
 
 
 def generator(seed: int, *parts: str) -> np.random.Generator:
-    """Return the generator that belongs to ``seed`` and ``parts``: a method and a sample id, say.
+    """Return the generator of a key: ``seed`` and ``parts``, such as a method and a sample id.
 
     The same key gives the same stream on every machine and under every numpy version that
     keeps the PCG64 bit stream. Parts are length-prefixed: ``("ab", "c")`` is not ``("a", "bc")``.

@@ -61,13 +61,13 @@ def parse_spec(
         wrapped: how to wrap a model in memory, for the error.
 
     Raises:
-        UnknownNameError: no such source or option; says the nearest.
+        UnknownNameError: no such source or option; suggests the nearest.
         InputError: no text, no target, or an option that is given twice or cannot be read.
     """
     if not isinstance(spec, str):
         raise InputError(
-            f"Expected a text such as '{_example(sources)}', got "
-            f"{type(spec).__name__}. A model that is in memory is wrapped by {wrapped}."
+            f"Expected a text such as '{_get_example(sources)}', got "
+            f"{type(spec).__name__}. Wrap a model in memory by {wrapped}."
         )
     body, mark, query = spec.strip().rpartition("?")
     if not mark or "=" not in query:
@@ -96,10 +96,10 @@ def _explain_source(spec: str, body: str, sources: Mapping[str, Source]) -> Unkn
     unknown = UnknownNameError.of("source of models", source, sources)
     if colon:
         return unknown
-    return UnknownNameError(f"{unknown} Expected for example {_example(sources)}.")
+    return UnknownNameError(f"{unknown} Expected for example {_get_example(sources)}.")
 
 
-def _example(sources: Mapping[str, Source]) -> str:
+def _get_example(sources: Mapping[str, Source]) -> str:
     """Return the first example that has a target."""
     examples = [row.example for row in sources.values()]
     return next((example for example in examples if ":" in example), examples[0])
@@ -114,7 +114,7 @@ def split_name(spec: str) -> tuple[str, str]:
 def read_options(
     text: str, readers: Readers, *, spec: str, separator: str = ",", owner: str | None = None
 ) -> dict[str, Any]:
-    """Read ``OPTION=VALUE``, several of them behind a separator.
+    """Parse options as ``OPTION=VALUE``, joined by a separator.
 
     Args:
         text: the options.
@@ -124,7 +124,7 @@ def read_options(
         owner: the adapter or protocol, for errors.
 
     Raises:
-        UnknownNameError: no such option; says the nearest.
+        UnknownNameError: no such option; suggests the nearest.
         InputError: an option without a value, given twice, or of the wrong kind.
 
     >>> read_options("lr=0.001,steps=3", {"lr": float, "steps": int}, spec="rpl:lr=0.001,steps=3")
@@ -176,8 +176,8 @@ def merge_options(
         merged[name] = value
     for name, value in merged.items():
         if value is not None and name not in common and name not in sources[source].options:
-            takers = ", ".join(key for key, row in sources.items() if name in row.options)
-            raise InputError(f"{name} is an option of {takers} models; {spec!r} does not take it.")
+            owners = ", ".join(key for key, row in sources.items() if name in row.options)
+            raise InputError(f"{name} is an option of {owners} models; {spec!r} does not take it.")
     return merged
 
 
@@ -206,5 +206,5 @@ def read_number(text: str) -> float:
 
 
 def read_numbers(text: str) -> tuple[float, ...]:
-    """Read numbers with commas between them."""
+    """Read numbers separated by commas."""
     return tuple(float(part) for part in text.split(","))

@@ -96,20 +96,20 @@ CLEAN = Cell("clean", 0)
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What a detector finds in one image, in any order.
+    """The detections in one image, in any order.
 
-    Lists and arrays of other number types are converted; N = 0 is an image with nothing found.
+    Lists and arrays of other number types are converted; N = 0 is an image without detections.
 
     Attributes:
-        boxes: ``(N, 4)`` float32, ``x1, y1, x2, y2`` in pixels of the image as loaded, the left upper
-            corner of the image at 0, 0; no 1 is added to a width. Beyond the image is allowed.
-        scores: ``(N,)`` float32 in 0..1, higher where the detector is surer.
+        boxes: ``(N, 4)`` float32, ``x1, y1, x2, y2`` in pixels of the image as loaded, with the upper left
+            corner of the image at 0, 0; the width is x2 - x1. Boxes may extend beyond the image.
+        scores: ``(N,)`` float32 in 0..1, higher for more confident detections.
         labels: ``(N,)`` int64, 0 or more, indexes into the classes.
         masks: N masks of the image's size, or None.
 
     Raises:
         InputError: wrong shapes, a number that is not finite, a box with swapped corners, a score
-            outside 0..1, or labels that are no classes.
+            outside 0..1, or labels that are not indices.
 
     >>> Detections([[10, 20, 30, 40]], [0.9], [2]).boxes
     array([[10., 20., 30., 40.]], dtype=float32)
@@ -127,11 +127,11 @@ class Detections:
         labels: ArrayLike,
         masks: tuple[Mask, ...] | list[Mask] | None = None,
     ) -> None:
-        checked_boxes = _boxes(boxes)
+        checked_boxes = _check_boxes(boxes)
         count = len(checked_boxes)
         object.__setattr__(self, "boxes", checked_boxes)
-        object.__setattr__(self, "scores", _scores(scores, count))
-        object.__setattr__(self, "labels", _labels(labels, count))
+        object.__setattr__(self, "scores", _check_scores(scores, count))
+        object.__setattr__(self, "labels", _check_labels(labels, count))
         object.__setattr__(self, "masks", None if masks is None else tuple(masks))
         if self.masks is not None and len(self.masks) != count:
             raise InputError(f"Expected one mask for each box ({count:,}), got {len(self.masks)}.")
@@ -140,36 +140,36 @@ class Detections:
         return len(self.boxes)
 
 
-def _boxes(boxes: ArrayLike) -> F32:
-    values = _numbers("boxes", boxes)
+def _check_boxes(boxes: ArrayLike) -> F32:
+    values = _check_numbers("boxes", boxes)
     if values.size == 0 and values.shape in {(0,), (0, 4)}:
         return np.empty((0, 4), dtype=np.float32)
     if values.ndim != 2 or values.shape[1] != 4:
         raise InputError(f"Expected boxes of shape (N, 4), x1, y1, x2, y2, got {values.shape}.")
-    turned = (values[:, 2] < values[:, 0]) | (values[:, 3] < values[:, 1])
-    if turned.any():
+    swapped = (values[:, 2] < values[:, 0]) | (values[:, 3] < values[:, 1])
+    if swapped.any():
         raise InputError(
-            f"Expected boxes as x1, y1, x2, y2 with x2 >= x1 and y2 >= y1; {turned.sum()} of "
-            f"{len(values)} are not, such as {values[turned][0].tolist()}. If they are x, y, width, "
+            f"Expected boxes as x1, y1, x2, y2 with x2 >= x1 and y2 >= y1; {swapped.sum()} of "
+            f"{len(values)} are not, such as {values[swapped][0].tolist()}. If they are x, y, width, "
             "height, add x to the width and y to the height."
         )
     return values.astype(np.float32)
 
 
-def _scores(scores: ArrayLike, count: int) -> F32:
-    values = _numbers("scores", scores)
+def _check_scores(scores: ArrayLike, count: int) -> F32:
+    values = _check_numbers("scores", scores)
     if values.shape != (count,):
         raise InputError(f"Expected one score for each box ({count:,}), got shape {values.shape}.")
     outside = (values < 0) | (values > 1)
     if outside.any():
         raise InputError(
-            f"Expected scores in 0..1, got {values[outside][0]}; hand in probabilities, not logits "
-            "or per cent."
+            f"Expected scores in 0..1, got {values[outside][0]}; pass probabilities, not logits or "
+            "percentages."
         )
     return values.astype(np.float32)
 
 
-def _labels(labels: ArrayLike, count: int) -> I64:
+def _check_labels(labels: ArrayLike, count: int) -> I64:
     values = np.asarray(labels)
     if values.shape != (count,):
         raise InputError(f"Expected one label for each box ({count:,}), got shape {values.shape}.")
@@ -181,14 +181,14 @@ def _labels(labels: ArrayLike, count: int) -> I64:
     return values.astype(np.int64)
 
 
-def _numbers(what: str, values: ArrayLike) -> F64:
+def _check_numbers(what: str, values: ArrayLike) -> F64:
     try:
         array = np.asarray(values)
     except ValueError as error:
         raise InputError(f"Expected {what} as rows of equal length, got {values!r:.80}.") from error
     if array.dtype.kind not in "iuf":
         raise InputError(f"Expected {what} as numbers, got {array.dtype}.")
-    # Not infinite as float32 either, in which they are kept.
+    # They must also be finite in float32, the dtype in which they are stored.
     if not (np.abs(array.astype(np.float64)) < 1e38).all():
         raise InputError(f"Expected finite {what}, got NaN, infinity or a number out of range.")
     return array.astype(np.float64)

@@ -44,8 +44,8 @@ def measure_rows(values: F32, *, scale: bool) -> F64:
 def find_row_maxima(values: NDArray[Any]) -> NDArray[Any]:
     """Return each row's largest absolute value ``(N,)``; 1 for a row of zeros."""
     peaks = np.abs(values).max(axis=1, initial=0)
-    found: NDArray[Any] = np.where(peaks == 0, np.ones_like(peaks), peaks)
-    return found
+    maxima: NDArray[Any] = np.where(peaks == 0, np.ones_like(peaks), peaks)
+    return maxima
 
 
 def normalize_rows(values: F32) -> F32:

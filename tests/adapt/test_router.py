@@ -87,7 +87,7 @@ def test_wrappers_stand_before_it():
     ("spec", "error", "words"),
     [
         ("router:experts=", UnknownNameError, "Unknown adapter ''"),
-        ("router:experts=batchnorm+batchnorm", InputError, "'batchnorm' is there twice"),
+        ("router:experts=batchnorm+batchnorm", InputError, "'batchnorm' occurs twice"),
         ("router:experts=bachnorm", UnknownNameError, "batchnorm"),
         ("router:experts=batchnorm+guard", InputError, "expected an adapter that is wrapped"),
         ("router:expert=rpl", UnknownNameError, "experts"),

@@ -401,7 +401,7 @@ class TestWorkers:
             start(backend=Scheduled(0, 3))
         before = (tmp_path / "run" / "run.json").read_bytes()
         with folder_locks._lock(tmp_path / "run", shared=True):
-            with pytest.raises(InputError, match="Another command is at work"):
+            with pytest.raises(InputError, match="Another command is running"):
                 start(backend=Scheduled(1, 3), **more)
             assert (tmp_path / "run" / "run.json").read_bytes() == before
             with pytest.raises(UnfinishedError):

@@ -285,7 +285,7 @@ def test_a_folder_of_a_run_on_other_images_is_refused(model, photos, copy):
     image = np.asarray(Image.open(photos / "red" / "0.png")).copy()
     image[0, 0] ^= 1
     Image.fromarray(image).save(photos / "red" / "0.png")
-    with pytest.raises(RunMismatchError, match="data: another content"):
+    with pytest.raises(RunMismatchError, match="data: other content"):
         bench.run(model, open_photos(photos, model), out=copy, workers=0, **GRID)
 
 

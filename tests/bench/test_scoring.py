@@ -692,7 +692,7 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path, monkeypatch):
         ({"fog": {"1": 36.3}}, "not per cent, got 36.3"),
         ({"fog": {"7": 0.3}}, "severities from 0"),
         ({"fog": 0.3}, "corruption to severity to P"),
-        ({"fog": {"0": 0.3, "1": 0.2}, "snow": {"0": 0.4}}, "clean cell is there twice"),
+        ({"fog": {"0": 0.3, "1": 0.2}, "snow": {"0": 0.4}}, "clean cell occurs twice"),
         ({"fog": {"1": 0.3}, "snow": {"1": [{"ap": 0.3}]}}, "one measure, got AP and AP50"),
         ([1, 2], "expected a table of results"),
         ({"fog": {"2.5": 0.3}}, "severities from 0"),

@@ -68,7 +68,7 @@ def test_workers_share_a_folder_that_a_single_command_may_not_enter(photos, tmp_
     with folder_locks._lock(tmp_path / "run", shared=True):
         with pytest.raises(UnfinishedError):
             start(photos, tmp_path / "run", Scheduled(1, 3))
-        with pytest.raises(InputError, match="Another command is at work"):
+        with pytest.raises(InputError, match="Another command is running"):
             start(photos, tmp_path / "run")
 
 

@@ -217,10 +217,10 @@ def test_a_failure_of_ours_is_exit_code_1_and_debug_shows_where(monkeypatch, cap
     assert run("corruptions", "--show", "a.png") == 1
     assert "ZeroDivisionError: by nought. This is a fault of shiftproof" in capsys.readouterr().err
     assert run("corruptions", "--show", "a.png", "--debug") == 1
-    told = capsys.readouterr().err
-    assert "Traceback (most recent call last)" in told
-    assert "in broken" in told
-    assert told.strip().endswith("ZeroDivisionError: by nought")
+    output = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in output
+    assert "in broken" in output
+    assert output.strip().endswith("ZeroDivisionError: by nought")
 
 
 def test_full_memory_is_no_fault_of_ours(monkeypatch, capsys):
@@ -229,9 +229,9 @@ def test_full_memory_is_no_fault_of_ours(monkeypatch, capsys):
 
     monkeypatch.setattr("shiftproof.report.write_sheet", broken)
     assert run("corruptions", "--show", "a.png") == 1
-    told = capsys.readouterr().err
-    assert told.startswith("error: Memory is full (Unable to allocate 8.00 GiB).")
-    assert "fault of shiftproof" not in told
+    output = capsys.readouterr().err
+    assert output.startswith("error: Memory is full (Unable to allocate 8.00 GiB).")
+    assert "fault of shiftproof" not in output
 
 
 @pytest.mark.parametrize("words", [["--timeout", "0"], ["--timeout=-3"], ["--timeout", "nan"]])
@@ -328,12 +328,12 @@ def test_bench_and_report_from_the_command_line(tmp_path, capsys):
              "-c", "contrast", "-s", "4", "--adapt", "batchnorm batchnorm:prior=0", "-w", "0",
              "--images", "6", "--protocol", "online:reset=never,order=dirichlet")  # fmt: skip
     assert run(*words) == 0
-    shown = capsys.readouterr().out
+    output = capsys.readouterr().out
     settings = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
     assert settings["protocol"]["reset"] == "never"
     assert settings["protocol"]["concentration"] == 0.1
-    assert "Contrast" in shown
-    assert "no mCE: 14 of the 15 corruptions were not run" in " ".join(shown.split())
+    assert "Contrast" in output
+    assert "no mCE: 14 of the 15 corruptions were not run" in " ".join(output.split())
     assert (tmp_path / "run" / "report.html").stat().st_size > 50_000
     assert run(*words, "--json") == 0
     scores = json.loads(capsys.readouterr().out)
@@ -395,9 +395,9 @@ def test_a_run_within_its_own_data_goes_on(photos, capsys):
     assert (photos / "run" / "scores.json").read_bytes() == scores
     capsys.readouterr()
     assert run("data", photos) == 0
-    told = capsys.readouterr()
-    assert "3 images" in told.out
-    assert "run/: an output of shiftproof" in told.out + told.err
+    output = capsys.readouterr()
+    assert "3 images" in output.out
+    assert "run/: an output of shiftproof" in output.out + output.err
 
 
 def test_a_second_command_in_a_folder_at_work_is_refused(photos, tmp_path, capsys):
@@ -411,7 +411,7 @@ def test_a_second_command_in_a_folder_at_work_is_refused(photos, tmp_path, capsy
 
     refused = work()
     assert refused.returncode == 2
-    assert f"Another command is at work in {tmp_path / 'out'} (process {os.getpid()} on " in (
+    assert f"Another command is running in {tmp_path / 'out'} (process {os.getpid()} on " in (
         refused.stderr
     )
     assert list((tmp_path / "out").iterdir()) == []

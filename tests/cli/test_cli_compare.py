@@ -41,9 +41,9 @@ def test_the_files_say_what_failed(runs, tmp_path, capsys):
     junit, markdown = tmp_path / "sub" / "gate.xml", tmp_path / "gate.md"
     words = ("--fail-if", "mean > +1", "--fail-if", "any > +90", "--junit", junit)
     assert compare(runs, *words, "--markdown", markdown, "--json") == 3
-    told = json.loads(capsys.readouterr().out)
-    assert told["failed"]
-    assert [one["failed"] for one in told["checks"]] == [True, False, False]
+    output = json.loads(capsys.readouterr().out)
+    assert output["failed"]
+    assert [one["failed"] for one in output["checks"]] == [True, False, False]
     suite = ElementTree.parse(junit).getroot().find("testsuite")
     assert (suite.get("tests"), suite.get("failures")) == ("3", "1")
     names = [case.get("name") for case in suite.iter("testcase")]
@@ -83,9 +83,9 @@ def test_what_is_not_like_for_like_is_said_on_the_terminal_and_in_the_summary(
         change_settings(run, lambda content, value=value: content.setdefault(key, {}).update(value))
     words = ("--markdown", tmp_path / "gate.md", "--fail-if", "mean > +0")
     assert compare(tmp_path, *words, baseline="one", candidate="two") == 0
-    told = " ".join(capsys.readouterr().err.split())
-    assert "warning: " in told
-    assert what in told
+    output = " ".join(capsys.readouterr().err.split())
+    assert "warning: " in output
+    assert what in output
     assert "Not comparable" in (tmp_path / "gate.md").read_text(encoding="utf-8")
 
 

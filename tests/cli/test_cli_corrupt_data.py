@@ -25,9 +25,9 @@ def coco(tmp_path):
 
 def test_annotations_are_carried_over(coco, tmp_path, capsys):
     assert run("corrupt", coco, tmp_path / "out", "-c", "contrast", "-s", "1,2", "-w", "0") == 0
-    shown = capsys.readouterr().out
-    assert "2 images written" in shown
-    assert "2 other files carried over" in shown
+    output = capsys.readouterr().out
+    assert "2 images written" in output
+    assert "2 other files carried over" in output
     value = json.loads((tmp_path / "out" / "contrast" / "2" / "boxes.json").read_text())
     assert value["images"][0]["file_name"] == "a.png"
 
@@ -70,4 +70,4 @@ def test_a_dry_run_warns_of_a_disk_that_is_too_small(coco, tmp_path, capsys, mon
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 5, 5))
     assert run("corrupt", coco, tmp_path / "out", "-c", "contrast", "-s", "1", "--dry-run") == 0
-    assert "The disk will be full before it is through." in capsys.readouterr().err
+    assert "The disk will be full before the work is finished." in capsys.readouterr().err

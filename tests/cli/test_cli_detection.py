@@ -20,7 +20,7 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
         ("detect", ["--label-set", "imagenet-r"], "No such option: --label-set"),
         ("bench", ["--measure", "voc"], "No such option: --measure"),
         ("bench", ["--corrupted", "copies"], "No such option: --corrupted"),
-        ("bench", ["--model", "demo"], "Two models are called 'demo'"),
+        ("bench", ["--model", "demo"], "Two models have the name 'demo'"),
         ("bench", ["--task", "detection"], "No such option: --task"),
     ],
 )
@@ -47,7 +47,7 @@ def test_several_detectors_are_called_by_their_own_part_of_the_spec(spec, name):
     assert make_short_name(spec) == name
     assert name_specs([spec]) == {"source": spec}
     assert name_specs([spec, "onnx:other.onnx"]) == {name: spec, "other": "onnx:other.onnx"}
-    with pytest.raises(InputError, match="Two models are called"):
+    with pytest.raises(InputError, match="Two models have the name"):
         name_specs([spec, spec])
 
 
@@ -85,9 +85,9 @@ def test_a_detector_is_measured_from_the_command_line(tmp_path, capsys):
         ["detect", "-m", model, "-d", str(tmp_path / "voc"), "-o",
          str(tmp_path / "run"), "-c", "fog", "-s", "3", "-w", "0"]
     )  # fmt: skip
-    shown = capsys.readouterr()
-    assert code == 0, shown.err
-    assert "Fog" in shown.out
+    output = capsys.readouterr()
+    assert code == 0, output.err
+    assert "Fog" in output.out
     assert (tmp_path / "run/report.html").is_file()
     scores = json.loads((tmp_path / "run/scores.json").read_text())
     assert scores["images"]["total"] == 4

@@ -58,8 +58,8 @@ def test_nothing_that_can_be_read(photos, tmp_path, capsys):
     for photo in photos.iterdir():
         photo.write_bytes(b"no image")
     assert run("embed", "--data", photos, "--out", tmp_path / "out", "-w", 0) == 2
-    told = capsys.readouterr().err.replace("\n", " ")
-    assert "None of the images of photos can be read. The first of 3: " in told
+    output = capsys.readouterr().err.replace("\n", " ")
+    assert "None of the images of photos can be read. The first of 3: " in output
     assert not (tmp_path / "out").exists()
 
 
@@ -68,11 +68,11 @@ def test_one_vector_in_one_shard_is_told_in_the_singular(photos, tmp_path, capsy
         (photos / name).unlink()
     words = ("embed", "--data", photos, "--out", tmp_path / "out", "-w", 0, "--device", "cpu")
     assert run(*words) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("1 vector of width 1280 in ")
-    assert told[1] == "1 shard written"
+    output = capsys.readouterr().out.splitlines()
+    assert output[0].startswith("1 vector of width 1280 in ")
+    assert output[1] == "1 shard written"
     assert run(*words) == 0
-    assert "0 shards written, 1 was there" in capsys.readouterr().out
+    assert "0 shards written, 1 existed already" in capsys.readouterr().out
 
 
 def test_no_data(tmp_path, capsys):
@@ -85,5 +85,5 @@ def test_embeddings_within_their_own_data_go_on(photos, capsys):
     assert run(*words) == 0
     capsys.readouterr()
     assert run(*words, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["rows"], told["written"], told["kept"]) == (3, 0, 1)
+    output = json.loads(capsys.readouterr().out)
+    assert (output["rows"], output["written"], output["kept"]) == (3, 0, 1)

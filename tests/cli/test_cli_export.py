@@ -33,8 +33,8 @@ def photos(tmp_path):
 def test_it_lists_the_layers_and_writes_the_file(plain, tmp_path, capsys):
     out = tmp_path / "out.onnx"
     assert cli.run(["export", "--adapt", "batchnorm:prior=16", str(plain), str(out)]) == 0
-    shown = capsys.readouterr().out.splitlines()
-    assert shown == [
+    output = capsys.readouterr().out.splitlines()
+    assert output == [
         "norm1  batch norm, 4 channels",
         "norm5  batch norm, 6 channels",
         "2 layers adapt",
@@ -48,11 +48,11 @@ def test_a_folded_graph_is_calibrated_with_a_folder(photos, tmp_path, capsys):
     export(convolutional(), folded, unfolded=False)
     spec = f"onnx:{folded}?mean=0.5,0.5,0.5&std=0.5,0.5,0.5"
     assert cli.run(["export", spec, str(out), "--calibrate", str(photos), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["calibration_images"] == 3
-    assert [layer["kind"] for layer in told["layers"]] == ["after convolution"] * 2
-    assert told["settings"]["calibration_images"] == 3
-    assert told["path"] == str(out)
+    output = json.loads(capsys.readouterr().out)
+    assert output["calibration_images"] == 3
+    assert [layer["kind"] for layer in output["layers"]] == ["after convolution"] * 2
+    assert output["settings"]["calibration_images"] == 3
+    assert output["path"] == str(out)
 
 
 def test_the_written_file_goes_through_bench(plain, photos, tmp_path):
@@ -85,9 +85,9 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     names = {name: tmp_path / f"{name}.onnx" for name in ("missing", "plain", "folded", "out")}
     before = sorted(tmp_path.iterdir())
     assert cli.run(["export", *(word.format(photos=photos, **names) for word in words)]) == 2
-    shown = capsys.readouterr().err
-    assert said in " ".join(shown.split())
-    assert "Traceback" not in shown
+    output = capsys.readouterr().err
+    assert said in " ".join(output.split())
+    assert "Traceback" not in output
     assert sorted(tmp_path.iterdir()) == before
 
 

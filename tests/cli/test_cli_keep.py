@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from shiftproof.cli.embedding_options import parse_named
 from shiftproof.similarity import open_embeddings, read_datacomp
 from support.command import run
 from support.similar_rows import products
@@ -26,6 +27,20 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("argument", "name", "path"),
+    [
+        ("sketch=vectors/s", "sketch", "vectors/s"),
+        ("vectors/sketch.npy", "sketch", "vectors/sketch.npy"),
+        ("s3://lab/sketch.npy?versionId=3", "sketch", "s3://lab/sketch.npy?versionId=3"),
+        ("s=s3://lab/sketch.npy?versionId=3", "s", "s3://lab/sketch.npy?versionId=3"),
+        ("runs/lr=0.1/sketch", "sketch", "runs/lr=0.1/sketch"),
+    ],
+)
+def test_a_path_alone_is_named_by_its_last_part(argument, name, path):
+    assert parse_named([argument], "--test") == {name: path}
+
+
 def kept(out):
     return np.load(out / "keep.npy")
 
@@ -36,9 +51,9 @@ def test_gap_matched_pruning_and_its_lists(folder, capsys):
     limits = products(TEST, REFERENCE).max(axis=1)
     stays = ~(products(TEST, TRAIN) > limits[:, None]).any(axis=0)
     np.testing.assert_array_equal(kept(folder / "kept"), stays)
-    shown = capsys.readouterr().out
-    assert f"{stays.sum():,} of 153 rows stay" in shown
-    assert "proof: none of 30 rows of sketch is closer than it may be" in shown
+    output = capsys.readouterr().out
+    assert f"{stays.sum():,} of 153 rows stay" in output
+    assert "proof: none of 30 rows of sketch is closer than it may be" in output
     table = pq.read_table(folder / "kept" / "keys.parquet").to_pylist()
     assert len(table) == stays.sum()
     uids = read_datacomp(folder / "kept" / "uids.npy")
@@ -150,8 +165,8 @@ def test_subset_of_embeddings_and_tars(folder, keep, capsys):
     assert "2 tars with 5 samples" in capsys.readouterr().out
     (folder / "out" / "tars" / "9.tar").unlink()
     assert run(*words, "--tars", folder / "tars", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"rows": 5, "shards": 0, "tars": 1, "kept": 3, "samples": 3}
+    output = json.loads(capsys.readouterr().out)
+    assert output == {"rows": 5, "shards": 0, "tars": 1, "kept": 3, "samples": 3}
 
 
 @pytest.mark.parametrize(

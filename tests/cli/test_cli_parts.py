@@ -88,9 +88,9 @@ def test_a_cluster_that_does_not_answer_is_one_sentence(tmp_path, capsys):
     photos = tiny.write_photos(tmp_path / "photos", per_class=1)
     words = ["corrupt", str(photos), str(tmp_path / "out"), "-c", "fog", "-s", "1"]
     assert cli.run([*words, "--engine", "ray", "--address", "127.0.0.1:1"]) == 2
-    said = capsys.readouterr().err
-    assert "Nothing answers at 127.0.0.1:1" in said
-    assert "Traceback" not in said
+    output = capsys.readouterr().err
+    assert "Nothing answers at 127.0.0.1:1" in output
+    assert "Traceback" not in output
 
 
 # ---------------------------------------------------------------- what it would take
@@ -110,13 +110,13 @@ def test_a_plan_says_memory_disk_and_money(tmp_path, capsys, monkeypatch):
     parts = {"bench": 2, "embed": 3, "corrupt": 2}
     for verb, words in verbs.items():
         assert cli.run([verb, *words, *common]) == 0
-        told = json.loads(capsys.readouterr().out)
+        output = json.loads(capsys.readouterr().out)
         # At 3,600 an hour a second costs 1.
-        assert told["cost"] == pytest.approx(told["seconds"])
-        assert told["cost"] > 0
-        assert told["memory"] > 10**7
-        assert told["disk"] > 0
-        assert told["parts"] == parts[verb]
+        assert output["cost"] == pytest.approx(output["seconds"])
+        assert output["cost"] > 0
+        assert output["memory"] > 10**7
+        assert output["disk"] > 0
+        assert output["parts"] == parts[verb]
     assert not (tmp_path / "out").exists()
 
 
@@ -132,11 +132,11 @@ def test_a_plan_of_texts_says_what_they_take(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("shiftproof.models.load_text_encoder", lambda *_, **__: encoder)
     words = ["embed", "--texts", str(texts), "--out", str(tmp_path / "out"), "--shard-size", "2"]
     assert cli.run([*words, "--dry-run", "--rate", "3600", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["texts"], told["shards"], told["parts"], told["tried"]) == (3, 2, 2, 3)
-    assert told["cost"] == pytest.approx(told["seconds"])
+    output = json.loads(capsys.readouterr().out)
+    assert (output["texts"], output["shards"], output["parts"], output["tried"]) == (3, 2, 2, 3)
+    assert output["cost"] == pytest.approx(output["seconds"])
     # Rows of 26 numbers in float16 and 24 bytes of metadata, and the letters themselves.
-    assert told["disk"] == 3 * (2 * 26 + 24) + 12 + 11 + 10
+    assert output["disk"] == 3 * (2 * 26 + 24) + 12 + 11 + 10
     assert not (tmp_path / "out").exists()
     assert cli.run([*words, "--dry-run"]) == 0
     assert "3 texts in 2 shards" in capsys.readouterr().out
@@ -146,7 +146,7 @@ def test_a_plan_of_texts_says_what_they_take(tmp_path, capsys, monkeypatch):
 def test_a_rate_that_is_none_is_refused_before_anything_is_tried(rate, tmp_path, capsys):
     words = ["embed", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
     assert cli.run([*words, "--dry-run", f"--rate={rate}"]) == 2
-    assert "--rate: expected what an hour of a machine costs" in capsys.readouterr().err
+    assert "--rate: expected the price of an hour of a machine" in capsys.readouterr().err
 
 
 def test_a_plan_takes_as_many_images_as_there_is_time_for(tmp_path, capsys, monkeypatch):
@@ -156,9 +156,9 @@ def test_a_plan_takes_as_many_images_as_there_is_time_for(tmp_path, capsys, monk
     for seconds, tried in ((60, 3), (0, 1)):
         monkeypatch.setattr("shiftproof.bench.grid.forecast.TRIED_SECONDS", seconds)
         assert cli.run(words) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert told["tried"] == tried
-        assert told["disk"] > 0
+        output = json.loads(capsys.readouterr().out)
+        assert output["tried"] == tried
+        assert output["disk"] > 0
 
 
 def test_the_first_images_of_a_plan_lie_far_from_each_other():
@@ -171,9 +171,9 @@ def test_a_plan_is_told_in_words(tmp_path, capsys):
     photos = tiny.write_photos(tmp_path / "photos", per_class=1)
     words = ["corrupt", str(photos), str(tmp_path / "out"), "-c", "contrast", "-s", "3"]
     assert cli.run([*words, "--dry-run", "--rate", "2.5"]) == 0
-    said = capsys.readouterr().out
-    assert "of memory; up to 2 machines can share the work" in said
-    assert "hours at 2.5 an hour" in said
+    output = capsys.readouterr().out
+    assert "of memory; up to 2 machines can share the work" in output
+    assert "hours at 2.5 an hour" in output
 
 
 def test_a_rate_without_a_plan_is_refused(tmp_path, capsys):
@@ -211,7 +211,7 @@ REFUSED = [
         for time in ("0", "-1s", "10", "nan", "1e3s", "")
     ),
     ("bench", ["--compare"], "--compare takes two models or more"),
-    ("bench", ["--compare", "--model", NO_FILE], "Two models are called 'nothing'"),
+    ("bench", ["--compare", "--model", NO_FILE], "Two models have the name 'nothing'"),
     ("detect", ["--budget", "1s", "--images", "4"], "both decide the number of images"),
     ("detect", ["--budget", "1s", "--precision", "1"], "both decide the number of images"),
     ("detect", ["--budget", "1s", "--dry-run"], "leave it out of --dry-run"),
@@ -245,7 +245,7 @@ def test_what_is_no_value_is_one_sentence_before_anything_is_read(
     verb, words, message, tmp_path, capsys
 ):
     assert cli.run([verb, *VERBS[verb], str(tmp_path / "out"), *words]) == 2
-    said = capsys.readouterr().err
-    assert message in " ".join(said.split())
-    assert "Usage" not in said
+    output = capsys.readouterr().err
+    assert message in " ".join(output.split())
+    assert "Usage" not in output
     assert not (tmp_path / "out").exists()

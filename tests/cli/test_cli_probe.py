@@ -29,9 +29,9 @@ def test_two_encoders_from_images_to_a_page(photos, tmp_path, capsys):
     out = tmp_path / "out"
     words = ("probe", "-d", photos, "-o", out, "--versions", 4, "-w", 0, "-m", MODEL, "-m", MODEL)
     assert run(*words, "--factors", "brightness,flip") == 0
-    shown = capsys.readouterr().out
-    assert "Brightness" in shown
-    assert f"report   {out / 'report.html'}" in shown
+    output = capsys.readouterr().out
+    assert "Brightness" in output
+    assert f"report   {out / 'report.html'}" in output
     assert (out / "report.html").is_file()
     assert run(*words, "--factors", "brightness,flip", "--json") == 0
     scores = json.loads(capsys.readouterr().out)

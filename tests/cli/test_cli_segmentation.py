@@ -49,15 +49,15 @@ def start(*arguments, models=("python:own_nets:segment",), data="data"):
 def test_models_are_measured_and_shown_from_the_command_line(place, capsys):
     models = ("python:own_nets:segment", "python:own_nets:dark")
     assert start("--classes", "names.txt", models=models) == 0
-    shown = capsys.readouterr().out
-    assert "Clean" in shown
-    assert "Clean pixel accuracy" in shown
-    assert "mean intersection over union of the classes in %, 4 images" in " ".join(shown.split())
+    output = capsys.readouterr().out
+    assert "Clean" in output
+    assert "Clean pixel accuracy" in output
+    assert "mean intersection over union of the classes in %, 4 images" in " ".join(output.split())
     page = (place / "run/report.html").read_text()
     assert "What each class is taken for" in page
     # The same command again has nothing to do, and shows the same.
     assert start("--classes", "names.txt", models=models) == 0
-    assert capsys.readouterr().out == shown
+    assert capsys.readouterr().out == output
     assert run(["report", "run", "--out", "again.html"]) == 0
     assert (place / "again.html").read_text() == page
 
@@ -90,9 +90,9 @@ def test_bad_input_is_one_line_and_writes_nothing(change, arguments, message, pl
     if change is not None:
         change(place / "data")
     assert start("--classes", "names.txt", **arguments) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert message in told
-    assert "Traceback" not in told
+    output = " ".join(capsys.readouterr().err.split())
+    assert message in output
+    assert "Traceback" not in output
     assert not (place / "run").exists()
 
 
@@ -120,10 +120,10 @@ def test_the_layout_is_named(place, capsys):
 
 def test_images_without_labels_are_estimated_beside_their_error(place, capsys):
     assert start("--classes", "names.txt", "--unlabelled", "data/images") == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "mIoU estimated on 4 images without labels" in shown
-    assert "by mirror" in shown
-    assert "over 2 cells of this run" in shown
+    output = " ".join(capsys.readouterr().out.split())
+    assert "mIoU estimated on 4 images without labels" in output
+    assert "by mirror" in output
+    assert "over 2 cells of this run" in output
     (written,) = json.loads((place / "run/unlabeled.json").read_text()).values()
     assert written["quality"]["mirror"]["cells"] == 2
 
@@ -151,9 +151,9 @@ def test_a_budget_measures_some_images_and_goes_on_to_all(place, capsys):
         save(place / f"data/images/more{number}.png", image)
         save(place / f"data/masks/more{number}.png", labels)
     assert start("--classes", "names.txt", "--budget", "0.001s") == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "8 of 14 images" in shown
-    assert "not at any time one stops" in shown
+    output = " ".join(capsys.readouterr().out.split())
+    assert "8 of 14 images" in output
+    assert "not at any time one stops" in output
     assert start("--classes", "names.txt", "--budget", "10min") == 0
     assert "not at any time one stops" not in " ".join(capsys.readouterr().out.split())
     within = {path.name: path.read_bytes() for path in (place / "run/records").rglob("*.*")}

@@ -44,10 +44,10 @@ def styles(tmp_path):
 def test_it_writes_what_the_functions_give(coco, styles, tmp_path, capsys):
     words = ("stylize", coco, tmp_path / "out", "--styles", styles, "--seed", 3, "-w", 0)
     assert run(*words) == 0
-    shown = capsys.readouterr().out
-    assert "1 image written to" in shown
-    assert "1 other file carried over" in shown
-    assert "stylize" in shown.splitlines()[-1]
+    output = capsys.readouterr().out
+    assert "1 image written to" in output
+    assert "1 other file carried over" in output
+    assert "stylize" in output.splitlines()[-1]
     clean = pixels(coco / "images" / "a.png")
     expected, _ = stylize_keyed(clean, open_styles(styles), key="images/a.png", seed=3)
     np.testing.assert_array_equal(pixels(tmp_path / "out" / "images" / "a.png"), expected)
@@ -61,8 +61,8 @@ def test_combined_with_several_styles_as_json(coco, styles, tmp_path, capsys):
     out = tmp_path / "out"
     words = ("stylize", coco, out, "--styles", styles, "--combined", "-n", 2, "-w", 0, "--json")
     assert run(*words) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["written"], told["carried"], told["broken"]) == (2, 2, {})
+    output = json.loads(capsys.readouterr().out)
+    assert (output["written"], output["carried"], output["broken"]) == (2, 2, {})
     value = json.loads((out / "boxes.json").read_text())
     names = {image["id"]: image["file_name"] for image in value["images"]}
     assert names == {1: "a.png", 1_000_001: "a-stylized-1.png", 2_000_001: "a-stylized-2.png"}
@@ -81,9 +81,9 @@ def test_alpha_and_format(coco, styles, tmp_path):
 def test_a_dry_run_tells_and_writes_nothing(coco, styles, tmp_path, capsys):
     words = ("stylize", coco, tmp_path / "out", "--styles", styles, "-n", 2, "-w", 2, "--dry-run")
     assert run(*words) == 0
-    shown = capsys.readouterr().out
-    assert "coco: 1 image in 2 styles are 2 images, and 1 other file" in shown
-    assert "with 2 processes" in shown
+    output = capsys.readouterr().out
+    assert "coco: 1 image in 2 styles are 2 images, and 1 other file" in output
+    assert "with 2 processes" in output
     assert run(*words, "--json") == 0
     assert json.loads(capsys.readouterr().out)["cells"] == 2
     assert not (tmp_path / "out").exists()
@@ -100,7 +100,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr("shiftproof.data.copies.writing.encode", interrupted)
         assert run(*words) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command resumes there" in capsys.readouterr().err
     assert run(*words) == 0
     assert "1 image written" in capsys.readouterr().out
 
@@ -122,11 +122,11 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
 )
 def test_wrong_words_are_one_line_and_exit_code_2(coco, tmp_path, capsys, words, message):
     assert run("stylize", coco, tmp_path / "out", "-w", 0, *words) == 2
-    shown = capsys.readouterr().err.strip().splitlines()
-    assert message in shown[-1]
+    output = capsys.readouterr().err.strip().splitlines()
+    assert message in output[-1]
     # Before it at most what the verb is about to do.
-    assert all(line.startswith("Stylizing") for line in shown[:-1])
-    assert len(shown) < 3
+    assert all(line.startswith("Stylizing") for line in output[:-1])
+    assert len(output) < 3
     assert not (tmp_path / "out").exists()
 
 

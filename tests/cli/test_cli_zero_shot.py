@@ -61,9 +61,9 @@ def test_bad_input_is_one_sentence(image_text_models, photos, names, tmp_path, c
         ("demo", ("--templates", "a {}."), "option of transformers, open_clip models"),
     ):
         assert bench(model, photos, tmp_path / "run", *more) == 2
-        told = " ".join(capsys.readouterr().err.split())
-        assert words in told
-        assert "Traceback" not in told
+        output = " ".join(capsys.readouterr().err.split())
+        assert words in output
+        assert "Traceback" not in output
         assert not (tmp_path / "run").exists()
 
 
@@ -92,9 +92,9 @@ def test_two_checkpoints_are_evaluated(image_text_models, photos, names, tmp_pat
     other = f"open_clip:local-dir:{image_text_models}/open_clip"
     given = ("--model", clip, "--model", other, "--classes", names, "--templates", "simple")
     assert evaluate(photos, tmp_path / "run", *given, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [model["name"] for model in told["models"]] == ["clip", "open_clip"]
-    assert list(told["models"][0]["sets"]) == ["mine"]
+    output = json.loads(capsys.readouterr().out)
+    assert [model["name"] for model in output["models"]] == ["clip", "open_clip"]
+    assert list(output["models"][0]["sets"]) == ["mine"]
     assert (tmp_path / "run" / "report.html").is_file()
     assert len(list((tmp_path / "run" / "prompts").glob("*.npy"))) == 2
 

@@ -34,9 +34,9 @@ def test_what_is_typed_wins_and_is_not_said_to_come_from_the_file(write, capsys,
     write('[corrupt]\ncorruptions = "contrast"\nseverities = [1, 3]\nworkers = 0\n')
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert cli.run(["corrupt", "a.png", "out", "--severities", "2"]) == 0
-    told = complaint(capsys)
-    assert "--severities" not in told
-    assert "--corruptions contrast" in told
+    output = complaint(capsys)
+    assert "--severities" not in output
+    assert "--corruptions contrast" in output
     assert [path.name for path in (tmp_path / "out" / "contrast").iterdir()] == ["2"]
 
 
@@ -46,9 +46,9 @@ def test_no_config_leaves_it_aside_wherever_it_is_typed(write, capsys, words):
     assert cli.run(["doctor"]) == 0
     assert json.loads(capsys.readouterr().out)["shiftproof"]
     assert cli.run(words) == 0
-    shown = capsys.readouterr()
-    assert shown.out.startswith("shiftproof ")
-    assert "shiftproof.toml" not in shown.err
+    output = capsys.readouterr()
+    assert output.out.startswith("shiftproof ")
+    assert "shiftproof.toml" not in output.err
 
 
 def test_lists_and_switches_become_what_the_options_take(write):
@@ -69,9 +69,9 @@ def test_a_table_is_for_its_verb_alone(write):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('modle = "x"', "'modle' is no option of any verb. Did you mean 'model'?"),
-        ("[bnch]", "[bnch] is no verb. Did you mean 'bench'?"),
-        ("[plan]\ndmi = 3", "'dmi' is no option of `plan`. Did you mean 'dim'?"),
+        ('modle = "x"', "'modle' is not an option of any verb. Did you mean 'model'?"),
+        ("[bnch]", "[bnch] is not a verb. Did you mean 'bench'?"),
+        ("[plan]\ndmi = 3", "'dmi' is not an option of `plan`. Did you mean 'dim'?"),
         ("[plan]\ndim = true", "dim expects a value, got True."),
         ("[plan]\njson = 3", "json expects true or false, got 3."),
         ("[plan]\ndim = [[1]]", "dim expects text, a number or a list of them, got [1]."),

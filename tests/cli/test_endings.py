@@ -172,7 +172,7 @@ def test_a_signal_to_the_main_process_ends_its_workers(photos, tmp_path, name):
     else:
         assert process.returncode == 128 + number
         assert error.strip().splitlines()[-1] == (
-            f"Stopped by {name}. What is finished is kept; the same command goes on from there."
+            f"Stopped by {name}. What is finished is kept; the same command resumes there."
         )
         assert not list(target.rglob(".*"))
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from shiftproof import corrupt
 from shiftproof.cli import doctor
-from shiftproof.cli.models import OPTIONS, list_kinds
+from shiftproof.cli.models import OPTIONS, list_tables
 from shiftproof.cli.outcome import warn_if_near_chance
 from shiftproof.compute import progress as display
 from shiftproof.errors import InputError
@@ -101,19 +101,19 @@ def test_a_folder_that_looks_misspelt_and_grids_unlike_each_other_are_told(tmp_p
     write_answers(tmp_path / "a" / "snow" / "2.npz", 8)
     assert run("score", "-p", f"a={tmp_path / 'a'}", "-p", f"b={tmp_path / 'b'}",
                "-o", tmp_path / "run", "-w", 0) == 0  # fmt: skip
-    told = " ".join(capsys.readouterr().err.split())
-    assert "Is it 'fog'? Then rename its folder." in told
-    assert "b has no answers for" in told
-    assert "snow 2" in told or "snow-2" in told or "snow/2" in told
+    output = " ".join(capsys.readouterr().err.split())
+    assert "Is it 'fog'? Then rename its folder." in output
+    assert "b has no answers for" in output
+    assert "snow 2" in output or "snow-2" in output or "snow/2" in output
 
 
 def test_models_prints_what_is_typed_unbroken_and_explains_every_option(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     assert run("models") == 0
-    shown = capsys.readouterr().out
-    words = set(shown.split())
+    output = capsys.readouterr().out
+    words = set(output.split())
     taken = set()
-    for _, entries, common in list_kinds().values():
+    for entries, common in list_tables().values():
         for entry in entries.values():
             if example := getattr(entry, "example", None):
                 assert example in words
@@ -177,7 +177,11 @@ def nothing_loads(monkeypatch):
         ("bench", ["--clean", "gone"], "--clean gone: expected clean images"),
         ("bench", ["--dry-run", "--corrupt-on", "device"], "--dry-run corrupts image by image"),
         ("bench", ["--budget", "1min", "--corrupt-on", "device"], "--budget corrupts image by"),
-        ("bench", ["--budget", "1min", "--worker", "0", "--of", "2"], "what was seen before"),
+        (
+            "bench",
+            ["--budget", "1min", "--worker", "0", "--of", "2"],
+            "chooses the next images by earlier results",
+        ),
         ("breaking", ["-c", "fgo"], "Unknown corruption 'fgo'"),
         ("breaking", ["--class-map", "gone.csv"], "gone.csv"),
         ("evaluate", ["--class-map", "gone.csv"], "gone.csv"),
@@ -316,7 +320,7 @@ def test_broken_links_name_their_target(photos, capsys):
     Path("link").symlink_to("gone")
     for words in (("bench", "-m", "demo", "-d", "link", "-o", "out"), ("data", "link")):
         assert run(*words) == 2
-        assert "It is a link to gone, which is not there." in capsys.readouterr().err
+        assert "It is a link to gone, which does not exist." in capsys.readouterr().err
 
 
 def test_expanded_patterns_hint_at_the_folder(photos, capsys):
@@ -480,11 +484,11 @@ def test_missing_boxes_and_label_maps_name_what_is_beside_them(verb, tmp_path, c
     (tmp_path / "photos").mkdir()
     gone = tmp_path / "photoz"
     assert run(verb, "-m", "onnx:a.onnx", "-d", gone, "-o", tmp_path / "out") == 2
-    told = capsys.readouterr().err
-    assert f"{gone} does not exist; expected" in told
-    assert "photos" in told
+    output = capsys.readouterr().err
+    assert f"{gone} does not exist; expected" in output
+    assert "photos" in output
     # Nothing was announced, so nothing was imported for the work.
-    assert "Measuring" not in told
+    assert "Measuring" not in output
 
 
 def test_corruptions_of_a_tree_are_known_before_a_model_is_loaded(
@@ -551,12 +555,12 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(tmp_path, capsys):
     words = ("bench", "-m", "demo", "-d", "demo", "-o", tmp_path / "run", "-c", "contrast,fog",
              "-s", "1-3", "--adapt", "batchnorm", "--images", "4", "-w", 0, "--dry-run")  # fmt: skip
     assert run(*words, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
+    output = json.loads(capsys.readouterr().out)
     # Two corruptions at three severities and the clean images, in two models.
-    assert (told["images"], told["cells"], told["models"], told["passes"]) == (4, 7, 2, 56)
-    assert told["tried"] == 4
-    assert told["seconds"] == pytest.approx(told["load_seconds"] + told["model_seconds"])
-    assert min(told["load_seconds"], told["model_seconds"]) > 0
+    assert (output["images"], output["cells"], output["models"], output["passes"]) == (4, 7, 2, 56)
+    assert output["tried"] == 4
+    assert output["seconds"] == pytest.approx(output["load_seconds"] + output["model_seconds"])
+    assert min(output["load_seconds"], output["model_seconds"]) > 0
     assert not (tmp_path / "run").exists()
     assert run(*words, "--precision", "2") == 2
     assert "--precision decides the number of images itself" in capsys.readouterr().err
@@ -599,4 +603,4 @@ def test_an_extra_that_brings_torch_needs_it(monkeypatch):
     assert doctor.list_missing("onnx") == []
     monkeypatch.setattr(doctor, "find_version", lambda name: None)
     assert doctor.list_missing("timm") == ["torch", "timm"]
-    assert doctor.write_pip_line(["torch", "timm"]) == 'python -m pip install "shiftproof[timm]"'
+    assert doctor.format_pip_line(["torch", "timm"]) == 'python -m pip install "shiftproof[timm]"'

@@ -45,12 +45,12 @@ def test_no_word_of_a_verbs_help_is_cut(verb, width, monkeypatch, capsys):
 
 
 def test_the_verbs_stand_in_one_screen_each_in_one_line(monkeypatch, capsys):
-    shown = show_help([], 80, monkeypatch, capsys)
-    assert len(shown.splitlines()) < 60, (
+    output = show_help([], 80, monkeypatch, capsys)
+    assert len(output.splitlines()) < 60, (
         "the verbs no longer fit one screen: make yours an option of another verb, or let this limit grow"
     )
     for verb, sentence in VERBS.items():
-        assert re.search(rf"│ {verb} +{re.escape(sentence)} +│", shown), verb
+        assert re.search(rf"│ {verb} +{re.escape(sentence)} +│", output), verb
 
 
 def test_the_everyday_verbs_stand_on_the_first_screen_of_24_lines(monkeypatch, capsys):
@@ -251,15 +251,15 @@ def test_a_refusal_does_not_wait_for_what_measures(tmp_path):
         check=True,
         cwd=tmp_path,
     )
-    told = {
+    output = {
         verb.split()[0]: words.split()
         for verb, words in zip(
             REFUSED.strip().split("\n"), done.stdout.strip().split("\n"), strict=True
         )
     }
-    assert {verb: words[0] for verb, words in told.items()} == dict.fromkeys(told, "2")
+    assert {verb: words[0] for verb, words in output.items()} == dict.fromkeys(output, "2")
     slow = {"torch", "torchvision", "timm", "numba", "cv2", "pyarrow", "scipy", "jinja2", "ssl"}
-    assert slow & set(told["segment"]) == set()
+    assert slow & set(output["segment"]) == set()
     measuring = {f"shiftproof.{name}" for name in ("bench", "report", "comparison", "adapt")}
-    assert (measuring | {"loky", "shiftproof.corruptions.table"}) & set(told["log"]) == set()
-    assert "loky" not in told["subset"]
+    assert (measuring | {"loky", "shiftproof.corruptions.table"}) & set(output["log"]) == set()
+    assert "loky" not in output["subset"]

@@ -10,7 +10,7 @@ from shiftproof.cli.corruption_choice import check_choice, read_choice, resolve_
 from shiftproof.corruptions import COMMON, CORRUPTIONS, SUITES, ccc, chain, corrupt, suite
 from shiftproof.corruptions.chains import parse_chain
 from shiftproof.corruptions.identity import identify_corruption
-from shiftproof.corruptions.suites import home_of
+from shiftproof.corruptions.suites import find_suite
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.testing import check_corruption
 
@@ -130,8 +130,8 @@ def test_ccc_grows_between_severities(name):
 
 def test_shot_noise_of_ccc_is_interpolated_over_one_by_the_photons():
     """Half-way between 60 and 25 photons are 35: the mean of 1/60 and 1/25 is 0.0283."""
-    grey = np.full((200, 200), 128, np.uint8)
-    seen = corrupt_at(ccc.FUNCTIONS["shot_noise"], grey, 1.5).std() / 255
+    gray = np.full((200, 200), 128, np.uint8)
+    seen = corrupt_at(ccc.FUNCTIONS["shot_noise"], gray, 1.5).std() / 255
     assert seen == pytest.approx(np.sqrt(128 / 255 / 35.3), rel=0.03)
 
 
@@ -164,7 +164,7 @@ def test_sets_have_the_papers_sizes_and_every_corruption_a_home():
     assert sizes["mnist-c"] == sizes["common"] == sizes["cifar-10-c"] == 15
     assert (sizes["ccc-easy"], sizes["ccc"], sizes["ccc-hard"]) == (14 * 13, 13 * 12, 4 * 3)
     for name in CORRUPTIONS:
-        assert "arXiv" in home_of(name).source or home_of(name).name == "further"
+        assert "arXiv" in find_suite(name).source or find_suite(name).name == "further"
     with pytest.raises(UnknownNameError, match="Did you mean 'c-bar'"):
         suite("c_bar")
 

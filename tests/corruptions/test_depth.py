@@ -115,27 +115,27 @@ def photos(tmp_path):
 def test_depth_files_beside_the_images(photos, tmp_path):
     maps = tmp_path / "depth" / "cats"
     maps.mkdir(parents=True)
-    metres = np.linspace(1, 12, 480).reshape(20, 24)
-    np.save(maps / "a.npy", metres.astype(np.float32))
-    sixteen = np.round(metres * 512).astype(np.uint16)
+    meters = np.linspace(1, 12, 480).reshape(20, 24)
+    np.save(maps / "a.npy", meters.astype(np.float32))
+    sixteen = np.round(meters * 512).astype(np.uint16)
     sixteen[0, 0] = 65_535
     Image.fromarray(sixteen).save(maps / "b.png")
     words = ["corrupt", photos, tmp_path / "out", "-c", "3d", "-s", "2", "-w", "0"]
     assert run(*words, "--depth", tmp_path / "depth") == 0
     image = np.asarray(Image.open(photos / "cats" / "a.png"))
     expected = corrupt(
-        image, "fog_3d", severity=2, key="cats/a.png", depth=(metres / 15.625).astype(np.float32)
+        image, "fog_3d", severity=2, key="cats/a.png", depth=(meters / 15.625).astype(np.float32)
     )
     written = np.asarray(Image.open(tmp_path / "out" / "fog_3d" / "2" / "cats" / "a.png"))
     assert np.array_equal(written, expected)
 
     source = DepthFolder(tmp_path / "depth")
     (tmp_path / "other" / "cats").mkdir(parents=True)
-    np.save(tmp_path / "other" / "cats" / "a.npy", metres * 1.01)
+    np.save(tmp_path / "other" / "cats" / "a.npy", meters * 1.01)
     assert source.identity.startswith("depth from files (")
     assert source.identity != DepthFolder(tmp_path / "other").identity
     read = source.find(image, "cats/b.png")
-    assert read[5, 5] == pytest.approx(metres[5, 5] / 15.625, abs=1e-4)
+    assert read[5, 5] == pytest.approx(meters[5, 5] / 15.625, abs=1e-4)
     # Where nothing was measured is the farthest that was.
     assert read[0, 0] == pytest.approx(12 / 15.625, abs=1e-4)
 
@@ -151,7 +151,7 @@ def test_missing_depth_is_named_on_the_command_line(photos, tmp_path, capsys):
     assert run(*words, "-c", "fog_3d") == 2
     assert "fog_3d needs depth maps: --depth FOLDER" in capsys.readouterr().err.replace("\n", " ")
     assert run(*words, "-c", "fog", "--depth", tmp_path) == 2
-    assert "none of them is asked for" in capsys.readouterr().err.replace("\n", " ")
+    assert "--corruptions has none of them" in capsys.readouterr().err.replace("\n", " ")
     assert run(*words, "-c", "3d", "--depth", tmp_path / "nowhere") == 2
     assert not (tmp_path / "out").exists()
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from shiftproof.corruptions import COMMON, HOLDOUT  # noqa: E402
 from shiftproof.corruptions.torch import filters  # noqa: E402
-from shiftproof.corruptions.torch.filters import send  # noqa: E402
+from shiftproof.corruptions.torch.filters import copy_to_device  # noqa: E402
 from shiftproof.corruptions.torch.table import FUNCTIONS, corrupt_on_device  # noqa: E402
 from shiftproof.corruptions.torch.weather import GROWTH, _grow  # noqa: E402
 from shiftproof.rng import generator  # noqa: E402
@@ -140,7 +140,7 @@ def test_tf32_is_off_within_and_as_it_was_behind(names, tf32):
 
 
 def test_numbers_arrive_as_they_are():
-    assert send([[1, 2]], torch.device("cpu"), torch.int64).tolist() == [[1, 2]]
+    assert copy_to_device([[1, 2]], torch.device("cpu"), torch.int64).tolist() == [[1, 2]]
 
 
 # ---------------------------------------------------------------- as on a GPU, without one
@@ -155,7 +155,7 @@ def fake_gpu(monkeypatch):
     """Tensors of a GPU that have a shape and a device, and no numbers."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     monkeypatch.setattr(
-        filters, "_make_room", lambda sources, shape: torch.empty(len(sources), *shape, device=GPU)
+        filters, "_allocate", lambda sources, shape: torch.empty(len(sources), *shape, device=GPU)
     )
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode

@@ -50,11 +50,11 @@ def statistics(result, image):
     """Mean, variance, histogram, share of the image in it, and of the rest neighbours and spectrum."""
     values, source = result.astype(np.float32), image.astype(np.float32)
     histogram = np.add.reduceat(np.bincount(result.ravel(), minlength=256), EDGES)
-    centred, source = values - values.mean(axis=(0, 1)), source - source.mean(axis=(0, 1))
-    share = (centred * source).mean() / (source * source).mean()
+    centered, source = values - values.mean(axis=(0, 1)), source - source.mean(axis=(0, 1))
+    share = (centered * source).mean() / (source * source).mean()
     steps, source_steps = np.diff(values, axis=1), np.diff(source, axis=1)
     fine_share = (steps * source_steps).mean() / (source_steps * source_steps).mean()
-    rest = centred - share * source
+    rest = centered - share * source
     along = (rest[:, 1:] * rest[:, :-1]).mean()
     down = (rest[1:] * rest[:-1]).mean()
     across = (rest[..., 0] * rest[..., 1]).mean()
@@ -197,8 +197,8 @@ def test_a_constant_ten_percent_off_is_told_apart(
 
 def test_noise_is_independent_between_values(image):
     """Neighbours, channels and the two halves of a random word have nothing in common."""
-    grey = np.full((256, 256, 3), 128, np.uint8)
-    values = noise.gaussian_noise(grey, 1, generator(0, "independence")).astype(float).ravel()
+    gray = np.full((256, 256, 3), 128, np.uint8)
+    values = noise.gaussian_noise(gray, 1, generator(0, "independence")).astype(float).ravel()
     values -= values.mean()
     for lag in (1, 2, 3, 256 * 3, len(values) // 2, 2048, 1024):
         correlation = np.mean(values[lag:] * values[:-lag]) / values.var()
@@ -206,7 +206,7 @@ def test_noise_is_independent_between_values(image):
 
 
 def test_keys_that_differ_in_a_bit_share_nothing():
-    grey = np.full((128, 128), 128, np.uint8)
+    gray = np.full((128, 128), 128, np.uint8)
 
     class Fixed(np.random.Generator):
         """Hands out two given keys."""
@@ -218,13 +218,13 @@ def test_keys_that_differ_in_a_bit_share_nothing():
         def integers(self, *_, **__):
             return self.given
 
-    base = noise.gaussian_noise(grey, 3, Fixed(1000, 2000)).astype(float)
+    base = noise.gaussian_noise(gray, 3, Fixed(1000, 2000)).astype(float)
     for bit in range(32):
-        other = noise.gaussian_noise(grey, 3, Fixed(1000, 2000 ^ (1 << bit))).astype(float)
+        other = noise.gaussian_noise(gray, 3, Fixed(1000, 2000 ^ (1 << bit))).astype(float)
         assert abs(np.corrcoef(base.ravel(), other.ravel())[0, 1]) < 4.5 / np.sqrt(base.size)
         # Nor are they the same values in another order.
         assert not np.array_equal(np.sort(base.ravel()), np.sort(other.ravel()))
-        other = noise.gaussian_noise(grey, 3, Fixed(1000 ^ (1 << bit), 2000)).astype(float)
+        other = noise.gaussian_noise(gray, 3, Fixed(1000 ^ (1 << bit), 2000)).astype(float)
         assert abs(np.corrcoef(base.ravel(), other.ravel())[0, 1]) < 4.5 / np.sqrt(base.size)
 
 

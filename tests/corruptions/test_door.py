@@ -59,8 +59,8 @@ def test_seed_and_key_and_name_choose_the_draws(image, name):
 
 def test_severities_share_their_noise(image):
     """A severity curve is paired: values that one severity raises, the next raises more."""
-    grey = np.full((64, 64, 3), 128, np.uint8)
-    first, second = (corrupt(grey, "gaussian_noise", severity=s).astype(int) for s in (1, 2))
+    gray = np.full((64, 64, 3), 128, np.uint8)
+    first, second = (corrupt(gray, "gaussian_noise", severity=s).astype(int) for s in (1, 2))
     assert np.corrcoef((first - 128).ravel(), (second - 128).ravel())[0, 1] > 0.99
 
 
@@ -248,8 +248,8 @@ def test_severity_is_continuous(name, image):
 def test_constants_are_interpolated():
     assert get_constants(((1.0, 10, False), (2.0, 13, True)) * 2, 1.5) == (1.5, 12, True)
     assert get_constants((0.1, 0.3, 0.5, 0.7, 0.9), 4.25) == pytest.approx(0.75)
-    grey = np.full((100, 100), 128, np.uint8)
-    spread = [corrupt(grey, "gaussian_noise", severity=s).std() for s in np.arange(1, 3.01, 0.25)]
+    gray = np.full((100, 100), 128, np.uint8)
+    spread = [corrupt(gray, "gaussian_noise", severity=s).std() for s in np.arange(1, 3.01, 0.25)]
     assert np.all(np.diff(spread) > 0)
     # Half-way between 0.08 and 0.12.
     assert spread[2] == pytest.approx(0.10 * 255, rel=0.03)

@@ -64,15 +64,15 @@ def test_pixels_at_the_scale_of_cifar_are_the_published_ones(picture, name, text
 def test_grey_is_a_channel_of_the_published_result(name):
     """The published code makes three equal channels of grey; so the result has to be one of them."""
     with np.load(FOLDER / "picture.npz") as arrays:
-        grey = np.ascontiguousarray(arrays["image"][..., 0])
-    color = np.repeat(grey[..., np.newaxis], 3, axis=2)
+        gray = np.ascontiguousarray(arrays["image"][..., 0])
+    color = np.repeat(gray[..., np.newaxis], 3, axis=2)
     for severity in range(1, 6):
         rng = np.random.default_rng(0)
         expected = find_function(name)(color, severity, rng)[..., 0].astype(int)
         if name == "saturate":
             # Severities 4 and 5 color a grey image red; grey stays what its largest channel is.
             expected = find_function(name)(color, severity, rng).max(axis=2).astype(int)
-        result = find_function(name)(grey, severity, rng)
+        result = find_function(name)(gray, severity, rng)
         difference = np.abs(result - expected)
         assert difference.max() <= LEVELS
         assert np.mean(difference > 0) <= SHARE

@@ -22,7 +22,7 @@ from shiftproof.errors import UnknownNameError
 CIFAR = "cifar-10-c"
 
 
-def grey(value, side=256):
+def gray(value, side=256):
     return np.full((side, side), value, np.uint8)
 
 
@@ -55,7 +55,7 @@ def test_a_record_names_the_scale():
 @pytest.mark.parametrize(("severity", "gain"), [(1, 12), (1.5, 19), (2, 25), (3, 38), (5, 76)])
 def test_brightness_by_hand(severity, gain):
     """0.05, 0.1, 0.15, 0.2, 0.3 of 255, cut off; between severities the mean."""
-    result = corrupt(grey(100, 4), "brightness", severity=severity, variant=CIFAR)
+    result = corrupt(gray(100, 4), "brightness", severity=severity, variant=CIFAR)
     assert np.all(result == 100 + gain)
 
 
@@ -85,7 +85,7 @@ def test_pixelate_by_hand():
 )
 def test_noise_by_hand(name, deviations):
     for severity, deviation in enumerate(deviations, start=1):
-        result = corrupt(grey(128), name, severity=severity, variant=CIFAR)
+        result = corrupt(gray(128), name, severity=severity, variant=CIFAR)
         assert result.std() == pytest.approx(
             deviation, rel=0.04 if name == "impulse_noise" else 0.02
         )

@@ -28,8 +28,8 @@ def test_frames_depend_on_seed_and_key_alone(image, name):
     assert np.array_equal(frames, perturb(image, name, size=(56, 56), key="a"))
     drawn = not np.array_equal(frames, perturb(image, name, size=(56, 56), key="b"))
     assert drawn == (name in ("gaussian_noise", "shot_noise", "snow"))
-    grey = perturb(image[..., 0], name, size=(56, 70), key="a")
-    assert grey.shape == (PERTURBATIONS[name].count, 56, 70)
+    gray = perturb(image[..., 0], name, size=(56, 70), key="a")
+    assert gray.shape == (PERTURBATIONS[name].count, 56, 70)
 
 
 def test_maps_are_torchvisions(image):

@@ -50,8 +50,8 @@ def test_a_transform_gives_back_what_it_got(images):
     tensor = transform(torch.from_numpy(images[0]).permute(2, 0, 1))
     assert tensor.dtype == torch.uint8
     assert np.array_equal(tensor.permute(1, 2, 0).numpy(), expected)
-    grey = transform(torch.from_numpy(images[0, ..., :1].copy()).permute(2, 0, 1))
-    assert grey.shape == (1, 20, 30)
+    gray = transform(torch.from_numpy(images[0, ..., :1].copy()).permute(2, 0, 1))
+    assert gray.shape == (1, 20, 30)
     assert transform(Image.fromarray(images[0, ..., 0])).mode == "L"
 
 
@@ -90,6 +90,8 @@ def test_a_transform_refuses_what_it_cannot_use(images):
         Corrupt(severities=[0])
     with pytest.raises(InputError):
         Corrupt(corruptions=[])
+    with pytest.raises(InputError, match="several corruptions, got 'fog'"):
+        Corrupt(corruptions="fog")
     with pytest.raises(InputError):
         Corrupt(probability=1.5)
     with pytest.raises(ImageError, match=r"convert\(\"RGB\"\)"):
@@ -116,6 +118,9 @@ def test_a_corrupted_data_set_is_a_data_set(images):
     assert np.array_equal(image, corrupt(images[4], "gaussian_noise", severity=3, seed=2, key="4"))
     assert np.array_equal(corrupted[-2][0], image)
     assert [label for _, label in corrupted] == list(range(6))
+    # A list would give its third item from the end for -9, under the key "-3".
+    with pytest.raises(IndexError):
+        corrupted[-9]
     assert np.array_equal(CorruptedDataset(list(images), "contrast", severity=1)[0],
                           corrupt(images[0], "contrast", severity=1))  # fmt: skip
     with pytest.raises(UnknownNameError):

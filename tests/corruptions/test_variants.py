@@ -131,11 +131,11 @@ def test_fog_corrected_reaches_both_ends():
 
 
 def test_fog_does_not_depend_on_channels():
-    grey = np.full((50, 60), 90, np.uint8)
-    color = np.repeat(grey[..., np.newaxis], 3, axis=2)
+    gray = np.full((50, 60), 90, np.uint8)
+    color = np.repeat(gray[..., np.newaxis], 3, axis=2)
     fogged = corrupt(color, "fog", severity=3, key="a")
     assert np.array_equal(fogged[..., 0], fogged[..., 1])
-    assert np.array_equal(fogged[..., 0], corrupt(grey, "fog", severity=3, key="a"))
+    assert np.array_equal(fogged[..., 0], corrupt(gray, "fog", severity=3, key="a"))
 
 
 def test_elastic_corrected_moves_across_by_the_width(monkeypatch):
@@ -331,10 +331,10 @@ def test_drawn_textures_have_the_photographs_statistics(index):
     assert pixels.shape == (style.height, style.width, 3)
     assert np.abs(pixels.mean(axis=(0, 1)) - style.mean).max() < 1
     assert np.abs(pixels.std(axis=(0, 1)) - style.deviation).max() < 1
-    grey = pixels.mean(axis=2)
+    gray = pixels.mean(axis=2)
     window = np.hanning(style.height)[:, np.newaxis] * np.hanning(style.width)
-    windowed = (grey - grey.mean()) * window / np.sqrt((window**2).mean())
-    power = np.abs(np.fft.fft2(windowed)) ** 2 / grey.size
+    windowed = (gray - gray.mean()) * window / np.sqrt((window**2).mean())
+    power = np.abs(np.fft.fft2(windowed)) ** 2 / gray.size
     frequency = np.hypot(
         np.fft.fftfreq(style.height)[:, np.newaxis], np.fft.fftfreq(style.width)[np.newaxis]
     )

@@ -201,7 +201,7 @@ def test_of_much_some_images_are_read(cifar, monkeypatch):
             "fog",
             np.array([{}] * 15),
             BrokenFileError,
-            r"fog\.npy: (no array in NumPy's|it holds Python objects)",
+            r"fog\.npy: (not an array in NumPy's|it holds Python objects)",
         ),
         ("labels", np.arange(14), InputError, "expected labels for 5 severities, got 14"),
         ("labels", np.zeros(0, int), InputError, "expected labels for 5 severities, got 0"),
@@ -223,7 +223,9 @@ def test_damaged_files_are_broken(cifar):
     whole = (cifar / "fog.npy").read_bytes()
     for content in (b"", b"no array", whole[:200], b"PK\3\4" + whole, whole[:9] + b"\xff" + whole):
         (cifar / "fog.npy").write_bytes(content)
-        with pytest.raises(BrokenFileError, match=r"fog\.npy: (no array|cannot be read|cut short)"):
+        with pytest.raises(
+            BrokenFileError, match=r"fog\.npy: (not an array|cannot be read|cut short)"
+        ):
             CorruptedArrays(cifar, CIFAR)
 
 

@@ -331,7 +331,7 @@ def test_texts_are_copied_and_other_files_linked_to_the_first_cell(tmp_path, mon
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(tmp_path, monkeypatch):
     coco_tree(tmp_path / "coco")
-    whole = files.WatchedFile.write
+    whole = files.ErrorRecordingFile.write
     left = [3000]
 
     def write(self, data):
@@ -344,7 +344,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(tmp_path, monkeypat
         target.failure = OSError(errno.ENOSPC, "No space left on device")
         return target.failure
 
-    monkeypatch.setattr(files.WatchedFile, "write", write)
+    monkeypatch.setattr(files.ErrorRecordingFile, "write", write)
     with pytest.raises(RunError, match="The disk is full"):
         copy(tmp_path / "coco", tmp_path / "out")
     monkeypatch.undo()
@@ -452,7 +452,7 @@ def test_a_tar_cut_where_a_member_ends_is_no_whole_one(left, tmp_path):
     with tarfile.open(tmp_path / "wds" / "1.tar") as tar:
         assert len(tar.getmembers()) == 1
     done = copy(tmp_path / "wds", tmp_path / "out")
-    assert "no end" in done.broken["1.tar"]
+    assert "does not end with" in done.broken["1.tar"]
     assert {path.name for path in (tmp_path / "out").rglob("*.tar")} == {"0.tar"}
 
 

@@ -197,7 +197,7 @@ class TestWorkers:
             corrupt(photos, tmp_path / "copy", backend=Scheduled(0, 2))
         before = contents(tmp_path / "copy")
         with folder_locks._lock(tmp_path / "copy", shared=True):
-            with pytest.raises(InputError, match="Another command is at work"):
+            with pytest.raises(InputError, match="Another command is running"):
                 corrupt(photos, tmp_path / "copy", backend=Scheduled(1, 2), **MORE)
             found = contents(tmp_path / "copy")
             found.pop(".shiftproof.lock")

@@ -482,7 +482,7 @@ def test_a_run_over_packed_images_and_what_it_says_of_changed_data(tmp_path, pac
     measure()
     shutil.rmtree(path)
     write([*COLOURS[:3], COLOURS[5]])
-    with pytest.raises(RunMismatchError, match="data: another content"):
+    with pytest.raises(RunMismatchError, match="data: other content"):
         measure()
 
 

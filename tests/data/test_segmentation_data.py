@@ -225,7 +225,7 @@ def damaged(tmp_path, change):
         ),
         (
             lambda root: save(root / "masks/1.png", IMAGE),
-            "masks/1.png: expected a label map, one number per pixel, got a picture in RGB",
+            "masks/1.png: expected a label map, one number per pixel, got an image of mode RGB",
         ),
         (lambda root: (root / "masks/1.png").write_bytes(b"x"), "masks/1.png: not an image"),
         (

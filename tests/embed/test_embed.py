@@ -235,7 +235,7 @@ class TestGoingOn:
         data = write_folder(tmp_path / "data", colours(4))
         embed(encoder(), data, tmp_path / "out", workers=0)
         (data / "002.png").write_bytes(png([1, 2, 3]))
-        with pytest.raises(RunMismatchError, match="data: another content"):
+        with pytest.raises(RunMismatchError, match="data: other content"):
             embed(encoder(), data, tmp_path / "out", workers=0)
 
     def test_a_function_that_gives_other_vectors_is_refused(self, tmp_path):

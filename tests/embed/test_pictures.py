@@ -128,7 +128,7 @@ class TestTars:
         one, other = map(png, colours(2))
         write_tar(tmp_path / "a.tar", [("a.jpg", one), ("b.jpg", one), ("a.jpg", other)])
         done = embed(encoder(), tmp_path / "a.tar", tmp_path / "out", workers=0)
-        assert done.broken == {"a.tar/a.jpg (2)": "a.tar/a.jpg (2): it is there twice."}
+        assert done.broken == {"a.tar/a.jpg (2)": "a.tar/a.jpg (2): it occurs twice."}
         assert table(tmp_path / "out")["key"] == ["a", "b"]
         np.testing.assert_allclose(
             open_embeddings(tmp_path / "out").read()[0], unit(colours(2))[0], atol=5e-4

@@ -112,7 +112,7 @@ def test_an_alpha_channel_is_dropped(save, mode):
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
 def test_of_an_animation_the_first_frame_is_taken(save, name):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "lime", "blue")]
     options = {"lossless": True} if name == "a.webp" else {}
     path = save(frames[0], name, save_all=True, append_images=frames[1:], **options)
     np.testing.assert_array_equal(read_image(path), np.broadcast_to([255, 0, 0], (8, 8, 3)))
@@ -154,13 +154,13 @@ def test_one_pixel(save):
 # ---------------------------------------------------------------- images that cannot
 
 
-def write_png(path, width, height, depth, colour, rows):
+def write_png(path, width, height, depth, color, rows):
     def chunk(kind, data):
         return (
             struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         )
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
         + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
@@ -318,7 +318,7 @@ def test_pickles_and_what_is_no_array_are_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(
             BrokenFileError,
-            match=r"a\.npy: (no array in NumPy|cannot be read|it holds Python objects|cut short)",
+            match=r"a\.npy: (not an array in NumPy|cannot be read|it holds Python objects|cut short)",
         ):
             open_array(path)
     with pytest.raises(BrokenFileError, match=r"b\.npy: cannot be read \(no such file"):

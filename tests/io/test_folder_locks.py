@@ -49,7 +49,7 @@ def work(folder, *, shared=False, then=lambda: None):
 
 def test_while_one_process_works_there_another_is_told_who_it_is(tmp_path):
     with another_process(HOLDER, tmp_path) as process:
-        with pytest.raises(InputError, match=rf"at work in .* \(process {process.pid} on .* since"):
+        with pytest.raises(InputError, match=rf"running in .* \(process {process.pid} on .* since"):
             work(tmp_path)
         process.stdin.close()
         process.wait()
@@ -71,7 +71,7 @@ def test_those_who_share_a_folder_work_there_together_and_nobody_else(tmp_path):
     with another_process(HOLDER, tmp_path, "shared"):
         work(tmp_path, shared=True)
         assert (tmp_path / LOCK_FILE).exists()
-        with pytest.raises(InputError, match="Another command is at work"):
+        with pytest.raises(InputError, match="Another command is running"):
             work(tmp_path)
 
 
@@ -122,7 +122,7 @@ def test_where_a_disk_has_no_locks_the_file_decides(tmp_path, monkeypatch, proce
     if process == 2**40:
         work(tmp_path)
     else:
-        with pytest.raises(InputError, match=r"or delete .*\.shiftproof\.lock if that has ended"):
+        with pytest.raises(InputError, match=r"or delete .*\.shiftproof\.lock if it has ended"):
             work(tmp_path)
 
 

@@ -38,9 +38,9 @@ def test_a_bilevel_map_has_the_numbers_0_and_1():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (stored(Image.new("RGB", (2, 2))), "one number per pixel, got a picture in RGB"),
-        (stored(Image.new("LA", (2, 2))), "one number per pixel, got a picture in LA"),
-        (stored(Image.new("L", (8, 8)), "JPEG"), "got JPEG, which blurs them; save it as PNG"),
+        (stored(Image.new("RGB", (2, 2))), "one number per pixel, got an image of mode RGB"),
+        (stored(Image.new("LA", (2, 2))), "one number per pixel, got an image of mode LA"),
+        (stored(Image.new("L", (8, 8)), "JPEG"), "got JPEG; save it as PNG"),
         (b"", "the file is empty"),
         (stored(Image.new("L", (200, 200)))[:60], "damaged image"),
         (b"%!PS-Adobe-3.0", "not an image that can be decoded"),

@@ -26,7 +26,7 @@ def test_what_a_killed_command_leaves_counts_as_empty(tmp_path):
     (tmp_path / ".shiftproof.lock").write_bytes(b"")
     (tmp_path / "metadata").mkdir()
     (tmp_path / "metadata" / ".metadata_0.parquet.abcd1234.part").write_bytes(b"")
-    begin(tmp_path, ours=("metadata",))
+    begin(tmp_path, subfolders=("metadata",))
 
 
 @pytest.mark.parametrize("theirs", ["photo.png", "metadata/notes.txt", "empty/"])
@@ -36,7 +36,7 @@ def test_what_a_stranger_has_there_is_refused_and_stays(tmp_path, theirs):
     path.mkdir() if theirs.endswith("/") else path.touch()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match="is not empty and holds no run"):
-        begin(tmp_path, ours=("metadata",))
+        begin(tmp_path, subfolders=("metadata",))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -63,7 +63,7 @@ def test_settings_with_an_earlier_spelling_are_the_same(tmp_path):
 def test_what_data_are_called_may_be_of_no_account(tmp_path):
     begin(tmp_path)
     other = {"kind": "test", "settings": {"seed": 1, "data": {"name": "b", "images": 3}}}
-    begin(tmp_path, other, unnamed=("name",))
+    begin(tmp_path, other, ignored=("name",))
     with pytest.raises(RunMismatchError, match="data: name was a, now b"):
         begin(tmp_path, other)
 
@@ -80,4 +80,4 @@ def test_a_file_that_holds_no_settings_is_named(tmp_path, content):
 def test_settings_of_any_other_type_are_other_settings(tmp_path, key, strange):
     (tmp_path / "run.json").write_text(json.dumps({**SETTINGS, key: strange}))
     with pytest.raises(RunMismatchError, match="with other settings"):
-        begin(tmp_path, unnamed=("name",))
+        begin(tmp_path, ignored=("name",))

@@ -117,9 +117,9 @@ def test_every_member_is_told_what_it_is(tmp_path):
         entries = list(source.entries())
     assert [entry.key for entry in entries] == ["d/7", "d/7", "d/7", "d/7", ""]
     assert [entry.is_image for entry in entries] == [True, False, False, False, False]
-    reasons = [entry.not_the_image is None for entry in entries]
+    reasons = [entry.image_fault is None for entry in entries]
     assert reasons == [True, False, True, False, True]
-    assert entries[3].fault == "it is there twice"
+    assert entries[3].fault == "it occurs twice"
 
 
 def test_keys_and_order():

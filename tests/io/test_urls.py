@@ -76,4 +76,4 @@ def test_all_else_stays(text):
 )  # fmt: skip
 def test_the_source_of_a_model_is_no_scheme(source):
     text = f"{source}:/home/ada@home/net?size=224"
-    assert redact_urls(text) == text, f"name the source {source} in io/urls.py, _OTHERS"
+    assert redact_urls(text) == text, f"name the source {source} in io/urls.py, _MODEL_SOURCES"

@@ -366,7 +366,7 @@ def test_labels_and_images_of_records_must_be_of_the_ground_truth():
         ({"boxes": [[0, 0, 1], [0, 0, 1]]}, r"shape \(N, 4\), x1, y1, x2, y2, got \(2, 3\)"),
         ({"boxes": [[0, 0, 1], [0, 1]]}, "rows of equal length"),
         ({"boxes": [["0", "0", "1", "1"]] * 2}, "Expected boxes as numbers"),
-        ({"scores": [0.5, 1.01]}, "scores in 0..1, got 1.01; hand in probabilities, not logits"),
+        ({"scores": [0.5, 1.01]}, "scores in 0..1, got 1.01; pass probabilities, not logits"),
         ({"scores": [0.5, NAN]}, "Expected finite scores"),
         ({"scores": [[0.5, 0.5]]}, r"one score for each box \(2\)"),
         ({"labels": [0, -1]}, "integers of 0 or more, got int64"),

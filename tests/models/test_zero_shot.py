@@ -214,10 +214,10 @@ class TestKept:
             raise AssertionError
 
         monkeypatch.setattr(class_vectors, "_average", refuse)
-        again = load_classifier(spec, classes=NAMES, kept=tmp_path)
+        again = load_classifier(spec, classes=NAMES, run_folder=tmp_path)
         assert again.settings == first.settings
         with pytest.raises(AssertionError):
-            load_classifier(spec, classes=[*NAMES, "cat"], kept=tmp_path)
+            load_classifier(spec, classes=[*NAMES, "cat"], run_folder=tmp_path)
 
     def test_what_is_damaged_is_made_anew(self, image_text_models, tmp_path):
         spec = f"transformers:{image_text_models / 'clip'}"
@@ -225,7 +225,7 @@ class TestKept:
         first.class_vectors.save(tmp_path)
         [path] = (tmp_path / "prompts").glob("*.npy")
         path.write_bytes(path.read_bytes()[:90])
-        again = load_classifier(spec, classes=NAMES, templates="a {}.", kept=tmp_path)
+        again = load_classifier(spec, classes=NAMES, templates="a {}.", run_folder=tmp_path)
         assert again.settings == first.settings
 
 
@@ -245,7 +245,7 @@ class TestInterrupted:
 
         prompts = Prompts(tuple("abcdefghi"), ("a {}.", "the {} {}."))
         tower = TextTower(encode, lambda: "tower")
-        return class_vectors.make_class_vectors(tower, prompts, kept=kept), asked
+        return class_vectors.make_class_vectors(tower, prompts, run_folder=kept), asked
 
     @pytest.fixture(autouse=True)
     def _at_once(self, monkeypatch):

@@ -372,7 +372,7 @@ def test_names_never_run_into_each_other() -> None:
         Mark(boxes.KEPT, f"person number {n}", 0.9 - n / 100, (20.0 + 3 * n, 30.0 + 2 * n, 40, 60))
         for n in range(18)
     ]
-    drawing = parse(boxes.draw((500, 375), crowd)).one("svg")
+    drawing = parse(boxes.draw_boxes((500, 375), crowd)).one("svg")
     placed = [
         [float(label.one("rect").attributes[k]) for k in ("x", "y", "width", "height")]
         for label in drawing.all("g", "label")
@@ -398,7 +398,7 @@ def test_names_never_run_into_each_other() -> None:
 
 def test_boxes_beyond_the_image_end_at_its_rim() -> None:
     mark = Mark(boxes.KEPT, "dog", 0.5, (-1000.0, -5.0, 5000.0, 30.0))
-    box = parse(boxes.draw((200, 100), [mark])).all("rect", "box")[0].attributes
+    box = parse(boxes.draw_boxes((200, 100), [mark])).all("rect", "box")[0].attributes
     assert (box["x"], box["width"], box["y"], box["height"]) == ("1", "198", "1", "24")
 
 
@@ -408,12 +408,12 @@ def test_without_the_clean_image_nothing_is_called_lost() -> None:
         GroundTruthBox("cat", (0, 0, 9, 9), counts=False),
     ]
     found = PredictedBox("dog", 0.5, (0, 0, 9, 9), 0)
-    assert [mark.kind for mark in boxes.draw_marks(things, [], None)] == ["missed"]
-    assert [mark.kind for mark in boxes.draw_marks(things, [], [found])] == ["lost"]
-    assert [mark.kind for mark in boxes.draw_marks(things, [], [])] == ["missed"]
-    assert [mark.kind for mark in boxes.draw_marks(things, [found], [])] == ["kept"]
+    assert [mark.kind for mark in boxes.list_marks(things, [], None)] == ["missed"]
+    assert [mark.kind for mark in boxes.list_marks(things, [], [found])] == ["lost"]
+    assert [mark.kind for mark in boxes.list_marks(things, [], [])] == ["missed"]
+    assert [mark.kind for mark in boxes.list_marks(things, [found], [])] == ["kept"]
     aside = PredictedBox("cat", 0.5, (0, 0, 9, 9), 1)
-    assert [mark.kind for mark in boxes.draw_marks(things, [aside], [])] == ["aside", "missed"]
+    assert [mark.kind for mark in boxes.list_marks(things, [aside], [])] == ["aside", "missed"]
 
 
 def test_the_worst_stand_clean_beside_corrupted(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_without_matplotlib_figures_say_what_to_install_and_notebooks_show_the_t
     run, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    display._figure_class.cache_clear()
+    display._make_figure_class.cache_clear()
     with pytest.raises(MissingExtraError, match=r"shiftproof\[plot\]"):
         run.plot.curve()
     assert run._repr_png_() is None

@@ -188,7 +188,7 @@ def test_a_dot_in_a_folder_of_a_tar_is_none_of_the_key(tmp_path):  # webdataset'
 def test_a_member_that_is_there_twice_is_told(tmp_path):  # webdataset/webdataset#157
     path = tar_of(tmp_path / "a.tar", "1.png", "1.png", "2.png")
     broken, rows = embed_rows(path, tmp_path / "out")
-    assert broken == {"a.tar/1.png (2)": "a.tar/1.png (2): it is there twice."}
+    assert broken == {"a.tar/1.png (2)": "a.tar/1.png (2): it occurs twice."}
     assert [row["key"] for row in rows] == ["1", "2"]
     assert list(copy(path, tmp_path / "copy").broken) == ["a.tar/1.png (2)"]
 

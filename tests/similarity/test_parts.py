@@ -161,8 +161,8 @@ def test_test_rows_are_made_ready_once(tmp_path, name, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"train": TRAIN[::-1].copy()}, "train: another content"),
-        ({"tests": {**TESTS, "near": TESTS["near"][1:]}}, "tests: near: another content"),
+        ({"train": TRAIN[::-1].copy()}, "train: other content"),
+        ({"tests": {**TESTS, "near": TESTS["near"][1:]}}, "tests: near: other content"),
         ({"k": 4}, "k was 3, now 4"),
         ({"rows": 600}, "shards was 3, now 3|rows in a part was 500, now 600"),
     ],

@@ -197,7 +197,7 @@ def test_metadata_that_claims_more_than_it_has_room_for(tmp_path):
     claimed = footer.replace(b"\x16\4\x19", b"\x16\x80\xa8\xd6\xb9\7\x19", 1)
     assert claimed != footer
     file.write_bytes(data[: -8 - length] + claimed + len(claimed).to_bytes(4, "little") + data[-4:])
-    with pytest.raises(BrokenFileError, match="values are claimed"):
+    with pytest.raises(BrokenFileError, match=r"claims .* values"):
         open_embeddings(folder)
 
 
@@ -205,7 +205,7 @@ def test_a_truncated_file(tmp_path):
     file = tmp_path / "rows.npy"
     np.save(file, trees.unit_rows(50))
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(BrokenFileError, match="cut short; 1728 bytes"):
+    with pytest.raises(BrokenFileError, match=r"cut short; an array .* takes 1728 bytes"):
         open_embeddings(file)
 
 
@@ -229,7 +229,7 @@ def test_python_objects_are_refused(tmp_path):
 @pytest.mark.parametrize("data", [b"", b"no array", b"\x93NUMPY\x01\x00\x05\x00{[[(("])
 def test_files_that_are_no_arrays(tmp_path, data):
     (tmp_path / "a.npy").write_bytes(data)
-    with pytest.raises(BrokenFileError, match="no array in NumPy's"):
+    with pytest.raises(BrokenFileError, match="not an array in NumPy's"):
         open_embeddings(tmp_path / "a.npy")
 
 

@@ -64,7 +64,7 @@ def test_a_copy_in_a_bucket_is_the_one_on_a_disk(s3, tmp_path, capsys, cache):
     os.environ[placeholders.CACHE] = str(tmp_path / "other")
     code, output = run_and_read(capsys, "corrupt", "s3://lab/photos", "s3://lab/copy", *CORRUPT)
     assert code == 0
-    assert "8 were there" in output
+    assert "8 existed already" in output
     assert content(s3, "lab/copy") == files_below(tmp_path / "copy")
     assert s3.info("lab/copy/.shiftproof/contents.json")["LastModified"] >= before
     names = [path for path in s3.find("lab/copy") if "/.shiftproof/" in path]
@@ -162,7 +162,7 @@ def test_no_such_bucket(s3, capsys, verb):
         ("s3://Bad!Bucket/photos", 'Invalid bucket name "Bad!Bucket"'),
         ("s3://a b/photos", 'Invalid bucket name "a b"'),
         ("s3:///photos", "names no bucket; expected s3://BUCKET/FOLDER"),
-        ("http://[bad/photos", "is no valid URL (Invalid IPv6 URL)"),
+        ("http://[bad/photos", "is not a valid URL (Invalid IPv6 URL)"),
     ],
 )
 def test_an_address_that_cannot_be_is_asked_for_once(s3, monkeypatch, capsys, url, said):
@@ -186,7 +186,7 @@ def test_a_bucket_without_permission(s3, tmp_path, monkeypatch, capsys):
         monkeypatch.setenv("AWS_ENDPOINT_URL", refusing.url)
         s3fs.S3FileSystem.clear_instance_cache()
         with pytest.raises(
-            InputError, match=r"s3://lab/photos cannot be listed: the store refuses"
+            InputError, match=r"s3://lab/photos cannot be listed: the store denies access"
         ):
             storage.fetch("s3://lab/photos")
         assert len(refusing.asked) < 5
@@ -246,7 +246,7 @@ def test_a_file_that_is_read_where_it_lies_is_never_a_part(web, tmp_path):
         with pytest.raises(RunError, match="could not be read in"):
             file.read()
     web.faults[:] = [403] * 50
-    with pytest.raises(InputError, match="the store refuses it"):
+    with pytest.raises(InputError, match="the store denies access"):
         place.read(0, 4)
     web.faults.clear()
     with pytest.raises(InputError, match="the server sends only whole files"):
@@ -330,7 +330,7 @@ def test_a_file_of_another_length_than_listed_is_refused(memory):
     fill(memory)
     folder = storage.fetch("memory://data")
     memory.pipe_file("/data/0.png", picture(0)[:100])
-    with pytest.raises(RunError, match=r"bytes are listed, 100 came"):
+    with pytest.raises(RunError, match=r"bytes are listed, 100 were received"):
         read_image(folder / "0.png")
 
 
@@ -573,7 +573,7 @@ def test_a_machine_of_a_cluster_fetches_what_the_command_has_fetched(s3, cache, 
     [fetched] = [one for one in list_fetched() if one.url == "s3://lab/photos"]
     photo = fetched.index.parent / "photos" / "2.png"
     dated = photo.stat().st_ctime_ns
-    fetched.provide()  # on a machine that has it, nothing is done
+    fetched.ensure_local()  # on a machine that has it, nothing is done
     assert photo.stat().st_ctime_ns == dated
     cache.rename(tmp_path / "on the machine of the command")
     reference = SimpleNamespace(hex=lambda: "of this test")

@@ -69,7 +69,7 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         node = Node(tag, {name: value or "" for name, value in attrs})
-        assert len(node.attributes) == len(attrs), f"an attribute is there twice: {tag} {attrs}"
+        assert len(node.attributes) == len(attrs), f"an attribute occurs twice: {tag} {attrs}"
         self.open[-1].children.append(node)
         if tag not in VOID:
             self.open.append(node)

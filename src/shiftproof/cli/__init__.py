@@ -46,8 +46,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_given: bool) -> None:
+    if is_given:
         print_line(f"shiftproof {__version__}")
         raise typer.Exit
 
@@ -115,67 +115,77 @@ def run(arguments: list[str]) -> int:
             EXIT_BAD_INPUT if isinstance(error, (InputError, MissingExtraError)) else EXIT_FAILURE
         )
     except Exception as error:
-        # Typer's own errors about the arguments. Their class is click's or that of a copy of click
-        # inside of typer, by typer's version; they show themselves either way.
+        # Typer's errors about the arguments are recognized by their methods: depending on its version,
+        # their classes are click's or those of a copy of click inside typer.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
-            message = getattr(error, "message", None)
-            if isinstance(message, str):
-                vars(error)["message"] = show_text(suggest_choice(message))
-                is_value = "is not one of" in message or type(error).__name__ == "BadParameter"
-                if is_value and hasattr(error, "format_message"):
-                    complain(error.format_message())
-                    return int(getattr(error, "exit_code", EXIT_BAD_INPUT))
-            error.show()
-            if hint := suggest_init(error) or suggest_folder(error):
-                warn(hint, style=None)
-            return int(error.exit_code)
+            return _show_usage_error(error)
         if debug:
             warn(traceback.format_exc(), style=None)
             return EXIT_FAILURE
-        if isinstance(error, MemoryError):
-            complain(
-                f"Memory is full ({str(error) or 'no more is given'}). What is finished is kept; start "
-                "the same command again with fewer workers or smaller batches."
-            )
-            return EXIT_FAILURE
-        if isinstance(error, OSError):
-            if find_output_error() is not None:
-                return EXIT_FAILURE  # said when it leaves
-            if told := find_folder_error():
-                complain(told)
-                return EXIT_BAD_INPUT
-            if error.errno == errno.ENAMETOOLONG:
-                complain(f"{error.filename} cannot be opened (file name too long).")
-                return EXIT_BAD_INPUT
-        complain(
-            f"{type(error).__name__}: {error}. This is a fault of shiftproof; run again with "
-            "--debug and report what it prints."
-        )
-        return EXIT_FAILURE
+        return _show_unexpected_error(error)
     if result == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this
         return describe_stopped(signal.SIGINT)
     return result if isinstance(result, int) else 0
 
 
+def _show_usage_error(error: Any) -> int:
+    """Print an error of typer about the arguments, with a hint, and return its exit code."""
+    message = getattr(error, "message", None)
+    if isinstance(message, str):
+        vars(error)["message"] = show_text(suggest_choice(message))
+        is_value = "is not one of" in message or type(error).__name__ == "BadParameter"
+        if is_value and hasattr(error, "format_message"):
+            complain(error.format_message())
+            return int(error.exit_code)
+    error.show()
+    if hint := suggest_init(error) or suggest_folder(error):
+        warn(hint, style=None)
+    return int(error.exit_code)
+
+
+def _show_unexpected_error(error: Exception) -> int:
+    """Print an error that was not raised on purpose, and return the exit code."""
+    if isinstance(error, MemoryError):
+        complain(
+            f"Memory is full ({str(error) or 'no more is given'}). What is finished is kept; start "
+            "the same command again with fewer workers or smaller batches."
+        )
+        return EXIT_FAILURE
+    if isinstance(error, OSError):
+        if find_output_error() is not None:
+            return EXIT_FAILURE  # ``leave`` prints it
+        if folder_error := find_folder_error():
+            complain(folder_error)
+            return EXIT_BAD_INPUT
+        if error.errno == errno.ENAMETOOLONG:
+            complain(f"{error.filename} cannot be opened (file name too long).")
+            return EXIT_BAD_INPUT
+    complain(
+        f"{type(error).__name__}: {error}. This is a fault of shiftproof; run again with "
+        "--debug and report what it prints."
+    )
+    return EXIT_FAILURE
+
+
 def move_common_options_first(words: list[str]) -> list[str]:
-    """Return the words of a command with the options of all verbs before the verb, wherever they stood.
+    """Return the words of a command with the options of all verbs moved before the verb.
 
     >>> move_common_options_first(["bench", "--timeout", "60", "--out", "run", "--debug"])
     ['--timeout', '60', '--debug', 'bench', '--out', 'run']
     """
-    first, rest, left = [], [], iter(words)
-    for word in left:
+    first, rest, remaining = [], [], iter(words)
+    for word in remaining:
         if word in ("--debug", "--no-config") or word.startswith("--timeout="):
             first.append(word)
         elif word == "--timeout":
-            first += [word, *itertools.islice(left, 1)]
+            first += [word, *itertools.islice(remaining, 1)]
         else:
             rest.append(word)
     return first + rest
 
 
 def suggest_init(error: Any) -> str:
-    """Return a hint at `shiftproof init`, for a verb that lacks its model or data."""
+    """Return a hint at `shiftproof init` if a verb's model or data is missing, else ""."""
     missing = type(error).__name__ == "MissingParameter" and getattr(error.param, "name", None)
     verb = getattr(error.ctx, "info_name", None) if missing else None
     if missing not in ("model", "data") or verb not in ("bench", "detect", "segment"):
@@ -184,19 +194,17 @@ def suggest_init(error: Any) -> str:
 
 
 def suggest_folder(error: Any) -> str:
-    """Return a hint to give the folder, if a shell expanded a pattern to many paths."""
+    """Return a hint to give the folder if a shell expanded a pattern to many paths, else ""."""
     found = re.search(
         r"unexpected extra argument\(?s?\)? \((.*)\)", str(getattr(error, "message", ""))
     )
     if found is None or not any(Path(word).is_file() for word in found[1].split()):
         return ""
-    return (
-        "One path is taken, and a shell makes several of a pattern such as *.jpg: give the folder."
-    )
+    return "Expected one path; a shell expands a pattern such as *.jpg to several: give the folder."
 
 
 def suggest_choice(message: str) -> str:
-    """Add the nearest match to typer's complaint about a word that is none of an option's choices.
+    """Add the nearest choice to typer's error about a value that is not one of an option's choices.
 
     >>> suggest_choice("'cifar' is not one of 'published', 'cifar-10-c'.")
     "'cifar' is not one of 'published', 'cifar-10-c'. Did you mean 'cifar-10-c'?"

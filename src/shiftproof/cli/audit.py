@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shiftproof.cli import embeddings as words
+from shiftproof.cli import embedding_options as options
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.outcome import write_page
 from shiftproof.cli.printing import announce, print_json, print_line
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from shiftproof.runs.scores.audit import AuditScores
 
 CAVEAT = (
-    "Similarity is this encoder's, and a gap is no cause: whether a score comes from close training "
-    "images only training without them tells (prune, retrain, compare with a random pruning of the "
+    "Similarity depends on the encoder, and a gap is not a cause: only training without the close "
+    "images shows whether a score comes from them (prune, retrain, compare with a random pruning of the "
     "same size)."
 )
 
@@ -40,22 +40,28 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(
-    train: words.Train,
-    test: words.Test,
+    train: options.Train,
+    test: options.Test,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.")],
-    reference: words.Reference = None,
+    reference: options.Reference = None,
     k: Annotated[
-        int, typer.Option("--k", min=1, metavar="INT", help="Training rows that make the density.")
+        int,
+        typer.Option("--k", min=1, metavar="INT", help="Nearest training rows for the density."),
     ] = 10,
     duplicates: Annotated[
         float,
         typer.Option(
-            "--duplicates", metavar="NUMBER", help="How similar a near-duplicate is at least."
+            "--duplicates", metavar="NUMBER", help="Minimum similarity of a near-duplicate."
         ),
     ] = 0.95,
     leakage: Annotated[
         int,
-        typer.Option("--leakage", min=0, metavar="INT", help="Test rows shown with their nearest."),
+        typer.Option(
+            "--leakage",
+            min=0,
+            metavar="INT",
+            help="Number of test rows shown with their nearest training rows.",
+        ),
     ] = 24,
     images: Annotated[
         list[str] | None,
@@ -70,21 +76,21 @@ def audit(
         typer.Option("--train-images", metavar="DIR", help="The training images, for the page."),
     ] = None,
     *,
-    rows: words.RowOptions,
-    search: words.ShardingOptions,
-    as_json: words.Json = False,
+    rows: options.RowOptions,
+    search: options.ShardingOptions,
+    as_json: options.Json = False,
 ) -> None:
     """Measure how close a training set comes to test sets, beside a reference training set.
 
-    Goes on where an interrupted audit stopped. `shiftproof plan` says beforehand what it takes.
+    An interrupted audit is resumed. `shiftproof plan` estimates what an audit takes.
     """
-    pictures = words.parse_named(images or [], "--images")
-    announce(f"Searching {train} for what is close to {words.describe_tests(test)}", out)
-    from shiftproof.similarity import audit as run
+    image_folders = options.parse_named(images or [], "--images")
+    announce(f"Searching {train} for what is close to {options.describe_tests(test)}", out)
+    from shiftproof.similarity import audit as measure_similarity
 
     sharding = search.sharding(out)
     with search.share():
-        audited = run(
+        result = measure_similarity(
             rows.open(train),
             rows.open_tests(test),
             out,
@@ -92,16 +98,18 @@ def audit(
             k=k,
             duplicates=duplicates,
             leakage=leakage,
-            images=pictures,
+            images=image_folders,
             train_images=train_images,
             sharding=sharding,
         )
-    named = pictures if train_images is None else {**pictures, "train": train_images}
-    page = write_page(out, [Path(f"{name}={folder}") for name, folder in named.items()])
+    shown_folders = (
+        image_folders if train_images is None else {**image_folders, "train": train_images}
+    )
+    page = write_page(out, [Path(f"{name}={folder}") for name, folder in shown_folders.items()])
     if as_json:
         print_json((out / "scores.json").read_text(encoding="utf-8"))
         return
-    _show(audited.scores, Console(file=sys.stdout))
+    _show(result.scores, Console(file=sys.stdout))
     if page is not None:
         print_line(f"report   {page}")
     print_line(f"scores   {out / 'scores.json'}")
@@ -119,28 +127,30 @@ _MEASURES = (
 
 
 def _show(scores: AuditScores, console: Console) -> None:
-    """Print the figures of each test set, with 95 % intervals, and what they do not say."""
+    """Print the figures of each test set, with 95 % intervals, and a caveat."""
     table = Table(
         "test set", "", "", "95 % interval", box=None, header_style="bold", pad_edge=False
     )
-    for one in scores.sets:
-        table.add_row(Text(show_text(one.name), style="bold"), plural(one.rows, "row"), "", "")
+    for test_set in scores.sets:
+        table.add_row(
+            Text(show_text(test_set.name), style="bold"), plural(test_set.rows, "row"), "", ""
+        )
         for name, title, share in _MEASURES:
-            if (figure := getattr(one, name)) is not None:
+            if (figure := getattr(test_set, name)) is not None:
                 table.add_row("", title, *_format_figure(figure, share=share))
-        if one.pruned is not None:
+        if test_set.pruned is not None:
             table.add_row(
                 "",
                 "training rows that gap-matched pruning removes",
-                f"{one.pruned.rows:,}",
-                f"{one.pruned.share:.2%}",
+                f"{test_set.pruned.rows:,}",
+                f"{test_set.pruned.share:.2%}",
             )
     console.print(table)
-    for one in scores.sets:
-        for leak in [entry for entry in one.leakage if entry.train][:1]:
+    for test_set in scores.sets:
+        for leak in [entry for entry in test_set.leakage if entry.train][:1]:
             nearest = leak.train[0]
             print_line(
-                f"nearest of {one.name}: {leak.key or f'row {leak.row}'} and "
+                f"nearest of {test_set.name}: {leak.key or f'row {leak.row}'} and "
                 f"{nearest.key or f'row {nearest.row}'} ({leak.similarity:.3f})"
             )
     if scores.train.skipped:

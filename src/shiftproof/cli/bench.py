@@ -35,7 +35,7 @@ from shiftproof.cli.options import (
     data_option,
     model_option,
 )
-from shiftproof.cli.outcome import PageWatch, show_outcome
+from shiftproof.cli.outcome import PageUpdater, show_outcome
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions
 from shiftproof.cli.printing import print_line
@@ -52,15 +52,15 @@ LabelSet: TypeAlias = Literal["none", "imagenet-a", "imagenet-r", "imagenet-d", 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What a dataset of classes has, where its names do not say enough."""
+    """Options that describe a dataset of classes."""
 
     labels: Annotated[
         LabelSet,
         typer.Option(
             "--label-set",
             metavar="NAME",
-            help="The data have a share of ImageNet's classes: imagenet-r, imagenet-a, "
-            "imagenet-d (give one domain's folder) or objectnet. The model answers these alone.",
+            help="The data have some of ImageNet's classes: imagenet-r, imagenet-a, "
+            "imagenet-d (give one domain's folder) or objectnet. The model predicts only these.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = "none"
@@ -78,7 +78,7 @@ class DataOptions:
         typer.Option(
             "--clean",
             metavar="DIR",
-            help="The clean images that belong to a -C tree: a folder, or tars or tables of one.",
+            help="The clean images of a -C tree: a folder, or a folder of tars or tables.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None
@@ -120,11 +120,11 @@ class DataOptions:
         classifiers: Mapping[str, Classifier],
         class_map: Mapping[str, str] | None,
     ) -> ImageData:
-        """Open the data for classifiers of the same classes, and print what is not used.
+        """Open the data for classifiers of the same classes, and print what is omitted.
 
         Args:
-            data: as the command names it.
-            folder: where its images are, if the command says so.
+            data: the data as in the command.
+            folder: folder of its images, if given.
             classifiers: the first one's classes are those of the data.
             class_map: from a class of the data to one of the model.
         """
@@ -201,13 +201,13 @@ def bench(
     adapt: Adapters = "none",
     images: WhichImages = None,
     *,
-    asked: MeasurementOptions,
+    measurement: MeasurementOptions,
     shifts: ShiftOptions,
     depth: Depth = None,
     grid: GridOptions,
-    gpu: DeviceOptions,
-    names: ClassOptions,
-    about: DataOptions,
+    device_options: DeviceOptions,
+    class_options: ClassOptions,
+    data_options: DataOptions,
     parts: PartOptions,
     plan: PlanOptions,
     as_json: AsJson = False,
@@ -217,14 +217,14 @@ def bench(
     backend = parts.choose(grid.workers)
     specs = name_specs(model, out)
     adapters = parse_adapters(adapt)
-    _check(asked, plan, depth, adapters, models=len(specs))
-    is_device = gpu.corrupt_on == "device"
+    _check(measurement, plan, depth, adapters, models=len(specs))
+    is_device = device_options.corrupt_on == "device"
     if is_device and plan.dry_run:
         raise _refuse_device("--dry-run")
-    if asked.wanted not in (None, "--precision"):
-        _check_anytime(asked, backend, is_device=is_device)
+    if measurement.selecting_option not in (None, "--precision"):
+        _check_anytime(measurement, backend, is_device=is_device)
     check_presence(data, "images")
-    about.check()
+    data_options.check()
     _, folder = split_images(images)
     command = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
     command.announce()
@@ -236,79 +236,87 @@ def bench(
     # Before a model is loaded, which may take a download.
     for spec in adapters:
         check_adapter_spec(spec)
-    class_map = None if names.class_map is None else read_class_map(names.class_map)
-    _check_calibration(asked.calibrate)
+    class_map = None if class_options.class_map is None else read_class_map(class_options.class_map)
+    _check_calibration(measurement.calibrate)
     job = command.prepare(
         backend,
         adapters,
-        Copies.find(data, about.clean),
+        Copies.find(data, data_options.clean),
         depth=depth,
         images=images,
-        precision=asked.precision,
-        corrupt_on=gpu.corrupt_on,
+        precision=measurement.precision,
+        corrupt_on=device_options.corrupt_on,
     )
-    check_classifiers(specs, names)
-    about.check_data(data, folder, class_map)
+    check_classifiers(specs, class_options)
+    data_options.check_data(data, folder, class_map)
     check_out(out, dry_run=plan.dry_run)
-    task = Classification(calibrate=asked.calibrate, coverage=asked.choose_coverage(), kept=out)
-    share = None if about.labels == "none" else label_set(about.labels)
-    classifiers = load_classifiers(specs, names, device=grid.device, dtype=gpu.dtype, kept=out)
-    if share is not None:
-        classifiers = {name: one.restrict(share) for name, one in classifiers.items()}
-    dataset = about.open(data, folder, classifiers, class_map)
-    is_anytime = asked.wanted is not None and not adapters
-    if is_anytime and (asked.wanted != "--precision" or dataset.is_labeled):
-        _check_anytime(asked, backend, is_device=is_device)
-        _run_anytime(classifiers, dataset, asked, job)
+    task = Classification(
+        calibrate=measurement.calibrate, coverage=measurement.choose_coverage(), run_folder=out
+    )
+    label_subset = None if data_options.labels == "none" else label_set(data_options.labels)
+    classifiers = load_classifiers(
+        specs, class_options, device=grid.device, dtype=device_options.dtype, run_folder=out
+    )
+    if label_subset is not None:
+        classifiers = {
+            name: classifier.restrict(label_subset) for name, classifier in classifiers.items()
+        }
+    dataset = data_options.open(data, folder, classifiers, class_map)
+    is_anytime = measurement.selecting_option is not None and not adapters
+    if is_anytime and (measurement.selecting_option != "--precision" or dataset.is_labeled):
+        _check_anytime(measurement, backend, is_device=is_device)
+        _run_anytime(classifiers, dataset, measurement, job)
     else:
-        run_grid(classifiers, dataset, task, job, trust=asked.calibrate is not None)
+        run_grid(classifiers, dataset, task, job, trust=measurement.calibrate is not None)
 
 
 def _check(
-    asked: MeasurementOptions,
+    measurement: MeasurementOptions,
     plan: PlanOptions,
     depth: str | None,
     adapters: Sequence[str],
     *,
     models: int,
 ) -> None:
-    """Refuse options that do not go together, before a model is loaded."""
+    """Refuse options that contradict each other, before a model is loaded."""
     if depth is not None and not depth.startswith("onnx:"):
         raise InputError(
-            "--depth FOLDER: classifiers see resized images, which the maps no longer fit. Make the "
-            "copies with `shiftproof corrupt --depth` and measure those, or give --depth onnx:FILE."
+            "--depth FOLDER: classifiers see resized images, which the maps do not fit. Make "
+            "copies with `shiftproof corrupt --depth` and measure those, or use --depth onnx:FILE."
         )
-    wanted = asked.wanted
-    if plan.dry_run and wanted is not None:
+    option = measurement.selecting_option
+    if plan.dry_run and option is not None:
         raise InputError(
-            f"{wanted} decides the number of images itself; leave it out of --dry-run."
+            f"{option} decides the number of images itself; leave it out of --dry-run."
         )
-    if adapters and wanted is not None and wanted != "--precision":
+    if adapters and option is not None and option != "--precision":
         raise InputError(
-            f"{wanted} asks images in any order, and an adapter learns from the order that it sees; "
-            "leave out --adapt, or say --precision or --images N."
+            f"{option} measures images in any order, and an adapter learns from the order that it sees; "
+            "leave out --adapt, or use --precision or --images N."
         )
-    asked.check(models)
+    measurement.check(models)
 
 
-def _check_calibration(asked: str | None) -> None:
+def _check_calibration(calibrate: str | None) -> None:
     """Refuse an invalid share, and missing images."""
     from shiftproof.bench.tasks.classification.calibrating import read_share
     from shiftproof.data.images.opening import check_data
 
-    if asked is not None and read_share(asked) is None:
-        check_presence(asked, "images")
-        check_data(asked)
+    if calibrate is not None and read_share(calibrate) is None:
+        check_presence(calibrate, "images")
+        check_data(calibrate)
 
 
-def _check_anytime(asked: MeasurementOptions, backend: Backend | None, *, is_device: bool) -> None:
-    """Refuse what does not go with images that are chosen one after the other."""
+def _check_anytime(
+    measurement: MeasurementOptions, backend: Backend | None, *, is_device: bool
+) -> None:
+    """Refuse options that contradict images chosen one after the other."""
     if is_device:
-        raise _refuse_device(asked.wanted)
+        raise _refuse_device(measurement.selecting_option)
     if backend is not None:
         raise InputError(
-            f"{asked.wanted} asks for the next images by what was seen before; one process does "
-            "that. Leave out --engine, --worker and --of, or say --images N."
+            f"{measurement.selecting_option} chooses the next images by earlier results, in one process. "
+            "Leave out --engine, --worker and --of, or use --images N."
         )
 
 
@@ -321,27 +329,27 @@ def _refuse_device(option: str | None) -> InputError:
 def _run_anytime(
     classifiers: Mapping[str, Classifier],
     dataset: ImageData,
-    asked: MeasurementOptions,
+    measurement: MeasurementOptions,
     job: GridJob,
 ) -> None:
-    """Measure one number as precisely as is asked, and show it."""
+    """Measure one number with the requested precision, and show it."""
     from shiftproof.bench import run_anytime
 
-    grid = job.asked.grid
+    grid = job.command.grid
     run = run_anytime(
         classifiers,
         dataset,
-        budget=asked.seconds,
-        precision=asked.precision,
-        compare=asked.compare,
+        budget=measurement.seconds,
+        precision=measurement.precision,
+        compare=measurement.compare,
         corruptions=job.corruptions,
-        severities=job.asked.shifts.levels,
+        severities=job.command.shifts.levels,
         images=job.images,
-        out=job.asked.out,
+        out=job.command.out,
         batch_size=64 if grid.batch_size is None else grid.batch_size,
         seed=grid.seed,
         encode=grid.encode,
         workers=grid.workers,
-        watch=PageWatch(),
+        watch=PageUpdater(),
     )
-    show_outcome(run, as_json=job.asked.as_json, log=grid.log or ())
+    show_outcome(run, as_json=job.command.as_json, log=grid.log or ())

@@ -83,7 +83,7 @@ def breaking(
     seed: Seed = 0,
     device: Device = "auto",
     workers: Workers = None,
-    names: ClassOptions,
+    class_options: ClassOptions,
     unlabeled: Unlabeled = False,
     split: Split = None,
     root: Root = None,
@@ -101,14 +101,14 @@ def breaking(
     # Before a model is loaded, which may take a download.
     count, folder = split_images(images)
     corruptions = _choose(shifts)
-    class_map = None if names.class_map is None else read_class_map(names.class_map)
+    class_map = None if class_options.class_map is None else read_class_map(class_options.class_map)
     labeled = False if unlabeled else None
-    check_classifiers(specs, names)
+    check_classifiers(specs, class_options)
     check_data(data, class_map=class_map, labeled=labeled, split=split, images=folder, root=root)
     if find_copies(data) is not None:
         raise make_copies_error()
     check_out(out)
-    classifiers = load_classifiers(specs, names, device=device, kept=out)
+    classifiers = load_classifiers(specs, class_options, device=device, run_folder=out)
     dataset = open_data(
         data,
         classes=next(iter(classifiers.values())).classes,
@@ -142,12 +142,16 @@ def _choose(shifts: CorruptionOptions) -> dict[str, str | CorruptionFunction]:
     from shiftproof.cli.corruption_choice import resolve_corruptions, warn_of_generated_frost
     from shiftproof.corruptions.chains import has_fixed_severities
 
-    named = resolve_corruptions(shifts.corruptions, shifts.frost_dir, (), shifts.constants, None)
-    fixed = next((name for name, one in named.items() if has_fixed_severities(one)), None)
+    corruptions = resolve_corruptions(
+        shifts.corruptions, shifts.frost_dir, (), shifts.constants, None
+    )
+    fixed = next(
+        (name for name, corruption in corruptions.items() if has_fixed_severities(corruption)), None
+    )
     if fixed is not None:
         raise InputError(
-            f"--corruptions: all corruptions of {fixed} have a severity of their own, so there is none "
-            "at which an answer could break."
+            f"--corruptions: all corruptions of {fixed} have fixed severities, so there is no severity "
+            "to search for."
         )
-    warn_of_generated_frost(named)
-    return named
+    warn_of_generated_frost(corruptions)
+    return corruptions

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 CandidateModel: TypeAlias = Annotated[
     str | None,
-    typer.Option("--model", "-m", metavar="NAME", help="Of the candidate; by default its first."),
+    typer.Option(
+        "--model", "-m", metavar="NAME", help="Model of the candidate; its first by default."
+    ),
 ]
 BaselineModel: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--baseline-model",
         metavar="NAME",
-        help="Of the baseline; by default the one of the candidate's name, else its first.",
+        help="Model of the baseline; by default the one with the candidate's name, else its first.",
     ),
 ]
 
@@ -41,8 +43,8 @@ class GateOptions:
         typer.Option(
             "--fail-if",
             metavar="TEXT",
-            help="What must not be, once for each: 'mCE > +1.0' (a difference in points, candidate "
-            "minus baseline), 'clean > 30' (the candidate's own figure). Measures: mCE, mPC, mean, "
+            help="A condition that must not hold, once for each: 'mCE > +1.0' (a difference in points, "
+            "candidate minus baseline), 'clean > 30' (the candidate's own figure). Measures: mCE, mPC, mean, "
             "rPC, clean, a corruption, a cell (fog-3), worst (corruption), any (of the corruptions), "
             "or a title of the printed table ('Error under corruption', in short 'error').",
         ),
@@ -51,15 +53,14 @@ class GateOptions:
         bool,
         typer.Option(
             "--strict",
-            help="Fail, too, where the interval reaches beyond the threshold: it is not shown that "
-            "nothing was lost.",
+            help="Fail also if the interval reaches beyond the threshold, so that a loss is not excluded.",
         ),
     ] = False
 
 
 @dataclass(frozen=True)
 class FileOptions:
-    """The files that are written for a pipeline."""
+    """Files to write for a pipeline."""
 
     junit: Annotated[
         Path | None,
@@ -70,18 +71,18 @@ class FileOptions:
         typer.Option("--markdown", metavar="FILE", help="Write a summary for a pull request."),
     ] = None
 
-    def write(self, found: Comparison) -> None:
-        """Write those that are asked for."""
+    def write(self, result: Comparison) -> None:
+        """Write the requested files."""
         from shiftproof import comparison
         from shiftproof.io import files
 
-        for path, make in (
+        for path, write in (
             (self.junit, comparison.comparison_junit),
             (self.markdown, comparison.comparison_markdown),
         ):
             if path is not None:
                 files.make_folder(path.parent)
-                files.write_bytes(path, make(found).encode("utf-8"))
+                files.write_bytes(path, write(result).encode("utf-8"))
 
 
 def register(app: typer.Typer) -> None:
@@ -98,28 +99,28 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    baseline: Annotated[Path, typer.Argument(help="Folder of the run that is compared with.")],
-    candidate: Annotated[Path, typer.Argument(help="Folder of the run that is compared.")],
+    baseline: Annotated[Path, typer.Argument(help="Folder of the run to compare with.")],
+    candidate: Annotated[Path, typer.Argument(help="Folder of the run to compare.")],
     *,
     gate: GateOptions,
     model: CandidateModel = None,
     baseline_model: BaselineModel = None,
-    summaries: FileOptions,
+    files: FileOptions,
     as_json: Annotated[
         bool, json_option("Print the comparison on standard output as JSON.")
     ] = False,
     workers: Workers = None,
 ) -> None:
-    """Compare two runs, paired by image; leave with 3 where a condition fails."""
+    """Compare two runs, paired by image; exits with 3 if a condition fails."""
     announce(f"Comparing {candidate} with {baseline}")
     from shiftproof.runs import load_run
 
-    # What is no run is refused before all that measures is imported.
+    # Folders that are not runs are refused before the slow imports.
     runs = load_run(baseline), load_run(candidate)
     from shiftproof import comparison
     from shiftproof.comparison.writing import describe_outcome, print_comparison
 
-    found = comparison.compare(
+    result = comparison.compare(
         *runs,
         fail_if=gate.fail_if or (),
         strict=gate.strict,
@@ -127,14 +128,14 @@ def compare(
         baseline_model=baseline_model,
         workers=workers or 0,
     )
-    for warning in found.warnings:
+    for warning in result.warnings:
         warn(f"warning: {warning}", style="bold yellow")
-    summaries.write(found)
+    files.write(result)
     if as_json:
-        print_json(found.to_json())
+        print_json(result.to_json())
     else:
-        print_comparison(found, Console(file=sys.stdout))
-        if found.checks:
-            print_line(describe_outcome(found))
-    if found.failed:
+        print_comparison(result, Console(file=sys.stdout))
+        if result.checks:
+            print_line(describe_outcome(result))
+    if result.failed:
         raise typer.Exit(EXIT_GATE)

@@ -1,10 +1,10 @@
-"""``shiftproof conditions``: a finished run by weather, hour, camera, or what else metadata say."""
+"""``shiftproof conditions``: a finished run by weather, hour, camera or other metadata."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -12,7 +12,6 @@ from rich.console import Console
 from shiftproof.cli.options import Workers, json_option
 from shiftproof.cli.outcome import write_page
 from shiftproof.cli.printing import announce, print_json, print_line
-from shiftproof.errors import InputError
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +33,7 @@ def conditions(
         typer.Option(
             "--by",
             help="The column of the metadata; or part:2, the second folder of the images' names, "
-            "which is where ACDC has the weather.",
+            "which has the weather in ACDC.",
         ),
     ],
     metadata: Annotated[
@@ -43,30 +42,29 @@ def conditions(
             "--metadata",
             "-m",
             help="A CSV or Parquet table with a column image, name or path, or the label JSON of "
-            "BDD100K or SHIFT. None where the images' names say it.",
+            "BDD100K or SHIFT. Not needed for conditions in the images' names.",
         ),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option(
             "--against",
-            help="The condition that others are held against; by default clear, or what it is called "
-            "there, else the one with the most images.",
+            help="The condition to compare with; by default clear, or its name in the metadata, else "
+            "the one with the most images.",
         ),
     ] = None,
     workers: Workers = None,
     table: Annotated[
-        str, typer.Option("--table", help="How to print it: text, csv or latex.")
+        Literal["text", "csv", "latex"],
+        typer.Option("--table", metavar="NAME", help="Format of the table: text, csv or latex."),
     ] = "text",
     as_json: Annotated[bool, json_option("Print the scores on standard output.")] = False,
 ) -> None:
     """Read a finished run by weather, time of day or any other condition of its images."""
-    if table not in ("text", "csv", "latex"):
-        raise InputError(f"Expected --table text, csv or latex; got {table!r}.")
     announce(f"Reading {run} by {by}")
     from shiftproof.runs import RunFolder, load_run
 
-    load_run(run)  # what is no run is refused before all that measures is imported
+    load_run(run)  # a folder that is not a run is refused before the slow imports
     from shiftproof import bench
     from shiftproof.report import conditions_csv, conditions_latex, print_conditions
 

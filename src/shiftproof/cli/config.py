@@ -40,21 +40,22 @@ def read_defaults(command: Any, verbs: Sequence[str], load: LoadVerb) -> dict[st
     content = read_toml(FILE)
     tables = {key: value for key, value in content.items() if isinstance(value, dict)}
     _check_tables(tables, verbs)
-    own = list_options(command)
-    chosen: dict[str, Any] = {}
+    options = list_options(command)
+    given: dict[str, Any] = {}
     for key, value in content.items():
         if key in tables:
             continue
-        if format_key(key) in own:
-            chosen[format_key(key)] = (key, value)
+        if format_key(key) in options:
+            given[format_key(key)] = (key, value)
         else:
             _check_shared(key, verbs, load)
     for key, value in tables.get(str(command.name), {}).items():
-        if format_key(key) not in own:
-            raise InputError(_explain(key, own, f"option of `{command.name}`"))
-        chosen[format_key(key)] = (key, value)
+        if format_key(key) not in options:
+            raise InputError(_explain(key, options, f"an option of `{command.name}`"))
+        given[format_key(key)] = (key, value)
     return {
-        own[name].name: _convert(key, value, own[name]) for name, (key, value) in chosen.items()
+        options[name].name: _convert(key, value, options[name])
+        for name, (key, value) in given.items()
     }
 
 
@@ -68,25 +69,25 @@ def describe_defaults(context: Any, defaults: Mapping[str, Any]) -> None:
     used = [
         f"--{next(_list_names(option))} {show_value(defaults[option.name])}".rstrip()
         for option in context.command.params
-        if option.name in defaults and was_read(context, option)
+        if option.name in defaults and is_from_file(context, option)
     ]
     if used:
         warn(f"{FILE} gives {', '.join(used)} (--no-config ignores it)", style="dim")
 
 
 def attribute_to_file(
-    error: Exception, defaults: Mapping[str, Any], words: Sequence[str]
+    error: Exception, defaults: Mapping[str, Any], arguments: Sequence[str]
 ) -> Exception:
     """Return an error about a value as one about the file, if the file gave the value."""
     option = getattr(error, "param", None)
-    typed = {word.partition("=")[0] for word in words}
+    typed = {word.partition("=")[0] for word in arguments}
     if option is None or option.name not in defaults or typed & set(option.opts):
         return error
     name = next(_list_names(option), option.name)
     return InputError(f"{FILE}, {name}: {getattr(error, 'message', error)}")
 
 
-def was_read(context: Any, option: Any) -> bool:
+def is_from_file(context: Any, option: Any) -> bool:
     """Whether the value of an option comes from the file."""
     source = context.get_parameter_source(option.name)
     return getattr(source, "name", "") == "DEFAULT_MAP"
@@ -102,7 +103,7 @@ def show_value(value: Any) -> str:
     if isinstance(value, bool):
         return ""
     values = value if isinstance(value, list) else [value]
-    return " ".join(show_name(str(one)) for one in values)
+    return " ".join(show_name(str(item)) for item in values)
 
 
 def _list_names(option: Any) -> Iterator[str]:
@@ -113,37 +114,37 @@ def _list_names(option: Any) -> Iterator[str]:
 def _check_tables(tables: Mapping[str, Any], verbs: Sequence[str]) -> None:
     for name in tables:
         if name not in verbs:
-            raise InputError(_explain(name, verbs, "verb", f"[{show_name(name)}]"))
+            raise InputError(_explain(name, verbs, "a verb", f"[{show_name(name)}]"))
 
 
 def _check_shared(key: str, verbs: Sequence[str], load: LoadVerb) -> None:
     """Raise an InputError unless some verb has the option of a key above the first table."""
     known = {name for verb in verbs for name in list_options(load(verb))}
     if format_key(key) not in known:
-        raise InputError(_explain(key, sorted(known), "option of any verb"))
+        raise InputError(_explain(key, sorted(known), "an option of any verb"))
 
 
 def _explain(name: str, known: Any, what: str, shown: str = "") -> str:
     close = difflib.get_close_matches(format_key(name), list(known), n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"{FILE}: {shown or repr(show_name(name))} is no {what}.{hint}"
+    return f"{FILE}: {shown or repr(show_name(name))} is not {what}.{hint}"
 
 
 def _convert(key: str, value: Any, option: Any) -> Any:
     """Convert a value to that of the command line: text, number, or a list of these."""
-    switch = bool(getattr(option, "is_flag", False))
-    if switch != isinstance(value, bool):
+    is_switch = bool(getattr(option, "is_flag", False))
+    if is_switch != isinstance(value, bool):
         raise InputError(
-            f"{FILE}: {show_name(key)} expects {'true or false' if switch else 'a value'}, "
+            f"{FILE}: {show_name(key)} expects {'true or false' if is_switch else 'a value'}, "
             f"got {value!r}."
         )
-    if switch:
+    if is_switch:
         return value
     values = value if isinstance(value, list) else [value]
-    for one in values:
-        if isinstance(one, bool) or not isinstance(one, (str, int, float)):
+    for item in values:
+        if isinstance(item, bool) or not isinstance(item, (str, int, float)):
             raise InputError(
-                f"{FILE}: {show_name(key)} expects text, a number or a list of them, got {one!r}."
+                f"{FILE}: {show_name(key)} expects text, a number or a list of them, got {item!r}."
             )
-    texts = [str(one) for one in values]
+    texts = [str(item) for item in values]
     return texts if option.multiple else ",".join(texts)

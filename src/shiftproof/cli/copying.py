@@ -31,35 +31,41 @@ Format: TypeAlias = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="png (lossless), jpeg (quality 95: another benchmark), or source (names and formats "
-        "stay, JPEG at quality 95, so one annotation file serves all).",
+        help="png (lossless), jpeg (quality 95: another benchmark), or source (same names and formats, "
+        "JPEG at quality 95, so that one annotation file fits all).",
     ),
 ]
 AsJson: TypeAlias = Annotated[bool, json_option("Print what was done as JSON.")]
 
 
-def show_done(done: ExportResult, target: Path, *, verb: str, as_json: bool) -> None:
+def show_done(result: ExportResult, target: Path, *, verb: str, as_json: bool) -> None:
     """Print what was written and which files are unreadable; exit with 2 if all are."""
     if as_json:
-        print_json(json.dumps({"target": str(target), **vars(done)}, indent=1))
+        print_json(json.dumps({"target": str(target), **vars(result)}, indent=1))
     else:
-        there = f", {done.kept:,} {'was' if done.kept == 1 else 'were'} there" if done.kept else ""
-        print_line(f"{plural(done.written, 'image')} written to {target}{there}")
-        if done.carried:
-            print_line(f"{plural(done.carried, 'other file')} carried over")
+        print_line(
+            f"{plural(result.written, 'image')} written to {target}{describe_existing(result.kept)}"
+        )
+        if result.carried:
+            print_line(f"{plural(result.carried, 'other file')} carried over")
         parts = {
-            "decode": done.decode_seconds,
-            verb: done.corrupt_seconds,
-            "encode and write": done.write_seconds,
+            "decode": result.decode_seconds,
+            verb: result.corrupt_seconds,
+            "encode and write": result.write_seconds,
         }
-        if (spent := sum(parts.values())) > 0:
-            shares = ", ".join(f"{name} {part / spent:.0%}" for name, part in parts.items())
-            print_line(f"{spent:.1f} s of CPU: {shares}")
-        show_omissions(done.omissions)
-        for reason in done.broken.values():
+        if (total_seconds := sum(parts.values())) > 0:
+            shares = ", ".join(f"{name} {part / total_seconds:.0%}" for name, part in parts.items())
+            print_line(f"{total_seconds:.1f} s of CPU: {shares}")
+        show_omissions(result.omissions)
+        for reason in result.broken.values():
             warn(f"not readable: {reason}")
-    if done.broken and not (done.written or done.kept):
+    if result.broken and not (result.written or result.kept):
         raise typer.Exit(2)
+
+
+def describe_existing(count: int) -> str:
+    """Return a phrase on files of an earlier run, "" for none."""
+    return f", {count:,} existed already" if count else ""
 
 
 def show_omissions(sentences: Sequence[str]) -> None:
@@ -73,7 +79,7 @@ def show_omissions(sentences: Sequence[str]) -> None:
 def show_estimate(
     estimate: Estimate, target: Path, plan: PlanOptions, *, of_each: str, others: str, as_json: bool
 ) -> None:
-    """Print a forecast; ``of_each`` names what is written several times for each image."""
+    """Print a forecast; ``of_each`` is the noun for the versions of an image: "cell", "style"."""
     if as_json:
         print_json(json.dumps({**vars(estimate), **plan.describe(estimate.needs)}, indent=1))
         return
@@ -96,7 +102,7 @@ def show_estimate(
     plan.show(estimate.needs)
     show_omissions(estimate.omissions)
     if estimate.bytes > estimate.free_bytes:
-        warn("The disk will be full before it is through.")
+        warn("The disk will be full before the work is finished.")
 
 
 def show_duration(seconds: float) -> str:

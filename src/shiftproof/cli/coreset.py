@@ -1,4 +1,4 @@
-"""``shiftproof coreset``: the part of a training set that lies closest to what is to be tested."""
+"""``shiftproof coreset``: the rows of a training set that are nearest to test sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from shiftproof.cli import embeddings as words
+from shiftproof.cli import embedding_options as options
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import announce, print_json, print_line
 
@@ -23,12 +23,12 @@ def register(app: typer.Typer) -> None:
 
 
 def coreset(
-    train: words.Train,
-    test: words.Test,
+    train: options.Train,
+    test: options.Test,
     size: Annotated[
         str, typer.Option("--size", metavar="COUNT", help="Rows to choose, such as 100M.")
     ],
-    out: words.KeepFolder,
+    out: options.KeepFolder,
     among: Annotated[
         Path | None,
         typer.Option(
@@ -36,33 +36,33 @@ def coreset(
         ),
     ] = None,
     *,
-    rows: words.RowOptions,
-    search: words.ShardingOptions,
-    as_json: words.Json = False,
+    rows: options.RowOptions,
+    search: options.ShardingOptions,
+    as_json: options.Json = False,
 ) -> None:
-    """Write keep.npy, keys.parquet and, where there are uids, uids.npy of the rows nearest to the tests.
+    """Write keep.npy, keys.parquet and, if there are uids, uids.npy of the rows nearest to the tests.
 
-    It looks at the test sets: a core set says where a score comes from, and is no way to reach one.
-    Goes on where an interrupted run stopped.
+    A core set depends on the test sets: it shows where a score comes from, and must not be used to
+    reach one. An interrupted run is resumed.
     """
-    announce(f"Choosing {size} rows of {train}, nearest to {words.describe_tests(test)}", out)
+    announce(f"Choosing {size} rows of {train}, nearest to {options.describe_tests(test)}", out)
     from shiftproof.similarity.keeping import write_coreset
     from shiftproof.similarity.plan import parse_count
 
     sharding = search.sharding(out)
     with search.share():
-        told = write_coreset(
+        result = write_coreset(
             rows.open(train),
             rows.open_tests(test),
             parse_count(size),
             out,
             among=among,
             sharding=sharding,
-            say=words.print_notice,
+            say=options.print_notice,
         )
     if as_json:
-        print_json(json.dumps(told, indent=1))
+        print_json(json.dumps(result, indent=1))
         return
-    words.show_kept(told, out)
-    for name, count in told["nearest_to"].items():
+    options.show_kept(result, out)
+    for name, count in result["nearest_to"].items():
         print_line(f"{count:,} of them are nearest to {name}")

@@ -53,8 +53,7 @@ def corrupt(
 ) -> None:
     """Write TARGET/<corruption>/<severity>/<path below SOURCE> for every image.
 
-    Annotations are carried over, with the images' new names in them. Goes on where an interrupted
-    copy stopped.
+    Annotations are copied, with the images' new names. An interrupted copy is resumed.
     """
     plan.check()
     backend = parts.choose(workers)
@@ -63,7 +62,7 @@ def corrupt(
     announce(f"Corrupting {source}, {shifts.describe()}", target, dry_run=plan.dry_run)
     from shiftproof.data import estimate_export, export_corrupted
 
-    asked: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "corruptions": shifts.choose(depth=depth),
         "severities": severities,
         "seed": seed,
@@ -74,11 +73,11 @@ def corrupt(
         "workers": workers,
     }
     if plan.dry_run:
-        estimate = estimate_export(source, target, **asked)
+        estimate = estimate_export(source, target, **arguments)
         show_estimate(
             estimate, target, plan, of_each="cell", others=" in each cell", as_json=as_json
         )
         return
     with parts.share():
-        done = export_corrupted(source, target, backend=backend, **asked)
-    show_done(done, target, verb="corrupt", as_json=as_json)
+        result = export_corrupted(source, target, backend=backend, **arguments)
+    show_done(result, target, verb="corrupt", as_json=as_json)

@@ -30,31 +30,31 @@ from shiftproof.errors import InputError, UnknownNameError
 def read_choice(text: str, others: Sequence[str] = ()) -> dict[str, str | CorruptionFunction]:
     """Parse names, sets and chains; return each corruption by name, without duplicates.
 
-    ``others`` are names beside those of the table: of the folders of a -C tree.
+    ``others`` are names in addition to the table's: of the folders of a -C tree.
     """
-    parts: list[Mapping[str, str | CorruptionFunction]] = []
+    choices: list[Mapping[str, str | CorruptionFunction]] = []
     for word in filter(None, re.split(r"[,\s]+", text)):
         if word in others:
-            parts.append({word: word})
+            choices.append({word: word})
         elif word in SUITES:
-            parts.append(suite(word))
+            choices.append(suite(word))
         elif word in CORRUPTIONS or word in DEPTH:
-            parts.append({word: word})
+            choices.append({word: word})
         elif "+" in word:
-            one = parse_chain(word, list(SUITES))
-            parts.append({one.spec: one})
+            chain = parse_chain(word, list(SUITES))
+            choices.append({chain.spec: chain})
         else:
             raise UnknownNameError.of("corruption", word, [*CORRUPTIONS, *DEPTH, *others, *SUITES])
-    if not parts:
+    if not choices:
         raise InputError("Expected at least one corruption, got none.")
-    return merge(parts)
+    return merge(choices)
 
 
 def open_depth(text: str | None) -> DepthSource | None:
-    """Read ``"depth"`` as a folder of depth maps, ``"onnx:midas.onnx"`` as a model of depth.
+    """Open a folder of depth maps, or a model of depth such as ``"onnx:midas.onnx"``.
 
     Raises:
-        InputError: neither.
+        InputError: it is neither.
     """
     if text is None:
         return None
@@ -69,21 +69,25 @@ def open_depth(text: str | None) -> DepthSource | None:
 
 
 def _add_depth(
-    named: dict[str, str | CorruptionFunction], depth: str | None, others: Sequence[str]
+    corruptions: dict[str, str | CorruptionFunction], depth: str | None, others: Sequence[str]
 ) -> None:
     """Add the source of depth maps to the corruptions that need one."""
-    needing = [name for name, one in named.items() if one in DEPTH and name not in others]
+    needing_depth = [
+        name
+        for name, corruption in corruptions.items()
+        if corruption in DEPTH and name not in others
+    ]
     source = open_depth(depth)
-    if needing and source is None:
+    if needing_depth and source is None:
         raise InputError(
-            f"{needing[0]} needs depth maps: --depth FOLDER (NAME.png of 16 bits or NAME.npy for every "
+            f"{needing_depth[0]} needs depth maps: --depth FOLDER (NAME.png of 16 bits or NAME.npy for every "
             "image) or --depth onnx:FILE (a model of depth)."
         )
-    if source is not None and not needing:
-        raise InputError(f"--depth is for {', '.join(DEPTH)}; none of them is asked for.")
-    for name in needing:
+    if source is not None and not needing_depth:
+        raise InputError(f"--depth is for {', '.join(DEPTH)}; --corruptions has none of them.")
+    for name in needing_depth:
         assert source is not None
-        named[name] = with_depth(name, source)
+        corruptions[name] = with_depth(name, source)
 
 
 def resolve_corruptions(
@@ -93,51 +97,58 @@ def resolve_corruptions(
     constants: str = PUBLISHED,
     depth: str | None = None,
 ) -> dict[str, str | CorruptionFunction]:
-    """Read a list of corruptions, with frost from the photographs in ``frost_dir`` where given.
+    """Parse a list of corruptions, with frost from the photographs in ``frost_dir`` if given.
 
-    ``constants`` names the scale of their constants: "published", or "cifar-10-c" for small images;
-    ``depth`` where the corruptions that need it find depth maps.
+    ``constants`` is the scale of their constants: "published", or "cifar-10-c" for small images;
+    ``depth`` the source of depth maps for corruptions that need them.
     """
-    named = read_choice(text, others)
-    _add_depth(named, depth, others)
+    corruptions = read_choice(text, others)
+    _add_depth(corruptions, depth, others)
     if constants != PUBLISHED:
         scaled = scale(constants)
         if frost_dir is not None:
             raise InputError(
-                f"--frost-dir: the constants of {constants} have a frost of their own."
+                f"--frost-dir: {constants} has its own frost; leave out one of the two options."
             )
-        for name, one in named.items():
-            if name not in scaled or not isinstance(one, str):
+        for name, corruption in corruptions.items():
+            if name not in scaled or not isinstance(corruption, str):
                 raise InputError(f"{constants} has no constants for {name}; leave it out.")
-        return {name: scaled[name] for name in named}
+        return {name: scaled[name] for name in corruptions}
     if frost_dir is not None:
-        for name, one in named.items():
-            if name != "frost" and "frost with " in identify_corruption(one):
-                raise InputError(f"--frost-dir: {name} takes the installed photographs alone.")
-        if "frost" in named:
-            named["frost"] = frost_with(textures.read_photographs(frost_dir))
-    return named
+        for name, corruption in corruptions.items():
+            if name != "frost" and "frost with " in identify_corruption(corruption):
+                raise InputError(f"--frost-dir: {name} uses only the installed photographs.")
+        if "frost" in corruptions:
+            corruptions["frost"] = frost_with(textures.read_photographs(frost_dir))
+    return corruptions
 
 
-def check_choice(named: Mapping[str, str | CorruptionFunction], severities: Sequence[int]) -> None:
+def check_choice(
+    corruptions: Mapping[str, str | CorruptionFunction], severities: Sequence[int]
+) -> None:
     """Refuse a chain at several severities that all have its own; warn if frost textures will be generated.
 
     Raises:
         InputError: such a chain.
     """
-    fixed = next((name for name, one in named.items() if has_fixed_severities(one)), None)
+    fixed = next(
+        (name for name, corruption in corruptions.items() if has_fixed_severities(corruption)), None
+    )
     if fixed is not None and len(severities) > 1:
         raise InputError(
-            f"--severities: all corruptions of {fixed} have a severity of their own, so "
+            f"--severities: all corruptions of {fixed} have fixed severities, so "
             f"{len(severities)} cells would be the same; give one, such as --severities 1."
         )
-    warn_of_generated_frost(named)
+    warn_of_generated_frost(corruptions)
 
 
-def warn_of_generated_frost(named: Mapping[str, str | CorruptionFunction]) -> None:
+def warn_of_generated_frost(corruptions: Mapping[str, str | CorruptionFunction]) -> None:
     """Print a warning if frost textures will be generated."""
-    if any(identify_corruption(one).endswith(textures.DRAWN) for one in named.values()):
+    if any(
+        identify_corruption(corruption).endswith(textures.DRAWN)
+        for corruption in corruptions.values()
+    ):
         warn(
             "Frost textures are generated: the published photographs of ice are not installed. "
-            "`pip install 'shiftproof[frost]'` brings them, or --frost-dir names their folder."
+            "`pip install 'shiftproof[frost]'` installs them, or give their folder by --frost-dir."
         )

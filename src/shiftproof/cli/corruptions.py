@@ -31,13 +31,13 @@ def corruptions(
         Path | None, typer.Option("--show", help="Draw this image under every corruption.")
     ] = None,
     chosen: Annotated[
-        str, typer.Option("--corruptions", "-c", help="What the sheet shows: names or sets.")
+        str, typer.Option("--corruptions", "-c", help="Names or sets on the sheet.")
     ] = "all",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the sheet goes.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="File of the sheet.")] = Path(
         "sheet.png"
     ),
-    seed: Annotated[int, typer.Option("--seed", help="Decides the noise.")] = 0,
-    sets: Annotated[bool, typer.Option("--sets", help="List the sets alone.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed.")] = 0,
+    sets: Annotated[bool, typer.Option("--sets", help="List only the sets.")] = False,
     as_json: Annotated[bool, json_option("Print the list as JSON.")] = False,
 ) -> None:
     """List the corruptions and the sets of them, or draw the sheet of all names and severities."""
@@ -51,7 +51,7 @@ def corruptions(
     if as_json:
         print_json(json.dumps(_list_sets() if sets else _list_corruptions(), indent=1))
         return
-    # Each title before what it is the title of is imported.
+    # Titles are printed before the slow imports of their rows.
     console = Console(file=sys.stdout)
     if not sets:
         console.print(Text("--corruptions, one by one", style="bold"))
@@ -63,15 +63,15 @@ def corruptions(
 
 def _list_corruptions() -> list[dict[str, str]]:
     from shiftproof.corruptions import CORRUPTIONS
-    from shiftproof.corruptions.suites import home_of
+    from shiftproof.corruptions.suites import find_suite
 
     return [
         {
             "name": name,
             "family": entry.family,
-            "set": home_of(name).name,
+            "set": find_suite(name).name,
             "description": entry.description,
-            "source": home_of(name).source,
+            "source": find_suite(name).source,
         }
         for name, entry in CORRUPTIONS.items()
     ]

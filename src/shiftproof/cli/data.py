@@ -35,21 +35,21 @@ def data(
     root: Root = None,
     as_json: Annotated[bool, json_option("Print it as JSON.")] = False,
 ) -> None:
-    """Say what SOURCE is taken for: its layout, annotations and images, and what is left aside.
+    """Show how SOURCE is recognized: its layout, annotations and images, and what is left aside.
 
-    Nothing is written. Leaves with 2 where none of it can be used.
+    Nothing is written. Exits with 2 if nothing can be used.
     """
     announce(f"Looking at {source}")
     from shiftproof.data import find_dataset
 
-    found = find_dataset(source, split=split, images=images, root=root)
+    dataset = find_dataset(source, split=split, images=images, root=root)
     if as_json:
-        print_json(json.dumps(found.as_json(), indent=1))
+        print_json(json.dumps(dataset.as_json(), indent=1))
     else:
-        for sentence in found.sentences:
+        for sentence in dataset.sentences:
             print_line(sentence)
-        for sentence in found.notes:
+        for sentence in dataset.notes:
             warn(sentence)
-        show_omissions(found.omissions)
-    if found.problem is not None:
+        show_omissions(dataset.omissions)
+    if dataset.problem is not None:
         raise typer.Exit(2)

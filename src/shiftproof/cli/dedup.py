@@ -1,4 +1,4 @@
-"""``shiftproof dedup``: leave out rows that are nearly copies of others."""
+"""``shiftproof dedup``: leave out near-duplicate rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from shiftproof.cli import embeddings as words
+from shiftproof.cli import embedding_options as options
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.counts import plural
@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
 
 
 def dedup(
-    train: words.Train,
-    out: words.KeepFolder,
+    train: options.Train,
+    out: options.KeepFolder,
     threshold: Annotated[
         float,
         typer.Option(
@@ -38,32 +38,32 @@ def dedup(
             "--rule",
             "-r",
             metavar="NAME",
-            help="Which stays: earlier (none of its duplicates comes before it) or central (of a "
-            "group the one nearest to the others).",
+            help="Which row is kept: earlier (none of its duplicates comes before it) or central (the "
+            "one of a group that is nearest to the others).",
         ),
     ] = "earlier",
     clusters: Annotated[
         int | None,
         typer.Option(
-            "--clusters", min=1, help="Compare within this many clusters only: faster, misses some."
+            "--clusters", min=1, help="Compare only within this many clusters: faster, misses some."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="INT", help="Of the clusters.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="INT", help="Seed of the clusters.")] = 0,
     *,
-    rows: words.RowOptions,
-    search: words.ShardingOptions,
-    as_json: words.Json = False,
+    rows: options.RowOptions,
+    search: options.ShardingOptions,
+    as_json: options.Json = False,
 ) -> None:
-    """Write keep.npy, keys.parquet, uids.npy where there are uids, and groups.npy.
+    """Write keep.npy, keys.parquet, uids.npy if there are uids, and groups.npy.
 
-    Goes on where an interrupted run stopped.
+    An interrupted run is resumed.
     """
     announce(f"Searching {train} for rows more similar than {threshold:g}", out)
     from shiftproof.similarity.keeping import write_deduplicated
 
     sharding = search.sharding(out)
     with search.share():
-        told = write_deduplicated(
+        result = write_deduplicated(
             rows.open(train),
             out,
             threshold,
@@ -71,14 +71,14 @@ def dedup(
             clusters=clusters,
             seed=seed,
             sharding=sharding,
-            say=words.print_notice,
+            say=options.print_notice,
         )
     if as_json:
-        print_json(json.dumps(told, indent=1))
+        print_json(json.dumps(result, indent=1))
         return
-    words.show_kept(told, out)
-    print_line(f"{plural(told['pairs'], 'pair')} above {threshold:g}")
+    options.show_kept(result, out)
+    print_line(f"{plural(result['pairs'], 'pair')} above {threshold:g}")
     if clusters is not None:
-        recall = told["recall"]
-        known = "could not be measured" if recall is None or math.isnan(recall) else f"{recall:.1%}"
-        print_line(f"share of the pairs that the clusters find, measured on a sample: {known}")
+        recall = result["recall"]
+        text = "could not be measured" if recall is None or math.isnan(recall) else f"{recall:.1%}"
+        print_line(f"share of the pairs that the clusters find, measured on a sample: {text}")

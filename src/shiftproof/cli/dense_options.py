@@ -55,10 +55,10 @@ class DenseOptions:
             return list(adapters)
         if "," in self.calibrate:
             raise InputError(f"--calibrate {self.calibrate}: expected a path without commas.")
-        found = [_add_clean(spec, self.calibrate) for spec in adapters]
-        if found == list(adapters):
+        completed = [_add_clean(spec, self.calibrate) for spec in adapters]
+        if completed == list(adapters):
             raise InputError("--calibrate: no adapter takes clean images; add --adapt actmad.")
-        return found
+        return completed
 
     def check(self) -> None:
         """Refuse a missing folder, before any long work."""
@@ -97,7 +97,7 @@ class DenseOptions:
         from shiftproof.corruptions import CORRUPTIONS
         from shiftproof.runs.scores.unlabeled import FILE
 
-        found = {
+        estimates = {
             name: estimate_unlabeled(
                 model,
                 labeled,
@@ -108,9 +108,9 @@ class DenseOptions:
             )
             for name, model in models.items()
         }
-        write_estimate(out / FILE, found)
+        write_estimate(out / FILE, estimates)
         if not as_json:
-            for name, estimate in found.items():
+            for name, estimate in estimates.items():
                 _show(name, estimate)
             print_line(f"unlabeled {out / FILE}")
 
@@ -126,18 +126,18 @@ def _add_clean(spec: str, folder: str) -> str:
 
 
 def _show(name: str, estimate: DenseEstimate) -> None:
-    """Say an estimate, and how far such estimates are off."""
+    """Print an estimate, and the errors of such estimates in this run."""
     print_line(
         f"{name}: {estimate.measure} estimated on {plural(estimate.images, 'image')} without labels; "
         f"{100 * estimate.clean:.1f} % on {estimate.labeled} clean labeled ones"
     )
     for kind, value in estimate.estimates.items():
         quality = estimate.quality.get(kind)
-        off = ""
+        error = ""
         if quality is not None:
             worst = 100 * abs(quality.worst.estimate - quality.worst.error)
-            off = (
+            error = (
                 f"; off by {100 * quality.mean_absolute_error:.1f} points in the mean over "
                 f"{plural(quality.cells, 'cell')} of this run, at most {worst:.1f} ({quality.worst.cell})"
             )
-        print_line(f"  by {kind}: {100 * value:.1f} %{off}")
+        print_line(f"  by {kind}: {100 * value:.1f} %{error}")

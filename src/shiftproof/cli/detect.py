@@ -129,20 +129,20 @@ def detect(
     shifts: ShiftOptions,
     depth: Depth = None,
     grid: GridOptions,
-    about: BoxOptions,
-    more: DenseOptions,
+    data_options: BoxOptions,
+    dense: DenseOptions,
     parts: PartOptions,
     plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much detectors lose under corruption: mPC and rPC."""
     specs = name_specs(model, out)
-    asked = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
+    command = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
     job = plan_dense_job(
-        asked,
+        command,
         "detector",
-        more,
-        corrupted=about.corrupted,
+        dense,
+        corrupted=data_options.corrupted,
         budget=budget,
         images=images,
         precision=precision,
@@ -155,18 +155,20 @@ def detect(
     from shiftproof.models import load_detector
     from shiftproof.models.detectors.load import check_detector
 
-    class_map = read_class_map(about.class_map) if about.class_map else None
-    dataset = about.open(data, split_images(images)[1])
+    class_map = read_class_map(data_options.class_map) if data_options.class_map else None
+    dataset = data_options.open(data, split_images(images)[1])
     # Before a model is loaded, which may take a download.
     for spec in specs.values():
-        check_detector(spec, classes=about.classes)
+        check_detector(spec, classes=data_options.classes)
     task = Detection(
-        measure=about.measure, corrupted=open_tree(about.corrupted, dataset), class_map=class_map
+        measure=data_options.measure,
+        corrupted=open_tree(data_options.corrupted, dataset),
+        class_map=class_map,
     )
     detectors = {
         name: load_detector(
-            spec, device=grid.device, classes=about.classes, vocabulary=dataset.classes
+            spec, device=grid.device, classes=data_options.classes, vocabulary=dataset.classes
         )
         for name, spec in specs.items()
     }
-    run_dense_grid(detectors, dataset, task, job, more=more, adapt=AdaptedDetector)
+    run_dense_grid(detectors, dataset, task, job, dense=dense, adapt=AdaptedDetector)

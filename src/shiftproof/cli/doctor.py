@@ -25,7 +25,7 @@ class Extra(NamedTuple):
     """An extra of shiftproof: the distributions that it installs, and the options that need them."""
 
     distributions: tuple[str, ...]
-    serves: str
+    needed_by: str
 
 
 EXTRAS: dict[str, Extra] = {
@@ -63,7 +63,7 @@ EXTRAS: dict[str, Extra] = {
         "demo, --model demo, --data demo, reproduce",
     ),
 }
-"""The extras by name; each may need those of torch beside its own."""
+"""The extras by name; those of ``BASE`` also need the distributions of torch."""
 
 ALWAYS = "corrupt, score, data, plan, subset, corruptions"
 """Verbs that need no extra."""
@@ -74,18 +74,18 @@ BASE = {"timm", "hf", "clip", "ultralytics", "demo"}
 
 def list_missing(extra: str) -> list[str]:
     """Return the missing distributions of an extra, including those of torch if it needs them."""
-    wanted = ["torch", extra] if extra in BASE else [extra]
+    extras = ["torch", extra] if extra in BASE else [extra]
     return [
         name
-        for name in wanted
-        if any(find_version(one) is None for one in EXTRAS[name].distributions)
+        for name in extras
+        if any(find_version(distribution) is None for distribution in EXTRAS[name].distributions)
     ]
 
 
-def write_pip_line(extras: list[str]) -> str:
-    """Return the line that installs some extras."""
-    named = [name for name in extras if not (name == "torch" and BASE & set(extras))]
-    return f'python -m pip install "shiftproof[{",".join(named)}]"'
+def format_pip_line(extras: list[str]) -> str:
+    """Return the command that installs some extras."""
+    names = [name for name in extras if not (name == "torch" and BASE & set(extras))]
+    return f'python -m pip install "shiftproof[{",".join(names)}]"'
 
 
 def register(app: typer.Typer) -> None:
@@ -96,12 +96,12 @@ def register(app: typer.Typer) -> None:
 def doctor(
     as_json: Annotated[bool, json_option("Print it as JSON.")] = False,
 ) -> None:
-    """Say what is installed here, on which devices models can run, and what each option would need."""
+    """Show what is installed here, on which devices models can run, and what each option needs."""
     announce("Looking at what is installed here")
     from shiftproof._version import __version__
     from shiftproof.compute.tuning import count_usable_cores
 
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "shiftproof": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -114,14 +114,17 @@ def doctor(
             for name, extra in EXTRAS.items()
         },
         "options": {
-            extra.serves: {"missing": missing, "pip": write_pip_line(missing) if missing else None}
+            extra.needed_by: {
+                "missing": missing,
+                "pip": format_pip_line(missing) if missing else None,
+            }
             for extra, missing in ((extra, list_missing(name)) for name, extra in EXTRAS.items())
         },
     }
     if as_json:
-        print_json(json.dumps(told, indent=1))
+        print_json(json.dumps(report, indent=1))
     else:
-        _show(told)
+        _show(report)
 
 
 def find_version(distribution: str) -> str | None:
@@ -133,7 +136,7 @@ def find_version(distribution: str) -> str | None:
 
 
 def measure_memory() -> int | None:
-    """Return the bytes of memory of this machine; None where the system does not tell."""
+    """Return the bytes of memory of this machine; None if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -157,23 +160,23 @@ def list_devices() -> dict[str, list[str]]:
     return found
 
 
-def _show(told: dict[str, Any]) -> None:
-    memory = told["memory_bytes"]
-    held = "" if memory is None else f", {memory / 2**30:.1f} GiB of memory"
+def _show(report: dict[str, Any]) -> None:
+    memory = report["memory_bytes"]
+    memory_text = "" if memory is None else f", {memory / 2**30:.1f} GiB of memory"
     print_line(
-        f"shiftproof {told['shiftproof']}, Python {told['python']}, {told['platform']}, "
-        f"{plural(told['cores'], 'core')}{held}, "
-        f"{told['free_disk_bytes'] / 2**30:.0f} GiB free in this folder"
+        f"shiftproof {report['shiftproof']}, Python {report['python']}, {report['platform']}, "
+        f"{plural(report['cores'], 'core')}{memory_text}, "
+        f"{report['free_disk_bytes'] / 2**30:.0f} GiB free in this folder"
     )
-    for library, devices in told["devices"].items():
-        alone = " (no GPU that it can use)" if devices == ["cpu"] else ""
-        print_line(f"--device with {library}: {', '.join(devices)}{alone}")
-    _print_extras(told["extras"])
+    for library, devices in report["devices"].items():
+        note = " (no GPU that it can use)" if devices == ["cpu"] else ""
+        print_line(f"--device with {library}: {', '.join(devices)}{note}")
+    _print_extras(report["extras"])
     print_line()
-    _print_options(told["options"])
-    missing = [name for name, versions in told["extras"].items() if None in versions.values()]
+    _print_options(report["options"])
+    missing = [name for name, versions in report["extras"].items() if None in versions.values()]
     if missing:
-        print_line(f"Install what is missing with: {write_pip_line(missing)}")
+        print_line(f"Install what is missing with: {format_pip_line(missing)}")
 
 
 def _print_extras(extras: dict[str, dict[str, str | None]]) -> None:

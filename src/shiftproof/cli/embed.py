@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from shiftproof.cli.copying import show_duration, show_omissions
+from shiftproof.cli.copying import describe_existing, show_duration, show_omissions
 from shiftproof.cli.models import show_assumed
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import (
@@ -68,7 +68,7 @@ BatchSize: TypeAlias = Annotated[
         min=1,
         metavar="INT",
         rich_help_panel=RUN_PANEL,
-        help="What the model gets at a time: 32 images, or 256 texts by default.",
+        help="Images or texts that the model gets at a time; 32 or 256 by default.",
     ),
 ]
 ShardSize: TypeAlias = Annotated[
@@ -105,9 +105,7 @@ def embed(
     split: Split = None,
     images: ImagesFolder = None,
     root: Root = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Vectors as the model gives them, not of length 1.")
-    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Do not scale vectors to length 1.")] = False,
     device: Device = "auto",
     batch_size: BatchSize = None,
     shard_size: ShardSize = None,
@@ -119,15 +117,15 @@ def embed(
 ) -> None:
     """Write img_emb/img_emb_N.npy and metadata/metadata_N.parquet, as clip-retrieval does.
 
-    With --texts text_emb/text_emb_N.npy. Goes on where an interrupted run stopped.
+    With --texts text_emb/text_emb_N.npy. An interrupted run is resumed.
     """
     if (data is None) == (texts is None):
         raise InputError("Expected either --data, images to embed, or --texts, a file of texts.")
     plan.check()
-    if texts is not None and any(given is not None for given in (split, images, root, workers)):
+    if texts is not None and any(value is not None for value in (split, images, root, workers)):
         raise InputError("--split, --images, --root and --workers are for images; leave them out.")
-    asked: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
-    job = _Job(out, asked, parts, parts.choose(workers), plan, as_json)
+    arguments: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
+    job = _Job(out, arguments, parts, parts.choose(workers), plan, as_json)
     if data is not None:
         check_presence(data, "images")
     announce(f"Embedding {data or texts} by {model}", out, dry_run=plan.dry_run)
@@ -135,32 +133,32 @@ def embed(
     from shiftproof.models import load_encoder, load_text_encoder
     from shiftproof.models.encoders.load import check_encoder
 
-    # What cannot be embedded is refused before a model is loaded.
+    # Invalid data are refused before a model is loaded.
     if texts is not None:
-        asked["shard_size"] = shard_size
-        opened = open_texts(texts)
+        arguments["shard_size"] = shard_size
+        text_data = open_texts(texts)
         _check_out(job, "text")
         text_encoder = load_text_encoder(model, device=device, normalize=not raw)
         show_assumed(text_encoder)
-        _embed_texts(text_encoder, opened, job)
+        _embed_texts(text_encoder, text_data, job)
         return
-    asked["workers"] = workers
+    arguments["workers"] = workers
     check_encoder(model)
-    pictures = open_pictures(
+    image_data = open_pictures(
         str(data), shard_size=shard_size, split=split, images=images, root=root
     )
     _check_out(job, "img")
     encoder = load_encoder(model, device=device, normalize=not raw)
     show_assumed(encoder)
-    _embed_images(encoder, pictures, job)
+    _embed_images(encoder, image_data, job)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """What embedding images and embedding texts have in common."""
+    """The options common to embedding images and texts."""
 
     out: Path
-    asked: dict[str, Any]
+    arguments: dict[str, Any]
     parts: PartOptions
     backend: Backend | None
     plan: PlanOptions
@@ -173,28 +171,28 @@ def _check_out(job: _Job, content: Content) -> None:
     from shiftproof.io.manifest import check_target
 
     if not job.plan.dry_run:
-        ours = EmbeddingFolder(job.out, content).folders
-        check_target(job.out, MANIFEST, what="embeddings", ours=ours)
+        subfolders = EmbeddingFolder(job.out, content).folders
+        check_target(job.out, MANIFEST, what="embeddings", subfolders=subfolders)
 
 
 def _embed_texts(encoder: TextEncoder, texts: Texts, job: _Job) -> None:
     from shiftproof.embed import embed_texts, forecast_texts
 
     if job.plan.dry_run:
-        forecast = forecast_texts(encoder, texts, **job.asked)
+        forecast = forecast_texts(encoder, texts, **job.arguments)
         passes = f" of the encoder on {forecast.device}; tried on {plural(forecast.tried, 'text')}"
         _show_forecast(forecast, plural(forecast.texts, "text"), passes, job)
         return
     with job.parts.share():
-        done = embed_texts(encoder, texts, job.out, backend=job.backend, **job.asked)
-    _show(done, as_json=job.as_json)
+        result = embed_texts(encoder, texts, job.out, backend=job.backend, **job.arguments)
+    _show(result, as_json=job.as_json)
 
 
 def _embed_images(encoder: Encoder, data: Pictures, job: _Job) -> None:
     from shiftproof.embed import embed, forecast_embedding
 
     if job.plan.dry_run:
-        forecast = forecast_embedding(encoder, data, **job.asked)
+        forecast = forecast_embedding(encoder, data, **job.arguments)
         passes = (
             f": {show_duration(forecast.read_seconds)} of reading, "
             f"by {count_processes(forecast.workers)}, and {show_duration(forecast.encode_seconds)} "
@@ -204,8 +202,8 @@ def _embed_images(encoder: Encoder, data: Pictures, job: _Job) -> None:
         _show_forecast(forecast, plural(forecast.images, "image"), passes, job)
         return
     with job.parts.share():
-        done = embed(encoder, data, job.out, backend=job.backend, **job.asked)
-    _show(done, as_json=job.as_json)
+        result = embed(encoder, data, job.out, backend=job.backend, **job.arguments)
+    _show(result, as_json=job.as_json)
 
 
 def _show_forecast(
@@ -221,18 +219,17 @@ def _show_forecast(
     plan.show(needs)
 
 
-def _show(done: Embedded, *, as_json: bool) -> None:
+def _show(result: Embedded, *, as_json: bool) -> None:
     if as_json:
-        print_json(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}, indent=1))
+        print_json(json.dumps({**dataclasses.asdict(result), "path": str(result.path)}, indent=1))
     else:
-        there = f", {done.kept:,} {'was' if done.kept == 1 else 'were'} there" if done.kept else ""
-        print_line(f"{plural(done.rows, 'vector')} of width {done.width} in {done.path}")
-        print_line(f"{plural(done.written, 'shard')} written{there}")
-        show_omissions(done.omissions)
-        reasons = list(done.broken.values())
+        print_line(f"{plural(result.rows, 'vector')} of width {result.width} in {result.path}")
+        print_line(f"{plural(result.written, 'shard')} written{describe_existing(result.kept)}")
+        show_omissions(result.omissions)
+        reasons = list(result.broken.values())
         for reason in reasons[:5]:
             warn(f"not embedded: {reason}")
         if len(reasons) > 5:
-            warn(f"and {len(reasons) - 5} more, in {done.path / 'shards'}")
-    if done.broken and not done.rows:
+            warn(f"and {len(reasons) - 5} more, in {result.path / 'shards'}")
+    if result.broken and not result.rows:
         raise typer.Exit(2)

@@ -1,4 +1,4 @@
-"""Exit of a command: printable output, exit codes, and one line after a signal."""
+"""The end of a command: printable output, exit codes, and one line after a signal."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from typing import NoReturn
 
 from shiftproof.cli.printing import complain
 from shiftproof.compute.progress import console
-from shiftproof.io.border import reason_of
-from shiftproof.io.files import WatchedFile
+from shiftproof.io.border import describe_error
+from shiftproof.io.files import ErrorRecordingFile
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_GATE = 3
 EXIT_INTERRUPTED = 130
 
-_BY_SIGNAL = 128
+_SIGNAL_BASE = 128
 """Base of exit codes of programs that were ended by a signal, as in shells."""
 
 _PLAIN = {
@@ -45,7 +45,7 @@ class Stopped(BaseException):
 # ---------------------------------------------------------------- what is printed
 
 
-_output: WatchedFile | None = None
+_output: ErrorRecordingFile | None = None
 """The file of standard output, if it has one."""
 
 
@@ -55,20 +55,20 @@ def record_output_errors() -> None:
     Lost output is not written again, so the error would go unnoticed at the end.
     """
     global _output
-    there = sys.stdout
-    if not isinstance(there, io.TextIOWrapper):
+    stdout = sys.stdout
+    if not isinstance(stdout, io.TextIOWrapper):
         return
     try:
-        there.flush()
-        _output = WatchedFile(there.fileno(), "wb", closefd=False)
+        stdout.flush()
+        _output = ErrorRecordingFile(stdout.fileno(), "wb", closefd=False)
     except (OSError, ValueError):  # no file descriptor, or closed
         return
     sys.stdout = io.TextIOWrapper(
         io.BufferedWriter(_output),
-        encoding=there.encoding,
-        errors=there.errors,
-        line_buffering=there.line_buffering,
-        write_through=there.write_through,
+        encoding=stdout.encoding,
+        errors=stdout.errors,
+        line_buffering=stdout.line_buffering,
+        write_through=stdout.write_through,
     )
 
 
@@ -95,7 +95,7 @@ def find_output_error() -> str | None:
     failure = None if _output is None else _output.failure
     if failure is None or isinstance(failure, BrokenPipeError):
         return None
-    return f"Standard output cannot be written to ({reason_of(failure)}). What is finished is kept."
+    return f"Standard output cannot be written to ({describe_error(failure)}). What is finished is kept."
 
 
 def find_folder_error() -> str | None:
@@ -103,7 +103,7 @@ def find_folder_error() -> str | None:
     try:
         Path.cwd()
     except OSError:
-        return "The working directory is not there any more. Change to a folder that is."
+        return "The working directory does not exist any more. Change to another folder."
     return None
 
 
@@ -117,18 +117,18 @@ def handle_signals() -> Iterator[None]:
     A second signal ends the process at once. An exception raised while Python cleans up would be lost,
     so the signal is sent again.
     """
-    before = {}
+    handlers = {}
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-            before[number] = signal.signal(number, _stop)
+            handlers[number] = signal.signal(number, _stop)
     hook = sys.unraisablehook
     sys.unraisablehook = _send_again
     try:
         yield
     finally:
         sys.unraisablehook = hook
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
@@ -156,11 +156,11 @@ def describe_stopped(number: int) -> int:
     word = "Interrupted" if number == signal.SIGINT else f"Stopped by {signal.Signals(number).name}"
     with contextlib.suppress(OSError):  # the terminal is closed
         console.print(
-            f"\n{word}. What is finished is kept; the same command goes on from there.",
+            f"\n{word}. What is finished is kept; the same command resumes there.",
             highlight=False,
             soft_wrap=True,
         )
-    return _BY_SIGNAL + number
+    return _SIGNAL_BASE + number
 
 
 # ---------------------------------------------------------------- the end
@@ -168,15 +168,15 @@ def describe_stopped(number: int) -> int:
 
 def leave(code: int) -> NoReturn:
     """Exit with this code, or with that of a failure if output was lost."""
-    told = find_output_error()
-    if told is not None:
+    output_error = find_output_error()
+    if output_error is not None:
         code = code or EXIT_FAILURE
-        complain(told)
+        complain(output_error)
     if _output is not None and _output.failure is not None:
         with contextlib.suppress(OSError):
             # Python would flush again at exit, and print another error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), _output.fileno())
-    if code > _BY_SIGNAL:
+    if code > _SIGNAL_BASE:
         # A second interrupt prints no traceback.
         with contextlib.suppress(KeyboardInterrupt):
             _release_semaphores()
@@ -189,7 +189,7 @@ def leave(code: int) -> NoReturn:
 def _release_semaphores() -> None:
     """Release the semaphores of stopped workers, for which their tracker would print a warning.
 
-    Tracebacks and the thread that feeds a queue keep them beyond the last line of the command.
+    Tracebacks and the thread that feeds a queue keep them after the last line of the command.
     """
     if "multiprocessing.synchronize" not in sys.modules:
         return

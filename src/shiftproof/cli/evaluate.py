@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from shiftproof.cli.embeddings import parse_named
+from shiftproof.cli.embedding_options import parse_named
 from shiftproof.cli.grid_options import ClassOptions, make_short_name, name_specs
 from shiftproof.cli.models import check_classifiers, check_out, load_classifiers
 from shiftproof.cli.option_groups import expand_groups
@@ -40,7 +40,7 @@ DataPath: TypeAlias = Annotated[
         "-d",
         metavar="NAME=PATH",
         help="NAME=PATH, a test set with one folder per class or a CSV of path,label; once for "
-        "each. One called r, a, d or objectnet (imagenet-r, ...) is measured among its own "
+        "each. One with the name r, a, d or objectnet (imagenet-r, ...) is measured among its own "
         "classes.",
     ),
 ]
@@ -58,8 +58,8 @@ LabelSets: TypeAlias = Annotated[
     typer.Option(
         "--label-set",
         metavar="NAME=SET",
-        help="NAME=SET, instead of what a test set's name says: imagenet-r, imagenet-a, "
-        "imagenet-d, objectnet, or all for all classes.",
+        help="NAME=SET, the classes of a test set if its name does not determine them: imagenet-r, "
+        "imagenet-a, imagenet-d, objectnet, or all for all classes.",
         rich_help_panel=DATA_PANEL,
     ),
 ]
@@ -86,41 +86,41 @@ def evaluate(
     audit: AuditFolder = None,
     labels: LabelSets = None,
     *,
-    names: ClassOptions,
+    class_options: ClassOptions,
     batch_size: BatchSize = 64,
     device: Device = "auto",
     workers: Workers = None,
     parts: PartOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the accuracy of classifiers on several test sets, zero-shot where they are.
+    """Measure the accuracy of classifiers on several test sets, also of zero-shot classifiers.
 
-    Goes on where an interrupted run stopped.
+    An interrupted run is resumed.
     """
-    sets = parse_named(data, "--data")
+    test_sets = parse_named(data, "--data")
     label_sets = parse_named(labels or [], "--label-set")
     backend = parts.choose(workers)
-    for path in sets.values():
+    for path in test_sets.values():
         check_presence(path, "images")
-    announce(f"Measuring {', '.join(model)} on {', '.join(sets)}", out)
+    announce(f"Measuring {', '.join(model)} on {', '.join(test_sets)}", out)
     from shiftproof.data import read_class_map
     from shiftproof.evaluate import evaluate as measure
     from shiftproof.evaluate.request import check_request
 
-    mapped = read_class_map(names.class_map) if names.class_map else None
-    # Before models are loaded and asked for sentences, which may take long.
-    named = name_specs(model) if len(model) > 1 else {make_short_name(model[0]): model[0]}
-    check_classifiers(named, names)
-    check_request(sets, label_sets, audit, mapped)
+    class_map = read_class_map(class_options.class_map) if class_options.class_map else None
+    # Checked before models are loaded and encode sentences, which may take long.
+    specs = name_specs(model) if len(model) > 1 else {make_short_name(model[0]): model[0]}
+    check_classifiers(specs, class_options)
+    check_request(test_sets, label_sets, audit, class_map)
     check_out(out)
-    loaded = load_classifiers(named, names, device=device, kept=out)
+    classifiers = load_classifiers(specs, class_options, device=device, run_folder=out)
     with parts.share():
         run = measure(
-            loaded,
-            dict(sets),
+            classifiers,
+            dict(test_sets),
             out=out,
             labels=label_sets,
-            class_map=mapped,
+            class_map=class_map,
             audit=audit,
             batch_size=batch_size,
             workers=workers,

@@ -62,7 +62,7 @@ def export(
     split: Split = None,
     images: ImagesFolder = None,
     root: Root = None,
-    as_json: Annotated[bool, json_option("Print what adapts on standard output.")] = False,
+    as_json: Annotated[bool, json_option("Print the adapted layers as JSON.")] = False,
 ) -> None:
     """Write an ONNX file that adapts to each batch of images, in any runtime and without torch.
 
@@ -73,7 +73,7 @@ def export(
     from shiftproof.adapt.graphs.calibration_images import prepare_batches, split_path
 
     if calibrate is None:
-        done = export_onnx(split_path(source), target, adapt)
+        graph = export_onnx(split_path(source), target, adapt)
     else:
         from shiftproof.data import open_data
 
@@ -81,12 +81,12 @@ def export(
             calibrate, classes=None, labeled=False, split=split, images=images, root=root
         )
         batches = prepare_batches(source, _read(data))
-        done = export_onnx(split_path(source), target, adapt, calibration=batches)
-    _show(done, as_json=as_json)
+        graph = export_onnx(split_path(source), target, adapt, calibration=batches)
+    _show(graph, as_json=as_json)
 
 
 def _read(data: ImageData) -> Iterator[Image]:
-    """Yield the images, and show how far they have come."""
+    """Yield the images, with a progress display."""
     from shiftproof.compute.progress import progress
 
     with progress("calibrating", len(data.samples)) as advance:
@@ -95,19 +95,19 @@ def _read(data: ImageData) -> Iterator[Image]:
             advance()
 
 
-def _show(done: AdaptedGraph, *, as_json: bool) -> None:
+def _show(graph: AdaptedGraph, *, as_json: bool) -> None:
     if as_json:
-        told = {**dataclasses.asdict(done), "path": str(done.path)}
-        print_json(json.dumps(told, indent=1))
+        description = {**dataclasses.asdict(graph), "path": str(graph.path)}
+        print_json(json.dumps(description, indent=1))
         return
-    width = max(len(layer.name) for layer in done.layers)
-    for layer in done.layers:
+    width = max(len(layer.name) for layer in graph.layers)
+    for layer in graph.layers:
         print_line(f"{layer.name:{width}}  {layer.kind}, {plural(layer.channels, 'channel')}")
-    batch = "any number of images" if done.batch is None else plural(done.batch, "image")
+    batch = "any number of images" if graph.batch is None else plural(graph.batch, "image")
     measured = (
-        f", statistics measured on {plural(done.calibration_images, 'image')}"
-        if done.calibration_images
+        f", statistics measured on {plural(graph.calibration_images, 'image')}"
+        if graph.calibration_images
         else ""
     )
-    print_line(f"{plural(len(done.layers), 'layer adapts', 'layers adapt')}{measured}")
-    print_line(f"{done.path}: opset {done.opset}, {batch} at once")
+    print_line(f"{plural(len(graph.layers), 'layer adapts', 'layers adapt')}{measured}")
+    print_line(f"{graph.path}: opset {graph.opset}, {batch} at once")

@@ -22,16 +22,16 @@ VERBS: dict[Task, str] = {
 }
 """The verb that measures each task."""
 
-_OF_IMAGENET = ("demo", "timm", "torchvision")
+_IMAGENET_SOURCES = ("demo", "timm", "torchvision")
 """Sources of classifiers that are rarely trained on other classes."""
 
 _OPTIONS = {
     "corruptions": ("common", "names or sets of them: shiftproof corruptions"),
     "severities": ("1-5", "from 1 to 5"),
-    "images": ("5000", "so many of the images, the same ones in every run"),
+    "images": ("5000", "number of images, the same ones in every run"),
     "adapt": ("batchnorm", "adapters beside the model: shiftproof models"),
     "batch-size": ("64", "images that the model gets at a time"),
-    "device": ("auto", "cpu, cuda, mps, or the first of them that is there"),
+    "device": ("auto", "cpu, cuda, mps, or the first of them that is available"),
 }
 """Options in a new file, each with a value and a comment."""
 
@@ -66,12 +66,12 @@ def inspect_data(text: str) -> Inspected:
 
     if text == "demo":
         return Inspected("demo", ("20 photographs of ImageNet that come with the extra demo",))
-    found = find_dataset(text)
-    if found.problem is not None:
-        raise found.problem
-    folders = _find_classes(found.images)
-    notes = (*found.sentences, *(_describe_labels(folders) if found.layout == "plain" else ()))
-    return Inspected(text, notes, LAYOUTS[found.layout].task, folders=folders)
+    dataset = find_dataset(text)
+    if dataset.problem is not None:
+        raise dataset.problem
+    folders = _find_classes(dataset.images)
+    notes = (*dataset.sentences, *(_describe_labels(folders) if dataset.layout == "plain" else ()))
+    return Inspected(text, notes, LAYOUTS[dataset.layout].task, folders=folders)
 
 
 def _describe_labels(folders: Sequence[str]) -> tuple[str, ...]:
@@ -85,16 +85,16 @@ def _describe_labels(folders: Sequence[str]) -> tuple[str, ...]:
 def _find_classes(pictures: Iterable[str]) -> tuple[str, ...]:
     """Return the folders of the classes, in the order in which torchvision's ImageFolder counts them."""
     parts = [name.split("/") for name in pictures]
-    if any(len(words) < 2 for words in parts):
+    if any(len(components) < 2 for components in parts):
         return ()
-    return tuple(sorted({words[0] for words in parts}))
+    return tuple(sorted({components[0] for components in parts}))
 
 
 def name_model(text: str) -> str:
     """Return the spec of a model: a file or folder gets the source that reads it.
 
     Raises:
-        InputError: a checkpoint of unknown architecture, or a folder that is no model.
+        InputError: a checkpoint of unknown architecture, or a folder that is not a model.
     """
     path, query = _split_query(text)
     if not path.exists():
@@ -114,7 +114,7 @@ def name_model(text: str) -> str:
     source = SOURCES_OF_FILES.get(path.suffix.lower())
     if source is None:
         raise InputError(
-            f"{path} is no model file; expected one of {', '.join(SOURCES_OF_FILES)}, or "
+            f"{path} is not a model file; expected one of {', '.join(SOURCES_OF_FILES)}, or "
             "SOURCE:NAME such as timm:resnet50."
         )
     if source == "file" and "arch" not in {part.partition("=")[0] for part in query.split("&")}:
@@ -139,17 +139,17 @@ def find_architecture(path: Path) -> str:
     from shiftproof.models.checkpoints.file import read_content
 
     content = read_content(path)
-    named = content.get("arch") if isinstance(content, dict) else None
-    words = [named] if isinstance(named, str) else []
-    words += [path.stem.rpartition("-")[0], path.stem]
-    for library, known in _list_architectures():
-        for word in words:
-            if word in known:
-                return f"{library}:{word}"
+    architecture = content.get("arch") if isinstance(content, dict) else None
+    candidates = [architecture] if isinstance(architecture, str) else []
+    candidates += [path.stem.rpartition("-")[0], path.stem]
+    for library, names in _list_architectures():
+        for candidate in candidates:
+            if candidate in names:
+                return f"{library}:{candidate}"
     raise InputError(
         f"{path} does not say which architecture its weights belong to; write "
-        f"file:{path}?arch=timm:NAME or ?arch=torchvision:NAME. A network that neither has is made "
-        "by a function of yours: python:MODULE:FUNCTION."
+        f"file:{path}?arch=timm:NAME or ?arch=torchvision:NAME. For another network give your own "
+        "function that returns it: python:MODULE:FUNCTION."
     )
 
 
@@ -170,15 +170,15 @@ def inspect_model(spec: str, task: Task) -> Inspected:
     Nothing is downloaded: models of libraries are only checked when they are measured.
 
     Raises:
-        UnknownNameError: the task has no such source; says the nearest.
-        ShiftproofError: the file is no such model.
+        UnknownNameError: the task has no such source; suggests the nearest.
+        ShiftproofError: the file is not such a model.
     """
     sources, load = _find_loader(task)
     source, _, target = spec.partition("?")[0].partition(":")
     if source not in sources:
         raise UnknownNameError.of(f"source of models for {task}", source, sources)
-    is_here = source in ("onnx", "file", "python") or bool(target and Path(target).is_dir())
-    if not is_here:
+    is_local = source in ("onnx", "file", "python") or bool(target and Path(target).is_dir())
+    if not is_local:
         return Inspected(spec)
     model = load(spec)
     notes = _describe_model(model)
@@ -211,12 +211,12 @@ def match_folders(model: Inspected, data: Inspected, task: Task) -> tuple[str, .
     from shiftproof.classes import imagenet
 
     source = model.value.partition(":")[0]
-    if task != "classification" or source not in _OF_IMAGENET or "classes=" in model.value:
+    if task != "classification" or source not in _IMAGENET_SOURCES or "classes=" in model.value:
         return ()
     if not data.folders or any(imagenet().find(name) is not None for name in data.folders):
         return ()
     return (
-        "None of these folders is a class of ImageNet. If the model knows ImageNet's classes alone, add "
+        "None of these folders is a class of ImageNet. If the model has only ImageNet's classes, add "
         "class-map = FILE (rows of folder,class) or unlabeled = true to the file.",
     )
 
@@ -246,12 +246,12 @@ def write_settings(
     """Return the text of ``shiftproof.toml``; ``classes`` is the file that names the model's classes.
 
     Raises:
-        InputError: a name that is no UTF-8, which TOML cannot hold.
+        InputError: a name that is not UTF-8, which TOML cannot represent.
     """
     verb = VERBS[task]
     lines = [
         "# Defaults for the options of shiftproof, which reads this file in the folder where it is",
-        "# started. What is typed counts more; --no-config leaves the file aside.",
+        "# started. Typed options override them; --no-config ignores the file.",
         "# Above the first table: for every verb that has the option. In a table: for that verb.",
         "",
         f"[{verb}]",
@@ -279,9 +279,7 @@ def _comment(sentences: Iterable[str]) -> list[str]:
 def _quote(text: str) -> str:
     """Return a text as a TOML string: as JSON, which leaves one character that TOML escapes."""
     if not is_utf8(text):
-        raise InputError(
-            f"{show_name(text)}: expected a name in UTF-8, which a TOML file can hold."
-        )
+        raise InputError(f"{show_name(text)}: expected a name in UTF-8, as TOML files require.")
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

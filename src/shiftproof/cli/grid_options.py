@@ -41,7 +41,7 @@ WhichImages: TypeAlias = Annotated[
     typer.Option(
         "--images",
         metavar="N|DIR",
-        help="Which images. A number of them, drawn by name and stratified by class, the same ones in "
+        help="A number of images, drawn by name and stratified by class, the same ones in "
         "every run; robustbench: its 5,000 of ImageNet. Else: " + IMAGES_HELP,
     ),
 ]
@@ -59,8 +59,8 @@ Budget: TypeAlias = Annotated[
     typer.Option(
         "--budget",
         metavar="TIME",
-        help="As many images as 10min (or 45s, 1.5h) of measuring allow, 8 at least; the same command "
-        "with more goes on. The intervals are valid at the end of a budget, and not whenever one stops.",
+        help="As many images as 10min (or 45s, 1.5h) of measuring allow, at least 8; the same command "
+        "with more resumes. The intervals are valid at the end of a budget, not at any time.",
     ),
 ]
 Adapt: TypeAlias = Annotated[
@@ -79,7 +79,7 @@ ClassesFile: TypeAlias = Annotated[
     typer.Option(
         "--classes",
         metavar="FILE",
-        help="What the outputs mean: imagenet, numbered, or a file with one name a line. For "
+        help="Classes of the outputs: imagenet, numbered, or a file with one name a line. For "
         "a zero-shot model (CLIP, SigLIP) the names in its prompts.",
         rich_help_panel=DATA_PANEL,
     ),
@@ -89,7 +89,7 @@ Templates: TypeAlias = Annotated[
     typer.Option(
         "--templates",
         metavar="TEXT",
-        help="Sentences of a zero-shot model, with {} where the name stands: openai (80), simple (7), "
+        help="Prompts of a zero-shot model, with {} for the name: openai (80), simple (7), "
         "a file with one a line, or one sentence.",
         rich_help_panel=DATA_PANEL,
     ),
@@ -123,12 +123,12 @@ class AnytimeOptions:
         bool,
         typer.Option(
             "--compare",
-            help="Only decide which model is better, the first or each of the others, and stop then.",
+            help="Only decide whether the first model or each of the others is better, and stop then.",
         ),
     ] = False
 
     @property
-    def wanted(self) -> str | None:
+    def selecting_option(self) -> str | None:
         """The option that selects one number; the first of several."""
         if self.compare:
             return "--compare"
@@ -144,7 +144,7 @@ class AnytimeOptions:
 
 @dataclass(frozen=True)
 class CalibrateOptions:
-    """Options of calibration on clean images; whether it holds under corruption is then measured."""
+    """Options of calibration on clean images, which is then measured under corruption."""
 
     calibrate: Annotated[
         str | None,
@@ -152,7 +152,7 @@ class CalibrateOptions:
             "--calibrate",
             metavar="IMAGES",
             help="Labeled clean images on which temperature and prediction sets are fitted before "
-            "the run: a folder, or fraction=0.2 of the run's own, which are then not measured. Says "
+            "the run: a folder, or fraction=0.2 of the run's own, which are then not measured. Shows "
             "whether both hold under corruption.",
         ),
     ] = None
@@ -161,7 +161,7 @@ class CalibrateOptions:
         typer.Option(
             "--coverage",
             metavar="SHARE",
-            help="The share of images whose prediction set is to hold the right class, with "
+            help="Share of images whose prediction set should contain the right class, with "
             "--calibrate; 0.9 by default.",
         ),
     ] = None
@@ -183,7 +183,7 @@ class CalibrateOptions:
 
 @dataclass(frozen=True)
 class ClassOptions:
-    """What a classifier's outputs and a dataset's folders mean."""
+    """The classes of a classifier's outputs and of a dataset's folders."""
 
     classes: ClassesFile = None
     templates: Templates = None
@@ -192,7 +192,7 @@ class ClassOptions:
 
 @dataclass(frozen=True)
 class MeasurementOptions(AnytimeOptions, CalibrateOptions):
-    """Options of what is measured of classifiers: one number, or every cell; with calibration or not."""
+    """Options for classifiers: measuring one number or every cell, and calibration."""
 
     def check(self, models: int) -> None:
         """Refuse impossible budgets and precisions, and calibration if only one number is measured.
@@ -208,10 +208,10 @@ class MeasurementOptions(AnytimeOptions, CalibrateOptions):
             parse_budget(self.budget)
         if self.compare and models < 2:
             raise InputError("--compare takes two models or more, each with a --model; got one.")
-        if self.calibrate is not None and self.wanted is not None:
+        if self.calibrate is not None and self.selecting_option is not None:
             raise InputError(
-                f"{self.wanted} asks for one number, and --calibrate measures every cell; leave one of "
-                "the two out, or say --images N."
+                f"{self.selecting_option} measures one number, and --calibrate every cell; leave one of "
+                "the two out, or use --images N."
             )
 
 
@@ -258,15 +258,17 @@ class ShiftOptions(CorruptionOptions):
         """
         from shiftproof.cli.corruption_choice import check_choice, resolve_corruptions
 
-        named = resolve_corruptions(self.corruptions, self.frost_dir, others, self.constants, depth)
+        corruptions = resolve_corruptions(
+            self.corruptions, self.frost_dir, others, self.constants, depth
+        )
         if not from_copies:
-            check_choice(named, self.levels)
-        return named
+            check_choice(corruptions, self.levels)
+        return corruptions
 
 
 @dataclass(frozen=True)
 class GridOptions:
-    """The protocol, and where the models run."""
+    """Options of the protocol, and of the machine."""
 
     protocol: Annotated[
         str,
@@ -307,8 +309,8 @@ class GridOptions:
                 check_tracker(place)
 
     @property
-    def shown(self) -> Protocol:
-        """How the images are shown."""
+    def parsed_protocol(self) -> Protocol:
+        """The protocol."""
         from shiftproof.bench import parse_protocol
 
         return parse_protocol(self.protocol)
@@ -334,7 +336,7 @@ class DeviceOptions:
         typer.Option(
             "--corrupt-on",
             metavar="PLACE",
-            help="workers, or device: batches are corrupted where the model runs. A GPU draws its own "
+            help="workers, or device: batches are corrupted on the model's device. A GPU draws other "
             "noise, of the same distribution.",
             rich_help_panel=RUN_PANEL,
         ),
@@ -353,10 +355,10 @@ def parse_budget(text: str) -> float:
     >>> parse_budget("1.5h")
     5400.0
     """
-    found = re.fullmatch(r"\s*([\d.]+)\s*([a-z]+)\s*", text.lower())
-    unit = _SECONDS.get(found[2]) if found else None
+    match = re.fullmatch(r"\s*([\d.]+)\s*([a-z]+)\s*", text.lower())
+    unit = _SECONDS.get(match[2]) if match else None
     try:
-        amount = float(found[1]) if found else 0.0
+        amount = float(match[1]) if match else 0.0
     except ValueError:
         amount = 0.0
     if unit is None or not 0 < amount * unit < float("inf"):
@@ -408,12 +410,12 @@ def check_budget(
     if backend is not None:
         raise InputError(
             "--budget chooses the number of images by the speed of one process; leave out --engine, "
-            "--worker and --of, or say --images N."
+            "--worker and --of, or use --images N."
         )
     if parse_adapters(adapt):
         raise InputError(
             "--budget shows images in rounds, and an adapter learns from the order that it sees; leave "
-            "out --adapt, or say --images N."
+            "out --adapt, or use --images N."
         )
     return seconds
 
@@ -458,7 +460,7 @@ def name_specs(specs: Sequence[str], out: Path | None = None) -> dict[str, str]:
     If the run in the folder ``out`` has several models, it has its own name.
 
     Raises:
-        InputError: two of them would have one name.
+        InputError: two of them would have the same name.
     """
     if len(specs) == 1 and (out is None or not _holds_several(out)):
         return {"source": specs[0]}
@@ -467,7 +469,7 @@ def name_specs(specs: Sequence[str], out: Path | None = None) -> dict[str, str]:
         name = make_short_name(spec)
         if name in named:
             raise InputError(
-                f"Two models are called {name!r}; run them one by one and compare the runs by "
+                f"Two models have the name {name!r}; run them one by one and compare the runs by "
                 "`shiftproof report`."
             )
         named[name] = spec

@@ -147,7 +147,7 @@ class GridJob:
     """A command whose options were read before a model was loaded.
 
     Attributes:
-        asked: the command.
+        command: the command.
         backend: the backend chosen by its ``parts``.
         corruptions: the corruptions that it names.
         adapters: the specs of its adapters.
@@ -157,7 +157,7 @@ class GridJob:
         corrupt_on: where images are corrupted.
     """
 
-    asked: GridCommand
+    command: GridCommand
     backend: Backend | None
     corruptions: Mapping[str, str | CorruptionFunction]
     adapters: Sequence[str]
@@ -170,22 +170,22 @@ class GridJob:
         """Return the arguments common to a run and its forecast."""
         return {
             "corruptions": self.corruptions,
-            "severities": self.asked.shifts.levels,
+            "severities": self.command.shifts.levels,
             "adapters": self.adapters,
             "images": self.images,
-            "batch_size": self.asked.grid.batch_size,
-            "protocol": self.asked.grid.shown,
-            "seed": self.asked.grid.seed,
-            "encode": self.asked.grid.encode,
-            "device": self.asked.grid.device,
-            "workers": self.asked.grid.workers,
+            "batch_size": self.command.grid.batch_size,
+            "protocol": self.command.grid.parsed_protocol,
+            "seed": self.command.grid.seed,
+            "encode": self.command.grid.encode,
+            "device": self.command.grid.device,
+            "workers": self.command.grid.workers,
         }
 
 
 def plan_dense_job(
-    asked: GridCommand,
+    command: GridCommand,
     kind: ModelKind,
-    more: DenseOptions,
+    dense: DenseOptions,
     *,
     corrupted: Path | None,
     budget: str | None,
@@ -200,31 +200,31 @@ def plan_dense_job(
     Raises:
         InputError: options that cannot be used, or not together.
     """
-    asked.plan.check()
-    more.check()
-    backend = asked.parts.choose(asked.grid.workers)
+    command.plan.check()
+    dense.check()
+    backend = command.parts.choose(command.grid.workers)
     seconds = check_budget(
         budget,
-        dry_run=asked.plan.dry_run,
+        dry_run=command.plan.dry_run,
         backend=backend,
-        adapt=asked.adapt,
+        adapt=command.adapt,
         precision=precision,
         images=images,
     )
-    adapters = more.complete(parse_adapters(asked.adapt))
-    check_presence(asked.data, "boxes" if kind == "detector" else "label maps")
-    asked.announce()
+    adapters = dense.complete(parse_adapters(command.adapt))
+    check_presence(command.data, "boxes" if kind == "detector" else "label maps")
+    command.announce()
     from shiftproof.adapt.dense.methods import check_method_spec
     from shiftproof.data.images.cell_folders import list_tree_cells
 
     for spec in adapters:
         check_method_spec(spec, kind)
-    more.check_images()
-    check_out(asked.out, dry_run=asked.plan.dry_run)
+    dense.check_images()
+    check_out(command.out, dry_run=command.plan.dry_run)
     copies = None
     if corrupted is not None:
         copies = Copies(corrupted.resolve().name, list_tree_cells(corrupted))
-    return asked.prepare(
+    return command.prepare(
         backend,
         adapters,
         copies,
@@ -253,35 +253,37 @@ def run_grid(
     """
     from shiftproof import bench as benchmark
 
-    asked = job.asked
-    if asked.plan.dry_run:
+    command = job.command
+    if command.plan.dry_run:
         if job.precision is not None:
             raise InputError(
                 "--precision decides the number of images itself; leave it out of --dry-run."
             )
-        forecast = benchmark.forecast_run(models, data, task=task, out=asked.out, **job.arguments())
-        show_forecast(forecast, asked.plan, as_json=asked.as_json)
+        forecast = benchmark.forecast_run(
+            models, data, task=task, out=command.out, **job.arguments()
+        )
+        show_forecast(forecast, command.plan, as_json=command.as_json)
         return None
     if job.budget is not None:
-        words = job.arguments()
-        del words["images"], words["adapters"]
+        arguments = job.arguments()
+        del arguments["images"], arguments["adapters"]
         run = benchmark.run_within(
-            models, data, task=task, budget=job.budget, out=asked.out, **words
+            models, data, task=task, budget=job.budget, out=command.out, **arguments
         )
-        show_outcome(run, as_json=asked.as_json, log=asked.grid.log or (), trust=trust)
+        show_outcome(run, as_json=command.as_json, log=command.grid.log or (), trust=trust)
         return run
-    with asked.parts.share():
+    with command.parts.share():
         run = benchmark.run(
             models,
             data,
             task=task,
             precision=job.precision,
-            out=asked.out,
+            out=command.out,
             corrupt_on=job.corrupt_on,
             backend=job.backend,
             **job.arguments(),
         )
-    show_outcome(run, as_json=asked.as_json, log=asked.grid.log or (), trust=trust)
+    show_outcome(run, as_json=command.as_json, log=command.grid.log or (), trust=trust)
     return run
 
 
@@ -291,7 +293,7 @@ def run_dense_grid(
     task: Detection | Segmentation,
     job: GridJob,
     *,
-    more: DenseOptions,
+    dense: DenseOptions,
     adapt: Callable[[Any, str], Any],
 ) -> None:
     """Measure detectors or segmenters over the grid, then estimate them on images without labels.
@@ -304,12 +306,12 @@ def run_dense_grid(
     if run is None:
         return
     first = next(iter(models.values()))
-    more.estimate(
+    dense.estimate(
         {**models, **{spec: adapt(first, spec) for spec in job.adapters}},
         data,
         corruptions=job.corruptions,
-        severities=job.asked.shifts.levels,
+        severities=job.command.shifts.levels,
         class_map=task.class_map,
         out=run.path,
-        as_json=job.asked.as_json,
+        as_json=job.command.as_json,
     )

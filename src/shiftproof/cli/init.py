@@ -60,37 +60,35 @@ def init(
         typer.Option("--task", metavar="NAME", help="classification, detection or segmentation."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write over a shiftproof.toml that is there.")
+        bool, typer.Option("--force", help="Overwrite an existing shiftproof.toml.")
     ] = False,
 ) -> None:
-    """Look at a model and data, and write shiftproof.toml, which every verb reads in this folder.
+    """Inspect a model and data, and write shiftproof.toml, which every verb reads in this folder.
 
-    Asks for what is not given, where there is a terminal to ask on.
+    On a terminal it asks for missing options.
     """
     if FILE.exists() and not force:
-        raise InputError(f"{FILE} is there already; --force writes over it.")
+        raise InputError(f"{FILE} exists already; --force overwrites it.")
     _check_terminal(model, data)
     if data and model:
         announce(f"Looking at {model} and {data}")
     spec = name_model(model) if model else _ask_model()
-    seen_data = (
+    inspected_data = (
         inspect_data(data) if data else ask_until_valid(lambda: inspect_data(_ask(DATA)), complain)
     )
-    chosen = task or _ask_task(seen_data)
-    seen_model = _look_at_model(spec, chosen, is_guessed=task is None)
+    chosen = task or _ask_task(inspected_data)
+    inspected_model = _look_at_model(spec, chosen, is_guessed=task is None)
     for note in (
-        *seen_model.notes,
-        *seen_data.notes,
-        *match_folders(seen_model, seen_data, chosen),
+        *inspected_model.notes,
+        *inspected_data.notes,
+        *match_folders(inspected_model, inspected_data, chosen),
     ):
         print_line(note)
-    classes = _write_classes(seen_model, seen_data, force=force)
-    named = seen_model if classes is None else drop_numbered_note(seen_model)
-    settings = write_settings(named, seen_data, chosen, classes)
+    classes = _write_classes(inspected_model, inspected_data, force=force)
+    named = inspected_model if classes is None else drop_numbered_note(inspected_model)
+    settings = write_settings(named, inspected_data, chosen, classes)
     write_bytes(FILE, settings.encode("utf-8"))
-    print_line(
-        f"Wrote {FILE}. Next: shiftproof {VERBS[chosen]} --dry-run, which says what a run takes;"
-    )
+    print_line(f"Wrote {FILE}. Next: shiftproof {VERBS[chosen]} --dry-run, which estimates a run;")
     print_line(f"then shiftproof {VERBS[chosen]}.")
 
 
@@ -100,13 +98,12 @@ def _write_classes(model: Inspected, data: Inspected, *, force: bool) -> str | N
     if not names:
         return None
     if CLASSES.exists() and not force:
-        print_line(f"{CLASSES} is there already and is taken for the names of the model's classes.")
+        print_line(f"{CLASSES} exists already; its names are used for the model's classes.")
         return str(CLASSES)
     write_bytes(CLASSES, names.encode("utf-8"))
     print_line(
-        f"Wrote {CLASSES}: the model's {plural(model.numbered, 'class')} take the names of the "
-        f"folders in "
-        "alphabetical order, as torchvision's ImageFolder numbers them. Mend it if yours differ."
+        f"Wrote {CLASSES}: the model's {plural(model.numbered, 'class')} get the names of the folders in "
+        "alphabetical order, as in torchvision's ImageFolder. Edit it if yours differ."
     )
     return str(CLASSES)
 
@@ -146,5 +143,5 @@ def _ask_task(data: Inspected) -> Task:
     if not sys.stdin.isatty():
         return likely
     while (answer := _ask(TASK, likely)) not in VERBS:
-        complain(f"{answer!r} is no task; expected one of {', '.join(VERBS)}.")
+        complain(f"Unknown task {answer!r}; expected one of {', '.join(VERBS)}.")
     return next(task for task in VERBS if task == answer)

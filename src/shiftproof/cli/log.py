@@ -31,9 +31,9 @@ def log(
     from shiftproof.integrations import check_tracker, log_run
     from shiftproof.runs import load_run
 
-    opened = [load_run(path) for path in runs]
-    for place in to:
-        check_tracker(place)
-    for run in opened:
-        for place in to:
-            print_line(f"logged   {log_run(run, place)}")
+    loaded = [load_run(path) for path in runs]
+    for tracker in to:
+        check_tracker(tracker)
+    for run in loaded:
+        for tracker in to:
+            print_line(f"logged   {log_run(run, tracker)}")

@@ -38,7 +38,7 @@ def load_classifiers(
     names: ClassOptions,
     *,
     device: str,
-    kept: Path,
+    run_folder: Path,
     dtype: Dtype | None = None,
 ) -> dict[str, Classifier]:
     """Load classifiers by name and spec, and print the assumptions."""
@@ -52,7 +52,7 @@ def load_classifiers(
             dtype=dtype,
             classes=names.classes,
             templates=names.templates,
-            kept=kept,
+            run_folder=run_folder,
         )
         for name, spec in specs.items()
     }
@@ -94,23 +94,23 @@ class _Described(Protocol):
 
 
 OPTIONS: dict[str, str] = {
-    "size": "what the network takes, in pixels: 224, or 224x320 for height x width",
+    "size": "input size of the network, in pixels: 224, or 224x320 for height x width",
     "resize": "the shorter side before the crop, or height x width; segmenters: none, 520 or 512x1024",
     "interpolation": "how images are resized: bilinear, bicubic, lanczos or nearest",
     "mean": "one number a channel, for images in 0..1: 0.5,0.5,0.5",
     "std": "likewise",
-    "classes": "what the outputs mean: imagenet, numbered, or a file with one name a line",
+    "classes": "classes of the outputs: imagenet, numbered, or a file with one name a line",
     "templates": "sentences of zero-shot classes: openai, simple, or a file with one a line",
-    "template": "the sentence in which a detector is asked, with {} for the name",
+    "template": "the prompt of a detector, with {} for the name",
     "arch": "the architecture of a checkpoint: timm:NAME or torchvision:NAME",
     "weights": "which weights of several in a checkpoint: ema, raw, or their place; segmenters: a file",
-    "pretrained": "false leaves the weights random",
+    "pretrained": "false for random weights",
     "output": "the output of an ONNX file that has several",
-    "decode": "what the outputs of a detector's ONNX file are; see below",
-    "score": "the lowest score of a box",
-    "overlap": "above this IoU the weaker of two boxes of a class is dropped",
-    "limit": "the most boxes in an image",
-    "window": "segmenters: pixels of the window that is moved over the image",
+    "decode": "the format of the outputs of a detector's ONNX file; see below",
+    "score": "minimum score of a box",
+    "overlap": "IoU above which the weaker of two boxes of a class is dropped",
+    "limit": "maximum number of boxes in an image",
+    "window": "segmenters: size of the sliding window in pixels",
     "stride": "segmenters: pixels between two windows",
 }
 """Options after the ``?`` of a model spec, with their descriptions."""
@@ -129,12 +129,12 @@ def models(
     docs/models.md says which of them go with which verbs.
     """
     if as_json:
-        found = {kind: describe_entries(entries) for kind, (_, entries, _) in list_kinds().items()}
-        print_json(json.dumps(found, indent=1))
+        tables = {kind: describe_entries(entries) for kind, (entries, _) in list_tables().items()}
+        print_json(json.dumps(tables, indent=1))
         return
     for kind, title in TITLES.items():
         _print_title(title)  # before the slow imports of its rows
-        _, entries, common = list_kinds()[kind]
+        entries, common = list_tables()[kind]
         _print_rows({name: _explain(entry, common) for name, entry in entries.items()})
     from shiftproof.models.detectors.decodings import DECODINGS
 
@@ -154,8 +154,8 @@ TITLES = {
 """The command-line option that takes the entries of each table."""
 
 
-def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ...]]]:
-    """Return the title and rows of each table, and the options common to its rows."""
+def list_tables() -> dict[str, tuple[Mapping[str, _Described], tuple[str, ...]]]:
+    """Return the rows of each table of ``TITLES``, and the options common to its rows."""
     from shiftproof.adapt import ADAPTERS
     from shiftproof.adapt.dense.methods import METHODS
     from shiftproof.models import CLASSIFIER_LOADERS
@@ -165,7 +165,7 @@ def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ..
     from shiftproof.models.encoders.texts import TEXT_LOADERS
     from shiftproof.models.segmenters.load import COMMON, SEGMENTER_LOADERS
 
-    tables: dict[str, tuple[Mapping[str, _Described], tuple[str, ...]]] = {
+    return {
         "models": (CLASSIFIER_LOADERS, ("classes", *APPLIED)),
         "detectors": (DETECTOR_LOADERS, ("classes",)),
         "segmenters": (SEGMENTER_LOADERS, COMMON),
@@ -174,18 +174,17 @@ def list_kinds() -> dict[str, tuple[str, Mapping[str, _Described], tuple[str, ..
         "adapters": (ADAPTERS, ()),
         "dense_adapters": (METHODS, ()),
     }
-    return {kind: (TITLES[kind], *tables[kind]) for kind in TITLES}
 
 
 def _explain(entry: _Described, common: tuple[str, ...]) -> str:
     """Return description, example and options of an entry."""
     lines = [entry.description]
     if example := getattr(entry, "example", None):
-        takes = [*getattr(entry, "options", ()), *common]
-        names = ", ".join(name for name in OPTIONS if name in takes)
+        accepted = [*getattr(entry, "options", ()), *common]
+        names = ", ".join(name for name in OPTIONS if name in accepted)
         lines += [f"  {example}", *([f"  takes {names}"] if names else [])]
-    elif own := getattr(entry, "options", ()):
-        lines.append(f"  takes {', '.join(own)}")
+    elif options := getattr(entry, "options", ()):
+        lines.append(f"  takes {', '.join(options)}")
     return "\n".join(lines)
 
 

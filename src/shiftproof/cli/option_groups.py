@@ -1,4 +1,4 @@
-"""Options that several commands share, as one parameter: a dataclass whose fields are options."""
+"""Groups of options that several commands share: dataclasses whose fields are options."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, get_type_hints
 
 
 def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command for typer, which knows no groups: each field of a group is an option of its own.
+    """Return a command for typer, with an option for each field of its groups.
 
-    A parameter whose type is a dataclass is a group; it is made of the options' values.
+    A parameter whose type is a dataclass is a group, which is created from the options' values.
     """
     # Before Python 3.11 get_type_hints puts Optional around a parameter whose default is None, and typer
     # no longer sees that it is an option.
@@ -23,13 +23,13 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**options: Any) -> None:
-        made = {
+        group_values = {
             name: group(
                 **{field.name: options.pop(field.name) for field in dataclasses.fields(group)}
             )
             for name, group in groups.items()
         }
-        command(**options, **made)
+        command(**options, **group_values)
 
     parameters = list(_list_parameters(command, hints, groups))
     # typer reads these, and not the command's own.
@@ -46,9 +46,9 @@ def _list_parameters(
         if name not in groups:
             yield _make_parameter(name, hints[name], parameter.default)
             continue
-        of_group = get_type_hints(groups[name], include_extras=True)
+        group_hints = get_type_hints(groups[name], include_extras=True)
         for field in dataclasses.fields(groups[name]):
-            yield _make_parameter(field.name, of_group[field.name], field.default)
+            yield _make_parameter(field.name, group_hints[field.name], field.default)
 
 
 def _make_parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -16,12 +16,12 @@ RUN_PANEL = "How it runs"
 
 CORRUPTIONS_HELP = (
     "Names separated by commas, or sets of them: common (the 15 of the benchmark), holdout, all, noise, "
-    "blur, weather, digital, c-bar, cifar-10-c, cifar-10-c-bar, mnist-c, ccc, ...; a+b is one after the "
-    "other, a-2.5+b with a severity of its own. `shiftproof corruptions` lists them."
+    "blur, weather, digital, c-bar, cifar-10-c, cifar-10-c-bar, mnist-c, ccc, ...; a+b applies both in "
+    "turn, a-2.5+b with a fixed severity. `shiftproof corruptions` lists them."
 )
 FROST_HELP = (
     "Folder with the published frost photographs (frost1.png to frost5.jpg), which cannot be shipped. "
-    "Without it those of an installed imagecorruptions are taken (pip install 'shiftproof\\[frost]'); "
+    "Without it those of an installed imagecorruptions are used (pip install 'shiftproof\\[frost]'); "
     "without either, frost textures are generated."
 )
 DEPTH_HELP = (
@@ -86,8 +86,8 @@ GridOut: TypeAlias = Annotated[
         "--out",
         "-o",
         metavar="DIR",
-        help="Folder of the run. One that is there is resumed, and extended by what it has not of "
-        "corruptions, severities, adapters and models.",
+        help="Folder of the run. An existing run is resumed, and extended by new corruptions, "
+        "severities, adapters and models.",
     ),
 ]
 Corruptions: TypeAlias = Annotated[

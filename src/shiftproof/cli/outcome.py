@@ -42,7 +42,7 @@ def show_outcome(
 
     scores = run.scores
     page = write_page(run.path)
-    places = _log(run, log)
+    logged = _log(run, log)
     if as_json:
         print_json(run.folder.scores_file.read_text(encoding="utf-8"))
         return
@@ -57,9 +57,9 @@ def show_outcome(
         warn(f"and {len(broken) - 5} more, listed in the report")
     if isinstance(run, Run):
         classes = run.info.classes
-        doubt = warn_if_near_chance(run.scores.measure.name, run.scores.models[0], classes)
-        if doubt is not None:
-            warn(doubt)
+        warning = warn_if_near_chance(run.scores.measure.name, run.scores.models[0], classes)
+        if warning is not None:
+            warn(warning)
         if trust:
             _show_trust(run)
     if page is not None:
@@ -67,17 +67,17 @@ def show_outcome(
     print_line(f"scores   {run.folder.scores_file}")
     if (run.path / "records").is_dir():
         print_line(f"records  {run.path / 'records'}")
-    for place in places:
+    for place in logged:
         print_line(f"logged   {place}")
 
 
 def _show_trust(run: Run) -> None:
     from shiftproof.report import describe_trust
 
-    lines, lost = describe_trust(run)
+    lines, warnings = describe_trust(run)
     for line in lines:
         print_line(line)
-    for line in lost:
+    for line in warnings:
         warn(line)
 
 
@@ -86,14 +86,14 @@ def _log(run: AnyRun[Any], log: Sequence[str]) -> list[str]:
         return []
     from shiftproof.integrations import log_run
 
-    return [log_run(run, place) for place in log]
+    return [log_run(run, tracker) for tracker in log]
 
 
 def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> None:
     """Print the forecast of a run."""
     if as_json:
-        told = {**dataclasses.asdict(forecast), **plan.describe(forecast.needs)}
-        print_json(json.dumps(told, indent=1))
+        content = {**dataclasses.asdict(forecast), **plan.describe(forecast.needs)}
+        print_json(json.dumps(content, indent=1))
         return
     if forecast.extent is not None:
         print_line(forecast.extent)
@@ -117,8 +117,8 @@ def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> No
     )
 
 
-class PageWatch:
-    """Updates the page of an unfinished run, at most once in so many seconds."""
+class PageUpdater:
+    """Updates the page of an unfinished run, at most once every ``every`` seconds."""
 
     def __init__(self, every: float = 20.0) -> None:
         self._every, self._last = every, time.monotonic()
@@ -133,7 +133,7 @@ class PageWatch:
 
 
 NEAR_CHANCE = 0.85
-"""Share of the error of guessing above which a clean error suggests a wrong setup."""
+"""Fraction of chance error above which a clean error suggests a wrong setup."""
 
 
 def warn_if_near_chance(measure: str, model: ModelScores, classes: Mapping[str, Any]) -> str | None:
@@ -142,11 +142,11 @@ def warn_if_near_chance(measure: str, model: ModelScores, classes: Mapping[str, 
     count = classes.get("count")
     if clean is None or not isinstance(count, int) or count < 2:
         return None
-    guess = 1 - 1 / count
-    if clean.value < NEAR_CHANCE * guess:
+    chance = 1 - 1 / count
+    if clean.value < NEAR_CHANCE * chance:
         return None
     return (
-        f"On the clean images {clean.value:.1%} are wrong, near the {guess:.1%} of a guess among "
+        f"On the clean images {clean.value:.1%} are wrong, near the {chance:.1%} of a guess among "
         f"{count:,} classes, so the figures under corruption say little. Are the preprocessing "
         "(?size=, ?mean=, ?std=) and the order of the classes (--classes, --class-map) the model's own?"
     )
@@ -161,7 +161,7 @@ def write_page(run: Path, images: Sequence[Path] = (), *, clear: bool = True) ->
     from shiftproof.report import write_report
 
     if clear:
-        files.clear_unfinished(run, below=False)
+        files.clear_unfinished(run, recursive=False)
     try:
         return write_report(run, images=images)
     except MissingExtraError as error:

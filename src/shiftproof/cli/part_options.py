@@ -48,7 +48,7 @@ class PartOptions:
         typer.Option(
             "--of",
             metavar="INT",
-            help="How many commands share the work.",
+            help="Number of commands that share the work.",
             rich_help_panel=PARTS_PANEL,
         ),
     ] = None
@@ -93,7 +93,7 @@ class PartOptions:
             from shiftproof.shards import Scheduled
 
             scheduled = Scheduled(self.worker, self.of, workers)
-            self._keep_to_gpus(self.worker)
+            self._restrict_to_gpus(self.worker)
             return scheduled
         if self.gpus_per_task:
             raise InputError(
@@ -102,20 +102,20 @@ class PartOptions:
             )
         return None
 
-    def _keep_to_gpus(self, worker: int) -> None:
+    def _restrict_to_gpus(self, worker: int) -> None:
         from shiftproof.shards.gpus import restrict_to_gpus
 
         if self.gpus_per_task < 0 or self.gpus_per_task % 1:
             raise InputError(
                 f"--gpus-per-task: expected a whole number with --worker, got {self.gpus_per_task:g}; "
-                "Ray alone shares a GPU out."
+                "only Ray can share a GPU."
             )
         if self.gpus_per_task:
             restrict_to_gpus(worker, int(self.gpus_per_task))
 
     @contextlib.contextmanager
     def share(self) -> Iterator[None]:
-        """Let one of several commands succeed when its own share is done."""
+        """Let one of several commands succeed once its own share is done."""
         try:
             yield
         except UnfinishedError as error:

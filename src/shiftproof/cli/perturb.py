@@ -35,7 +35,7 @@ Reference: TypeAlias = Annotated[
     typer.Option(
         "--reference",
         metavar="SPEC",
-        help="A model by whose figures the others are divided: torchvision:alexnet for mFR and mT5D.",
+        help="Model whose figures divide those of the others: torchvision:alexnet for mFR and mT5D.",
     ),
 ]
 Perturbations: TypeAlias = Annotated[
@@ -73,19 +73,19 @@ def perturb(
     ] = 1,
     seed: Seed = 0,
     device: Device = "auto",
-    to_json: AsJson = False,
+    as_json: AsJson = False,
     *,
     parts: PartOptions,
 ) -> None:
     """Measure how often predictions flip while images change a little (ImageNet-P)."""
     backend = parts.choose()
-    named = name_specs(model or ["demo"])
-    referred = None if reference is None else make_short_name(reference)
-    if reference is not None and referred is not None:
-        named[referred] = reference
+    specs = name_specs(model or ["demo"])
+    reference_name = None if reference is None else make_short_name(reference)
+    if reference is not None and reference_name is not None:
+        specs[reference_name] = reference
     check_presence(data, "images")
     announce(
-        f"Measuring how often {', '.join(named.values())} changes its answer on {data}, "
+        f"Measuring how often {', '.join(specs.values())} changes its answer on {data}, "
         f"perturbations {perturbations}",
         out,
     )
@@ -106,31 +106,33 @@ def perturb(
     names = list(PERTURBATIONS) if words == ["all"] else words
     # Before a model is loaded, which may take a download.
     check_perturbations(names)
-    check_classifiers(named)
+    check_classifiers(specs)
     images = open_images(data)
-    check_target(out, RUN_FILE, what="a run", ours=("records",))
-    models = {name: load_classifier(spec, device=device) for name, spec in named.items()}
-    check_arguments(models, names, referred, difficulty)
-    for one in models.values():
-        show_assumed(one)
+    check_target(out, RUN_FILE, what="a run", subfolders=("records",))
+    models = {name: load_classifier(spec, device=device) for name, spec in specs.items()}
+    check_arguments(models, names, reference_name, difficulty)
+    for classifier in models.values():
+        show_assumed(classifier)
     with parts.share():
         scores = measure_stability(
             models,
             images,
             out=out,
             perturbations=names,
-            reference=referred,
+            reference=reference_name,
             difficulty=difficulty,
             seed=seed,
             backend=backend,
         )
-    if to_json:
+    if as_json:
         print_json((out / SCORES_FILE).read_text(encoding="utf-8"))
         return
-    for name, title in models.items():
-        _print(scores, name, title.name)
-        if len(title.classes) < TOP:
-            print_line(f"no top-5 distance: {title.name} has {plural(len(title.classes), 'class')}")
+    for name, classifier in models.items():
+        _print(scores, name, classifier.name)
+        if len(classifier.classes) < TOP:
+            print_line(
+                f"no top-5 distance: {classifier.name} has {plural(len(classifier.classes), 'class')}"
+            )
     for reason in scores.broken[:5]:
         warn(f"not readable: {reason}")
     print_line(f"scores   {out / SCORES_FILE}")
@@ -139,19 +141,19 @@ def perturb(
 def _print(scores: Stability, model: str, title: str) -> None:
     from shiftproof.bench.other_runs.stability import DISTANCE, DISTANCE_RATE, FLIP, FLIP_RATE
 
-    frames = {FLIP: 100.0, DISTANCE: 1.0, FLIP_RATE: 100.0, DISTANCE_RATE: 100.0}
+    factors = {FLIP: 100.0, DISTANCE: 1.0, FLIP_RATE: 100.0, DISTANCE_RATE: 100.0}
     heads = {FLIP: "FP, %", DISTANCE: "uT5D", FLIP_RATE: "FR, %", DISTANCE_RATE: "T5D, %"}
     rows = scores.figures[model]
-    measures = [one for one in frames if any(one in row for row in rows.values())]
+    measures = [measure for measure in factors if any(measure in row for row in rows.values())]
     table = Table(
-        "perturbation", *(heads[one] for one in measures), box=None, header_style="bold",
+        "perturbation", *(heads[measure] for measure in measures), box=None, header_style="bold",
         pad_edge=False, title=f"{title}, {plural(scores.images, 'image')}", title_justify="left",
     )  # fmt: skip
     for name, row in rows.items():
         cells = []
-        for one in measures:
-            figure = row.get(one)
-            scale = frames[one]
+        for measure in measures:
+            figure = row.get(measure)
+            scale = factors[measure]
             cells.append(
                 "-"
                 if figure is None

@@ -1,4 +1,4 @@
-"""``shiftproof plan``: what an audit of so many rows would take."""
+"""``shiftproof plan``: an estimate of time, memory and disk of an audit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shiftproof.cli import embeddings as words
+from shiftproof.cli import embedding_options as options
 from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.counts import plural
 
@@ -29,28 +29,29 @@ def plan(
         str, typer.Option("--train-rows", help="Rows of the training set, such as 400M.")
     ],
     test_rows: Annotated[
-        str, typer.Option("--test-rows", help="Of all test sets together, such as 170k.")
+        str, typer.Option("--test-rows", help="Rows of all test sets together, such as 170k.")
     ],
     dim: Annotated[int, typer.Option("--dim", min=1, help="Width of a row.")],
     reference_rows: Annotated[
-        str, typer.Option("--reference-rows", help="Of the reference set, such as 1.28M.")
+        str, typer.Option("--reference-rows", help="Rows of the reference set, such as 1.28M.")
     ] = "0",
-    sets: Annotated[int, typer.Option("--sets", min=1, help="How many test sets.")] = 1,
+    sets: Annotated[int, typer.Option("--sets", min=1, help="Number of test sets.")] = 1,
     k: Annotated[
-        int, typer.Option("--k", min=1, metavar="INT", help="Training rows that make the density.")
+        int,
+        typer.Option("--k", min=1, metavar="INT", help="Nearest training rows for the density."),
     ] = 10,
     gpu_rate: Annotated[
         float | None,
-        typer.Option("--gpu-rate", help="Operations a second that a GPU does, such as 3e14."),
+        typer.Option("--gpu-rate", help="Operations a second of a GPU, such as 3e14."),
     ] = None,
-    workers: words.Workers = None,
-    memory: words.Memory = "4GB",
-    precision: words.PrecisionName = "auto",
-    as_json: words.Json = False,
+    workers: options.Workers = None,
+    memory: options.Memory = "4GB",
+    precision: options.PrecisionName = "auto",
+    as_json: options.Json = False,
 ) -> None:
-    """Say what `shiftproof audit` would take, by some ten seconds of it on this machine's processor."""
+    """Estimate what `shiftproof audit` takes, from about ten seconds of it on this machine's CPU."""
     announce(
-        f"Estimating an audit of {train_rows} rows against {test_rows}, by some ten seconds of it"
+        f"Estimating an audit of {train_rows} rows against {test_rows}, from about ten seconds of it"
     )
     from shiftproof.shards import Local
     from shiftproof.similarity.plan import parse_count

@@ -40,7 +40,7 @@ class PlanOptions:
             raise InputError("--rate has an effect with --dry-run only.")
         if self.rate is not None and not 0 <= self.rate < float("inf"):
             raise InputError(
-                f"--rate: expected what an hour of a machine costs, 0 or more, got {self.rate:g}."
+                f"--rate: expected the price of an hour of a machine, 0 or more, got {self.rate:g}."
             )
 
     def describe(self, needs: Needs) -> dict[str, Any]:
@@ -50,8 +50,10 @@ class PlanOptions:
 
     def show(self, needs: Needs) -> None:
         """Print memory, cost, and the number of workers that can share the work."""
-        shared = f"; up to {needs.parts:,} machines can share the work" if needs.parts > 1 else ""
-        print_line(f"about {show_size(needs.memory)} of memory{shared}")
+        share_text = (
+            f"; up to {needs.parts:,} machines can share the work" if needs.parts > 1 else ""
+        )
+        print_line(f"about {show_size(needs.memory)} of memory{share_text}")
         if self.rate is not None:
             hours = needs.seconds / 3600
             print_line(

@@ -39,7 +39,7 @@ def print_json(text: str) -> None:
 
 def warn(text: Any, *, style: str | None = "yellow", between_words: bool = False) -> None:
     """Print a warning to standard error; ``between_words`` breaks its lines there on a terminal."""
-    # A colon on each side makes an emoji of a word, such as that of a module in python:bug:model.
+    # With emoji=True rich would replace a word between colons, as in python:bug:model.
     console.print(
         show_text(str(text)),
         style=style,
@@ -53,8 +53,7 @@ def warn(text: Any, *, style: str | None = "yellow", between_words: bool = False
 def announce(work: str, out: Path | None = None, *, dry_run: bool = False) -> None:
     """Print to standard error what a verb is about to do.
 
-    Verbs call this once their options are checked, before they import what the work needs: that
-    takes seconds, in which nobody should have to wonder what was understood.
+    Verbs call this after checking their options and before the imports of the work, which take seconds.
 
     Args:
         work: a sentence without its full stop, such as "Measuring demo on photos".
@@ -69,5 +68,5 @@ def complain(text: Any) -> None:
     """Print an error to standard error, if it is writable."""
     with contextlib.suppress(OSError):
         console.print("[bold red]error:[/] ", end="")
-        # A command in another error is copied whole, and so has no breaks of ours.
+        # Other errors may contain a command to copy, which must not be wrapped.
         warn(text, style=None, between_words=isinstance(text, UnknownNameError))

@@ -44,7 +44,7 @@ WhichImages: TypeAlias = Annotated[
         "--images",
         metavar="N|DIR",
         help="A number of images, drawn at random; 200 by default. Else "
-        "where they are: " + IMAGES_HELP,
+        "their location: " + IMAGES_HELP,
     ),
 ]
 
@@ -76,7 +76,9 @@ FactorNames: TypeAlias = Annotated[
 ]
 Versions: TypeAlias = Annotated[
     int,
-    typer.Option("--versions", min=2, metavar="INT", help="Of each image under each factor."),
+    typer.Option(
+        "--versions", min=2, metavar="INT", help="Versions of each image for each factor."
+    ),
 ]
 
 
@@ -117,7 +119,7 @@ def probe(
     Images are changed by known numbers (crop, flip, rotation, color, blur, noise, the severity of
     19 corruptions), and the numbers are read out of the vectors of images held out.
     """
-    named = [word for word in re.split(r"[,\s]+", factors) if word]
+    factor_names = [word for word in re.split(r"[,\s]+", factors) if word]
     count, folder = _count_images(images)
     backend = parts.choose(workers)
     specs = model or ["demo"]
@@ -132,7 +134,7 @@ def probe(
     from shiftproof.probe.run import check_enough
 
     # Before a model is loaded, which may take a download.
-    choose_factors(named)
+    choose_factors(factor_names)
     for spec in specs:
         check_encoder(spec)
     dataset = open_data(data, classes=None, split=split, images=folder, root=root)
@@ -148,7 +150,7 @@ def probe(
             _name_encoders(encoders),
             dataset,
             out=out,
-            factors=named,
+            factors=factor_names,
             versions=versions,
             images=count,
             batch_size=batch_size,
@@ -160,7 +162,7 @@ def probe(
 
 
 def _count_images(text: str | None) -> tuple[int, str | None]:
-    """Read ``--images`` as how many images, and the place that they lie in."""
+    """Parse ``--images`` as the number of images and their folder."""
     count, folder = split_images(text)
     if isinstance(count, str):
         raise InputError(f"--images: expected a number or a folder, got {count!r}.")
@@ -168,7 +170,7 @@ def _count_images(text: str | None) -> tuple[int, str | None]:
 
 
 def _name_encoders(encoders: Sequence[EncoderLike]) -> dict[str, EncoderLike]:
-    """Name encoders; the second of one architecture with other weights gets a number."""
+    """Name encoders; further ones of the same name get a number."""
     named: dict[str, EncoderLike] = {}
     for encoder in encoders:
         number = 1 + sum(other.name == encoder.name for other in named.values())

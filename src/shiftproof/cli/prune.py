@@ -1,4 +1,4 @@
-"""``shiftproof prune``: leave out of a training set what comes close to test sets."""
+"""``shiftproof prune``: leave out training rows that are close to test sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from shiftproof.cli import embeddings as words
+from shiftproof.cli import embedding_options as options
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.counts import plural
@@ -25,9 +25,9 @@ def register(app: typer.Typer) -> None:
 
 
 def prune(
-    train: words.Train,
-    test: words.Test,
-    out: words.KeepFolder,
+    train: options.Train,
+    test: options.Test,
+    out: options.KeepFolder,
     rule: Annotated[
         Literal["gap-matched", "near", "far", "random"],
         typer.Option(
@@ -38,36 +38,36 @@ def prune(
             "similar stay), far (the most similar stay) or random (the control).",
         ),
     ] = "gap-matched",
-    reference: words.Reference = None,
+    reference: options.Reference = None,
     threshold: Annotated[
         float | None,
         typer.Option(
             "--threshold",
             metavar="NUMBER",
-            help="In place of a reference: how close is too close, -1..1.",
+            help="Instead of a reference: the similarity that is too close, -1..1.",
         ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", metavar="COUNT", help="Of near, far and random: rows that stay."),
+        typer.Option("--size", metavar="COUNT", help="For near, far and random: rows to keep."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="INT", help="Of random.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="INT", help="Seed of random.")] = 0,
     *,
-    rows: words.RowOptions,
-    search: words.ShardingOptions,
-    as_json: words.Json = False,
+    rows: options.RowOptions,
+    search: options.ShardingOptions,
+    as_json: options.Json = False,
 ) -> None:
-    """Write keep.npy, keys.parquet and, where there are uids, uids.npy as DataComp takes it.
+    """Write keep.npy, keys.parquet and, if there are uids, uids.npy for DataComp.
 
-    Goes on where an interrupted run stopped.
+    An interrupted run is resumed.
     """
-    announce(f"Pruning {train} by the rule {rule}, for {words.describe_tests(test)}", out)
+    announce(f"Pruning {train} by the rule {rule}, for {options.describe_tests(test)}", out)
     from shiftproof.similarity.keeping import write_pruned
     from shiftproof.similarity.plan import parse_count
 
     sharding = search.sharding(out)
     with search.share():
-        told = write_pruned(
+        result = write_pruned(
             rows.open(train),
             rows.open_tests(test),
             out,
@@ -77,24 +77,24 @@ def prune(
             size=None if size is None else parse_count(size),
             seed=seed,
             sharding=sharding,
-            say=words.print_notice,
+            say=options.print_notice,
         )
     if as_json:
-        print_json(json.dumps(told, indent=1))
+        print_json(json.dumps(result, indent=1))
         return
-    words.show_kept(told, out)
-    _show(told)
+    options.show_kept(result, out)
+    _show(result)
 
 
-def _show(told: dict[str, Any]) -> None:
-    for name, count in told.get("removed", {}).items():
+def _show(result: dict[str, Any]) -> None:
+    for name, count in result.get("removed", {}).items():
         print_line(f"{name}: {plural(count, 'row')} too close")
-    names = told.get("shared", {}).get("names", [])
-    for one, row in zip(names, told.get("shared", {}).get("matrix", []), strict=False):
+    names = result.get("shared", {}).get("names", [])
+    for name, row in zip(names, result.get("shared", {}).get("matrix", []), strict=False):
         for other, share in zip(names, row, strict=True):
-            if one != other and share is not None:
-                print_line(f"of what {other} costs, pruning for {one} removes {share:.1%}")
-    for name, proof in told.get("proof", {}).items():
+            if name != other and share is not None:
+                print_line(f"of what {other} costs, pruning for {name} removes {share:.1%}")
+    for name, proof in result.get("proof", {}).items():
         if proof["holds"]:
             print_line(
                 f"proof: none of {plural(proof['rows'], 'row')} of {name} is closer than it may be"

@@ -1,4 +1,4 @@
-"""``shiftproof report``: make the page of a run again, or compare runs."""
+"""``shiftproof report``: write the page of a run again, or compare runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shiftproof.runs import AnyRun
 
 
-TableForm: TypeAlias = Literal["text", "csv", "latex", "markdown", "md"]
+TableFormat: TypeAlias = Literal["text", "csv", "latex", "markdown", "md"]
 
 
 def register(app: typer.Typer) -> None:
@@ -56,12 +56,12 @@ def report(
         typer.Option(
             "--images",
             metavar="[NAME=]DIR",
-            help="Of an audit: a folder below which its pictures lie, or NAME=DIR for those of "
-            "one test set, or of train; once for each. Pictures elsewhere are not opened.",
+            help="For an audit: a folder with its images, or NAME=DIR for those of one test set or of "
+            "train; once for each. Images in other folders are not opened.",
         ),
     ] = None,
     table: Annotated[
-        TableForm | None,
+        TableFormat | None,
         typer.Option(
             "--table",
             metavar="NAME",
@@ -83,22 +83,22 @@ def report(
     from shiftproof.io import files
     from shiftproof.runs import load_run
 
-    opened = [load_run(path) for path in runs]
+    loaded = [load_run(path) for path in runs]
     if model_index:
-        print_line(_write_model_index(opened), newline=False)
+        print_line(_write_model_index(loaded), newline=False)
         return
     if as_json or table:
         if calibration is not None or images:
             raise InputError(
                 "--calibration and --images are for the page; leave out --table and --json."
             )
-        _print_scores(opened, runs, table, as_json=as_json)
+        _print_scores(loaded, runs, table, as_json=as_json)
         return
     from shiftproof.report import describe_differences, write_report
 
     if out is not None:
         files.make_folder(out.parent)
-    files.clear_unfinished(runs[0] if out is None else out.parent, below=False)
+    files.clear_unfinished(runs[0] if out is None else out.parent, recursive=False)
     page = write_report(
         runs[0] if len(runs) == 1 else runs, out, calibration=calibration, images=images or ()
     )
@@ -108,7 +108,11 @@ def report(
 
 
 def _print_scores(
-    opened: Sequence[AnyRun[Any]], runs: list[Path], form: TableForm | None, *, as_json: bool
+    loaded: Sequence[AnyRun[Any]],
+    runs: list[Path],
+    table_format: TableFormat | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Print the scores of one run as JSON or a table, or the ranking of several."""
     from shiftproof.report import (
@@ -119,20 +123,24 @@ def _print_scores(
         table_markdown,
     )
 
-    if len(opened) > 1:
+    if len(loaded) > 1:
         if as_json:
             raise InputError(
-                "scores.json is of one run; give one folder, or --table for a ranking."
+                "--json prints the scores of one run; give one folder, or --table for a ranking."
             )
-        _print_ranking(runs, form)
+        _print_ranking(runs, table_format)
         return
-    writers = {"csv": table_csv, "latex": table_latex, "markdown": table_markdown}
-    writers["md"] = table_markdown
-    [run] = opened
+    writers = {
+        "csv": table_csv,
+        "latex": table_latex,
+        "markdown": table_markdown,
+        "md": table_markdown,
+    }
+    [run] = loaded
     if as_json:
         print_json(run.folder.scores_file.read_text(encoding="utf-8"))
-    elif form in writers:
-        print_line(writers[form](run.scores), newline=False)
+    elif table_format in writers:
+        print_line(writers[table_format](run.scores), newline=False)
     else:
         print_table(run.scores, Console(file=sys.stdout))
         subset = describe_subset(run)
@@ -151,10 +159,12 @@ def _write_model_index(runs: Sequence[AnyRun[Any]]) -> str:
     return write_yaml({"model-index": [run.model_index() for run in grids]})
 
 
-def _print_ranking(runs: list[Path], form: TableForm | None) -> None:
+def _print_ranking(runs: list[Path], table_format: TableFormat | None) -> None:
     from shiftproof.report import print_ranking, write_ranking
 
-    if form is None or form == "text":
+    if table_format is None or table_format == "text":
         print_ranking(runs, Console(file=sys.stdout))
     else:
-        print_line(write_ranking(runs, "markdown" if form == "md" else form), newline=False)
+        print_line(
+            write_ranking(runs, "markdown" if table_format == "md" else table_format), newline=False
+        )

@@ -65,13 +65,13 @@ def reproduce(
     ] = False,
     model: Annotated[
         str | None,
-        model_option("Of the scale paper; as for `bench`, the paper's if none."),
+        model_option("For the scale paper, as for `bench`; the paper's model by default."),
     ] = None,
     device: Device = "auto",
     workers: Workers = None,
     as_json: Annotated[bool, json_option("Print result.json on standard output.")] = False,
 ) -> None:
-    """Repeat a paper's experiment and hold its findings against what was measured here."""
+    """Repeat a paper's experiment and compare its findings with those measured here."""
     announce(f"Repeating {recipe} at the scale {scale}", out)
     from shiftproof.errors import InputError
     from shiftproof.io import files
@@ -131,9 +131,11 @@ def show(result: Result, console: Console) -> None:
     for name, values in zip(first.rows, first.values, strict=True):
         table.add_row(name, *(Text(format_figure(value, first.unit)) for value in values))
     console.print(table)
-    found = Table("holds", "claim", "measured here", box=None, header_style="bold", pad_edge=False)
+    findings = Table(
+        "holds", "claim", "measured here", box=None, header_style="bold", pad_edge=False
+    )
     for finding in result.findings:
         verdict = Text(finding.holds, style=_STYLES[finding.holds])
-        found.add_row(verdict, Text(finding.claim), Text(finding.ours))
+        findings.add_row(verdict, Text(finding.claim), Text(finding.ours))
     console.print()
-    console.print(found)
+    console.print(findings)

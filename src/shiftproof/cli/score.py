@@ -1,4 +1,4 @@
-"""``shiftproof score``: what any framework has answered, from its result files."""
+"""``shiftproof score``: measure predictions of any framework, from its result files."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TruthOptions:
-    """Where the annotations lie, where the names do not say enough."""
+    """Options that describe the annotations."""
 
     masks: Annotated[
         Path | None,
-        typer.Option("--masks", help="Folder of the true label maps of the images in --data."),
+        typer.Option("--masks", help="Folder of the label maps of the images in --data."),
     ] = None
     condition: Annotated[
         str | None,
-        typer.Option("--condition", help="Of data with label maps, as `segment` takes it."),
+        typer.Option("--condition", help="For data with label maps, as for `segment`."),
     ] = None
     split: Split = None
     images: ImagesFolder = None
@@ -93,9 +93,9 @@ def score(
         typer.Option(
             "--classes",
             metavar="FILE",
-            help="What the scores of classifiers stand for: imagenet, or a file with one name a "
-            "line. By default imagenet for 1,000 scores, else numbers. What the numbers of label "
-            "maps mean: index (places in the data's classes), label-maps (the data's numbers), "
+            help="Classes of classifiers' scores: imagenet, or a file with one name a "
+            "line. By default imagenet for 1,000 scores, else numbers. Classes of the numbers in label "
+            "maps: index (places in the data's classes), label-maps (the data's numbers), "
             "cityscapes, ade20k, voc, a file with one name a line, or a CSV of number,name.",
         ),
     ] = None,
@@ -109,15 +109,15 @@ def score(
     *,
     truth: TruthOptions,
     measure: MeasureName = "auto",
-    held: CalibrateOptions,
+    calibration: CalibrateOptions,
     workers: Workers = None,
     parts: PartOptions,
     as_json: AsJson = False,
 ) -> None:
     """Score classes, detections or label maps under corruption, made elsewhere; no model is needed."""
     backend = parts.choose(workers)
-    named = _name_predictions(predictions)
-    for path in named.values() if isinstance(named, dict) else [named]:
+    result_paths = _name_predictions(predictions)
+    for path in result_paths.values() if isinstance(result_paths, dict) else [result_paths]:
         check_presence(path, "results")
     announce(f"Scoring {', '.join(predictions)}{f' on {data}' if data else ''}", out)
     from shiftproof import bench
@@ -125,20 +125,20 @@ def score(
 
     with parts.share():
         run = bench.score(
-            named,
-            _open(named, data, truth, classes),
+            result_paths,
+            _open(result_paths, data, truth, classes),
             out=out,
             measure=measure,
             classes=classes,
             class_map=None if class_map is None else read_class_map(class_map),
-            calibrate=held.calibrate,
-            coverage=held.choose_coverage(),
+            calibrate=calibration.calibrate,
+            coverage=calibration.choose_coverage(),
             workers=workers,
             backend=backend,
         )
     for line in run.info.describe_faults():
         print_line(line, error=True)
-    show_outcome(run, as_json=as_json, trust=held.calibrate is not None)
+    show_outcome(run, as_json=as_json, trust=calibration.calibrate is not None)
 
 
 def _open(
@@ -147,7 +147,7 @@ def _open(
     truth: TruthOptions,
     classes: str | None,
 ) -> ImageData | str | None:
-    """Open the truth where options say how; else leave it as it was given."""
+    """Open the annotations if an option describes them; else return them unchanged."""
     from shiftproof.bench.scoring.score import guess_task
     from shiftproof.bench.scoring.segmenters import ANSWER_NUMBERS
     from shiftproof.data import open_detection_data, open_segmentation_data
@@ -156,10 +156,10 @@ def _open(
         return None
     split, images, root = truth.split, truth.images, truth.root
     masks, condition = truth.masks, truth.condition
-    given = predictions if isinstance(predictions, dict) else {"": predictions}
-    if guess_task({name: Path(path) for name, path in given.items()}) == "segmentation":
+    by_name = predictions if isinstance(predictions, dict) else {"": predictions}
+    if guess_task({name: Path(path) for name, path in by_name.items()}) == "segmentation":
         if images is not None or root is not None:
-            raise InputError("--images and --root are of boxes and classes; give --masks.")
+            raise InputError("--images and --root are for boxes and classes; give --masks.")
         if split is None and masks is None and condition is None:
             return data
         names = None if masks is None or classes in ANSWER_NUMBERS else classes
@@ -167,14 +167,14 @@ def _open(
             data, split=split, masks=masks, condition=condition, classes=names
         )
     if masks is not None or condition is not None:
-        raise InputError("--masks and --condition are of label maps; these are no label maps.")
+        raise InputError("--masks and --condition are for label maps; these are not label maps.")
     if split is None and images is None and root is None:
         return data
     return open_detection_data(data, split=split, images=images, root=root)
 
 
 def _name_predictions(texts: list[str]) -> str | dict[str, str | Path]:
-    """Read ``PATH`` alone, or several ``NAME=PATH``."""
+    """Parse one ``PATH``, or several ``NAME=PATH``."""
     if len(texts) == 1 and ("=" not in texts[0] or Path(texts[0]).exists()):
         return texts[0]
     named: dict[str, str | Path] = {}
@@ -183,6 +183,6 @@ def _name_predictions(texts: list[str]) -> str | dict[str, str | Path]:
         if not equals or not name or not path:
             raise InputError(f"Expected several predictions as NAME=PATH, got {text!r}.")
         if name in named:
-            raise InputError(f"Two predictions are called {name!r}; expected names of their own.")
+            raise InputError(f"Two predictions have the name {name!r}; expected different names.")
         named[name] = path
     return named

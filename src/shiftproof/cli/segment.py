@@ -138,16 +138,18 @@ def segment(
     *,
     shifts: ShiftOptions,
     grid: GridOptions,
-    about: LabelMapOptions,
-    more: DenseOptions,
+    data_options: LabelMapOptions,
+    dense: DenseOptions,
     parts: PartOptions,
     plan: PlanOptions,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much semantic segmentation loses under corruption: mIoU, mPC and rPC."""
     specs = name_specs(model, out)
-    asked = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
-    job = plan_dense_job(asked, "segmenter", more, corrupted=about.corrupted, budget=budget)
+    command = GridCommand(model, data, out, adapt, shifts, grid, parts, plan, as_json)
+    job = plan_dense_job(
+        command, "segmenter", dense, corrupted=data_options.corrupted, budget=budget
+    )
     from shiftproof.adapt import AdaptedSegmenter
     from shiftproof.bench import Segmentation
     from shiftproof.bench.cells.views import open_tree
@@ -155,14 +157,14 @@ def segment(
     from shiftproof.models import load_segmenter
     from shiftproof.models.segmenters.load import check_segmenter
 
-    class_map = read_class_map(about.class_map) if about.class_map else None
-    dataset = about.open(data)
+    class_map = read_class_map(data_options.class_map) if data_options.class_map else None
+    dataset = data_options.open(data)
     # Before a model is loaded, which may take a download.
     for spec in specs.values():
         check_segmenter(spec)
-    task = Segmentation(corrupted=open_tree(about.corrupted, dataset), class_map=class_map)
+    task = Segmentation(corrupted=open_tree(data_options.corrupted, dataset), class_map=class_map)
     segmenters = {name: load_segmenter(spec, device=grid.device) for name, spec in specs.items()}
-    run_dense_grid(segmenters, dataset, task, job, more=more, adapt=AdaptedSegmenter)
+    run_dense_grid(segmenters, dataset, task, job, dense=dense, adapt=AdaptedSegmenter)
 
 
 def _parse_numbers(text: str) -> tuple[int, ...]:

@@ -33,13 +33,13 @@ METHODS = ("free", "adain")
 
 @dataclass(frozen=True)
 class StylizePartOptions(PartOptions):
-    """Options for the backend, where the names of methods are understood, too."""
+    """Options for the backend, which also accept the names of methods."""
 
     engine: Annotated[
         str,
         typer.Option(
             "--engine", "-e", metavar="NAME", rich_help_panel=PARTS_PANEL,
-            help="local (this machine), or ray; free and adain are a --method, too.",
+            help="local (this machine), or ray; free and adain are also accepted, as a --method.",
         ),
     ] = "local"  # fmt: skip
 
@@ -56,12 +56,12 @@ class StylizePartOptions(PartOptions):
 
 @dataclass(frozen=True)
 class StyleOptions:
-    """Which styles, and how much of them."""
+    """Options of the styles."""
 
     styles: Annotated[
         Path | None,
         typer.Option(
-            "--styles", metavar="DIR", help="A folder of paintings; without it styles are drawn."
+            "--styles", metavar="DIR", help="A folder of paintings; otherwise styles are generated."
         ),
     ] = None
     method: Annotated[
@@ -77,18 +77,16 @@ class StyleOptions:
         typer.Option(
             "--weights",
             metavar="PATH",
-            help="Of AdaIN: a folder with vgg_normalised.pth and decoder.pth; or given twice, the "
+            help="For adain: a folder with vgg_normalised.pth and decoder.pth; or given twice, the "
             "encoder and then the decoder.",
         ),
     ] = None
     alpha: Annotated[
-        float, typer.Option("--alpha", "-a", metavar="0-1", help="How much of the style, 0 to 1.")
+        float, typer.Option("--alpha", "-a", metavar="0-1", help="Strength of the style, 0 to 1.")
     ] = 1.0
     combined: Annotated[
         bool,
-        typer.Option(
-            "--combined", help="The original, untouched, and the stylized in one dataset."
-        ),
+        typer.Option("--combined", help="Original and stylized images in one dataset."),
     ] = False
     per_image: Annotated[
         int,
@@ -125,7 +123,7 @@ def stylize(
 ) -> None:
     """Write TARGET/<path below SOURCE> for every image, in another style; shapes stay in place.
 
-    Annotations are carried over and stay valid. Goes on where an interrupted copy stopped.
+    Annotations are copied and stay valid. An interrupted copy is resumed.
     """
     plan.check()
     backend = parts.choose(workers)
@@ -133,7 +131,7 @@ def stylize(
     announce(f"Stylizing {source}", target, dry_run=plan.dry_run)
     from shiftproof.stylize import estimate_stylized, export_stylized
 
-    asked: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "styles": style.styles,
         "engine": _make_engine(parts.method or style.method, style.weights),
         "alpha": style.alpha,
@@ -147,12 +145,12 @@ def stylize(
         "workers": workers,
     }
     if plan.dry_run:
-        estimate = estimate_stylized(source, target, **asked)
+        estimate = estimate_stylized(source, target, **arguments)
         show_estimate(estimate, target, plan, of_each="style", others="", as_json=as_json)
         return
     with parts.share():
-        done = export_stylized(source, target, backend=backend, **asked)
-    show_done(done, target, verb="stylize", as_json=as_json)
+        result = export_stylized(source, target, backend=backend, **arguments)
+    show_done(result, target, verb="stylize", as_json=as_json)
 
 
 def _make_engine(name: str, weights: list[Path] | None) -> Engine:

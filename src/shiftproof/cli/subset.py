@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from shiftproof.cli import embeddings as words
+from shiftproof.cli import embedding_options as options
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import announce, print_json, print_line
 from shiftproof.counts import plural
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def subset(
-    train: words.Train,
+    train: options.Train,
     keep: Annotated[
         Path,
         typer.Option(
@@ -40,30 +40,30 @@ def subset(
         typer.Option(
             "--tars",
             metavar="PATH",
-            help="Webdataset tars that were embedded, to be filtered, too.",
+            help="The webdataset tars that were embedded; they are filtered, too.",
         ),
     ] = None,
     *,
-    rows: words.RowOptions,
-    as_json: words.Json = False,
+    rows: options.RowOptions,
+    as_json: options.Json = False,
 ) -> None:
-    """Write the rows that stay as shards, and their samples as tars.
+    """Write the kept rows as shards, and their samples as tars.
 
-    Goes on where an interrupted run stopped.
+    An interrupted run is resumed.
     """
     announce(f"Applying {keep} to {train}", out)
     from shiftproof.similarity.subset import write_subset
 
-    done = write_subset(rows.open(train), keep, out, tars=tars)
+    result = write_subset(rows.open(train), keep, out, tars=tars)
     if as_json:
-        print_json(json.dumps(dataclasses.asdict(done), indent=1))
+        print_json(json.dumps(dataclasses.asdict(result), indent=1))
         return
-    there = f", {plural(done.kept, 'file was', 'files were')} there" if done.kept else ""
+    existing = f", {plural(result.kept, 'file')} existed already" if result.kept else ""
     print_line(
-        f"{plural(done.rows, 'row stays', 'rows stay')}; "
-        f"{plural(done.shards, 'shard')} written to {out}{there}"
+        f"{plural(result.rows, 'row stays', 'rows stay')}; "
+        f"{plural(result.shards, 'shard')} written to {out}{existing}"
     )
     if tars is not None:
         print_line(
-            f"{plural(done.tars, 'tar')} with {plural(done.samples, 'sample')} written to {out / 'tars'}"
+            f"{plural(result.tars, 'tar')} with {plural(result.samples, 'sample')} written to {out / 'tars'}"
         )

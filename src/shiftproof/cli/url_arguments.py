@@ -59,11 +59,18 @@ class UrlWord:
         parameter: the verb's parameter.
         name: the text before the URL, such as ``"sketch="``.
         url: the URL.
+        option: the option before the value, such as ``"--data="``, if both are one word.
     """
 
     parameter: str
     name: str
     url: str
+    option: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the URL stands for local files, instead of being read remotely."""
+        return self.parameter in _FETCHED | _FOLDERS | {name for _, name in _FILES}
 
 
 @dataclass
@@ -117,11 +124,11 @@ class UrlArguments:
             self._open(stack)
             try:
                 return run(**options)
-            except typer.Exit as ended:
-                if ended.exit_code not in (0, 3) or isinstance(ended.__cause__, UnfinishedError):
+            except typer.Exit as error:
+                if error.exit_code not in (0, 3) or isinstance(error.__cause__, UnfinishedError):
                     raise
-                left = ended
-        raise left
+                successful_exit = error
+        raise successful_exit
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         from shiftproof import storage
@@ -158,7 +165,7 @@ def accept_urls(
     defaults: dict[str, Any],
     make: Callable[[list[str], dict[str, Any]], Any],
 ) -> None:
-    """Let a verb's function take URLs in place of paths, if its command has some.
+    """Let a verb's function accept URLs in place of paths, if its command has any.
 
     Inputs are fetched when the verb is called, after its words were validated; then the words are
     parsed again with local paths.
@@ -170,19 +177,20 @@ def accept_urls(
         make: parses words and defaults to a context.
     """
     found = dict(_find_urls(context.command, words))
-    stated = {
+    url_defaults = {
         name
         for name, value in defaults.items()
         if name in _FETCHED | _FOLDERS and any(map(_NAMED_URL.fullmatch, _list_texts(value)))
     }
-    if not stated and not any(map(_changes_files, found.values())):
+    replaced = {index: word for index, word in found.items() if word.is_file}
+    if not url_defaults and not replaced:
         return
     run = context.command.callback
-    urls = [word.url for prefix, word in found.values() if _changes_files((prefix, word))]
-    urls += [text for name in stated for text in _list_texts(defaults[name])]
+    urls = [word.url for word in replaced.values()]
+    urls += [text for name in url_defaults for text in _list_texts(defaults[name])]
 
     def work(**_: Any) -> Any:
-        _check_uses(context, found)
+        _check_uses(context, [*found.values()])
         announce(f"Opening {', '.join(urls)}")
         url_arguments = UrlArguments(
             str(context.info_name),
@@ -190,11 +198,10 @@ def accept_urls(
             worker=_find_worker(context.params),
         )
         new_words = list(words)
-        for index, (prefix, word) in found.items():
-            if _changes_files((prefix, word)):
-                new_words[index] = prefix + url_arguments.replace(word)
+        for index, word in replaced.items():
+            new_words[index] = word.option + url_arguments.replace(word)
         new_defaults = {
-            name: _replace_default(url_arguments, name, value) if name in stated else value
+            name: _replace_default(url_arguments, name, value) if name in url_defaults else value
             for name, value in defaults.items()
         }
         return url_arguments.work(run, make(new_words, new_defaults).params)
@@ -210,7 +217,7 @@ def _find_worker(options: dict[str, Any]) -> tuple[int, int] | None:
     return int(worker), int(of)
 
 
-def _check_uses(context: Any, found: dict[int, tuple[str, UrlWord]]) -> None:
+def _check_uses(context: Any, words: Sequence[UrlWord]) -> None:
     """Refuse uses that do not support URLs.
 
     Raises:
@@ -219,17 +226,15 @@ def _check_uses(context: Any, found: dict[int, tuple[str, UrlWord]]) -> None:
     verb = str(context.info_name)
     if verb in _NO_URLS:
         raise InputError(
-            f"{verb} takes data of this machine; fetch a part of what is behind the URL, and change the "
-            "path in shiftproof.toml afterwards."
+            f"{verb} needs local data; fetch a part of the data at the URL, and change the path in "
+            "shiftproof.toml afterwards."
         )
-    if any(word.parameter in _FOLDERS for _, word in found.values()):
+    if any(word.parameter in _FOLDERS for word in words):
         _check_machines(verb, context.params)
-    if verb == "report":
-        _check_report(found)
-
-
-def _changes_files(found: tuple[str, UrlWord]) -> bool:
-    return found[1].parameter in _FETCHED | _FOLDERS | {name for _, name in _FILES}
+    if verb == "report" and sum(word.parameter == "runs" for word in words) > 1:
+        raise InputError(
+            "report takes one run behind a URL, and writes its page there; fetch the others."
+        )
 
 
 def _check_machines(verb: str, options: dict[str, Any]) -> None:
@@ -237,17 +242,9 @@ def _check_machines(verb: str, options: dict[str, Any]) -> None:
     on_others = options.get("engine") == "ray" and options.get("address") is not None
     if on_others and verb in _WRITES_ELSEWHERE and CACHE not in os.environ:
         raise InputError(
-            f"{verb} writes its copies where they are made, and the folder that is sent to a URL is on "
-            f"this machine: set {CACHE} to a folder on a disk that all machines share, or start the "
+            f"{verb} writes its copies on the machines of the cluster, but the folder that is uploaded is "
+            f"on this machine: set {CACHE} to a folder on a disk that all machines share, or start the "
             "command on each of them with --worker."
-        )
-
-
-def _check_report(found: dict[int, tuple[str, UrlWord]]) -> None:
-    runs = [word for _, word in found.values() if word.parameter == "runs"]
-    if len(runs) > 1:
-        raise InputError(
-            "report takes one run behind a URL, and writes its page there; fetch the others."
         )
 
 
@@ -262,11 +259,13 @@ def _replace_default(url_arguments: UrlArguments, name: str, value: Any) -> Any:
 
 
 def _list_texts(value: Any) -> list[str]:
-    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+    return [
+        item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)
+    ]
 
 
-def _find_urls(command: Any, words: Sequence[str]) -> Iterator[tuple[int, tuple[str, UrlWord]]]:
-    """Yield the index of each word with a URL, the option before the value, and the word."""
+def _find_urls(command: Any, words: Sequence[str]) -> Iterator[tuple[int, UrlWord]]:
+    """Yield the index of each word with a URL, and the word."""
     options = {
         spelling: option
         for option in command.params
@@ -282,11 +281,11 @@ def _find_urls(command: Any, words: Sequence[str]) -> Iterator[tuple[int, tuple[
         if option is not None and not equals and not getattr(option, "is_flag", False):
             index += 1
             if index < len(words) and (match := _NAMED_URL.fullmatch(words[index])):
-                yield index, ("", UrlWord(option.name, match["name"], match["url"]))
+                yield index, UrlWord(option.name, match["name"], match["url"])
         elif option is not None and equals and (match := _NAMED_URL.fullmatch(value)):
-            yield index, (f"{spelling}=", UrlWord(option.name, match["name"], match["url"]))
+            yield index, UrlWord(option.name, match["name"], match["url"], f"{spelling}=")
         elif option is None and not word.startswith("-") and arguments:
             argument = arguments[0] if arguments[0].nargs == -1 else arguments.pop(0)
             if match := _NAMED_URL.fullmatch(word):
-                yield index, ("", UrlWord(argument.name, match["name"], match["url"]))
+                yield index, UrlWord(argument.name, match["name"], match["url"])
         index += 1

@@ -67,14 +67,14 @@ _COMPLETION = {
 
 
 class Verb(TyperCommand):
-    """A verb's name and description; all else comes from the command in its file."""
+    """A verb's name and description; the rest comes from the command in its file."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
     ) -> Any:
         """Parse the verb's arguments by the command in its file, which then runs.
 
-        What ``shiftproof.toml`` says stands in for options that were not typed.
+        Options that were not typed have their values from ``shiftproof.toml``.
         """
         command = load_verb(str(self.name))
         words = list(args)
@@ -98,22 +98,22 @@ def _make(
     defaults: dict[str, Any],
 ) -> Any:
     """Return the context of a verb; errors about values of ``shiftproof.toml`` name that file."""
-    given = {key: _expand_default(value) for key, value in defaults.items()}
+    expanded = {key: _expand_default(value) for key, value in defaults.items()}
     try:
-        # The words are used up by it.
+        # A copy, since make_context consumes the list.
         return command.make_context(
-            name, [*map(expand_home, words)], parent, default_map=given or None, **extra
+            name, [*map(expand_home, words)], parent, default_map=expanded or None, **extra
         )
     except Exception as error:
-        blamed = attribute_to_file(error, defaults, words)
-        if blamed is error:
+        attributed = attribute_to_file(error, defaults, words)
+        if attributed is error:
             raise
-        raise blamed from error
+        raise attributed from error
 
 
 def _expand_default(value: Any) -> Any:
     if isinstance(value, list):
-        return [expand_home(one) if isinstance(one, str) else one for one in value]
+        return [expand_home(item) if isinstance(item, str) else item for item in value]
     return expand_home(value) if isinstance(value, str) else value
 
 
@@ -139,6 +139,6 @@ class Verbs(TyperGroup):
 
 def load_verb(name: str) -> Any:
     """Import a verb's file and return its command."""
-    one = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    importlib.import_module(f"shiftproof.cli.{name}").register(one)
-    return get_command(one)
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    importlib.import_module(f"shiftproof.cli.{name}").register(app)
+    return get_command(app)

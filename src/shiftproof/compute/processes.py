@@ -134,15 +134,15 @@ def start_workers(workers: int, modules: Sequence[str] = ()) -> None:
         workers: number of processes; 0 starts none.
         modules: modules that they import meanwhile.
     """
-    work = current_scope()
-    if workers < 1 or work is None:
+    scope = current_scope()
+    if workers < 1 or scope is None:
         return
     pool = _take_pool(workers)
     try:
         pool.start(modules)
     except OSError:
         return  # reported when they are needed
-    work.keep(_POOLS, pool)
+    scope.add_resource(_POOLS, pool)
 
 
 _POOLS = "pools of worker processes"
@@ -150,10 +150,10 @@ _POOLS = "pools of worker processes"
 
 def _take_pool(workers: int) -> _Pool:
     """Return idle worker processes of the current function, or new ones."""
-    work = current_scope()
-    for pool in work.list_kept(_POOLS) if work is not None else ():
-        if pool.workers == workers and work is not None:
-            work.drop(_POOLS, pool)
+    scope = current_scope()
+    for pool in scope.list_resources(_POOLS) if scope is not None else ():
+        if pool.workers == workers and scope is not None:
+            scope.remove_resource(_POOLS, pool)
             return cast(_Pool, pool)
     new = _Pool(workers)
     # However the work ends, before its folder is unlocked.
@@ -163,11 +163,11 @@ def _take_pool(workers: int) -> _Pool:
 
 def _return_pool(pool: _Pool) -> None:
     """Keep idle worker processes for the next call in the same function."""
-    work = current_scope()
-    if work is None:
+    scope = current_scope()
+    if scope is None:
         pool.end(kill=False)
     else:
-        work.keep(_POOLS, pool)
+        scope.add_resource(_POOLS, pool)
 
 
 class _Pool:

@@ -1,4 +1,4 @@
-"""image -> image: the corruptions of the benchmark, at any size, reproducible to the pixel."""
+"""The corruptions of the benchmark, image to image, at any size, reproducible to the pixel."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ __all__ = [
     "with_depth",
 ]
 
-# Loaded at first use: who needs one of these modules does not wait for all.
+# Loaded at first use, so that code that needs one of these modules does not wait for all.
 _NAMES = {
     "COMMON": "shiftproof.corruptions.table",
     "CORRUPTIONS": "shiftproof.corruptions.table",

@@ -8,7 +8,7 @@ import numpy as np
 
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, get_constants
-from shiftproof.corruptions.filters import add_channel_axis
+from shiftproof.corruptions.warps import warp
 from shiftproof.types import F64, Image
 
 # All constants for severities 1 to 5: Mu & Gilmer 2019 (arXiv 1906.02337), MNIST-C, from
@@ -27,28 +27,24 @@ TRANSLATE = (1 / 28, 2 / 28, 3 / 28, 4 / 28, 5 / 28)
 """Shift as a share of each side: 1 to 5 of 28 pixels."""
 
 
-def read_affine(image: Image, matrix: F64, moved: tuple[float, float] = (0.0, 0.0)) -> Image:
+def warp_affine(image: Image, matrix: F64, shift: tuple[float, float] = (0.0, 0.0)) -> Image:
     """Resample an image by an affine map about its center: bilinear, black outside.
 
     Args:
         image: ``(H, W, 3)`` or ``(H, W)``.
-        matrix: ``(2, 2)``, from a pixel's (x, y) in the result, relative to the center, to its
-            source (x, y).
-        moved: (x, y) added to the source position.
+        matrix: ``(2, 2)``, maps (x, y) of a pixel of the result, relative to the center, to (x, y) of
+            its source.
+        shift: (x, y) added to the source position.
 
     Returns:
         uint8 of the same shape; fractions are truncated.
     """
-    from shiftproof.corruptions.kernels import warps as kernels
-
     height, width = image.shape[:2]
     y = (np.arange(height) - (height - 1) / 2)[:, np.newaxis]
     x = np.arange(width) - (width - 1) / 2
-    columns = matrix[0, 0] * x + matrix[0, 1] * y + ((width - 1) / 2 + moved[0])
-    rows = matrix[1, 0] * x + matrix[1, 1] * y + ((height - 1) / 2 + moved[1])
-    out = np.empty_like(image)
-    kernels.warp(add_channel_axis(image), rows, columns, add_channel_axis(out))
-    return out
+    columns = matrix[0, 0] * x + matrix[0, 1] * y + ((width - 1) / 2 + shift[0])
+    rows = matrix[1, 0] * x + matrix[1, 1] * y + ((height - 1) / 2 + shift[1])
+    return warp(image, rows, columns)
 
 
 def _draw_sign(rng: Random) -> int:
@@ -58,24 +54,24 @@ def _draw_sign(rng: Random) -> int:
 def shear(image: Image, severity: float, rng: Random) -> Image:
     """Slant the image to the left or right: its rows move, and it grows a little in height."""
     angle = get_constants(SHEAR, severity) * _draw_sign(rng)
-    return read_affine(image, np.array([[1, -math.sin(angle)], [0, math.cos(angle)]]))
+    return warp_affine(image, np.array([[1, -math.sin(angle)], [0, math.cos(angle)]]))
 
 
 def rotate(image: Image, severity: float, rng: Random) -> Image:
     """Turn the image to the left or right about its center."""
     angle = get_constants(ROTATE, severity) * _draw_sign(rng)
     cosine, sine = math.cos(angle), math.sin(angle)
-    return read_affine(image, np.array([[cosine, -sine], [sine, cosine]]))
+    return warp_affine(image, np.array([[cosine, -sine], [sine, cosine]]))
 
 
 def scale(image: Image, severity: float, rng: Random) -> Image:
     """Shrink the image about its center."""
-    return read_affine(image, np.eye(2) / get_constants(SCALE, severity))
+    return warp_affine(image, np.eye(2) / get_constants(SCALE, severity))
 
 
 def translate(image: Image, severity: float, rng: Random) -> Image:
     """Move the image along both axes, each to either side."""
-    share = get_constants(TRANSLATE, severity)
+    fraction = get_constants(TRANSLATE, severity)
     right, down = _draw_sign(rng), _draw_sign(rng)
     height, width = image.shape[:2]
-    return read_affine(image, np.eye(2), (share * width * right, share * height * down))
+    return warp_affine(image, np.eye(2), (fraction * width * right, fraction * height * down))

@@ -16,7 +16,7 @@ from shiftproof.corruptions.filters import (
     Resampling,
     blur_gaussian,
     bound_rounding,
-    compute_bilinear_places,
+    compute_bilinear_resampling,
     compute_center_crop,
     count_channels,
     pack_pixels,
@@ -168,8 +168,8 @@ def _make_small_disk(radius: float, alias: float) -> F32:
     import cv2
 
     reach = int(radius) + 1
-    place = np.arange(-reach, reach + 1)
-    disk = (place[:, np.newaxis] ** 2 + place**2 <= radius**2).astype(np.float32)
+    offsets = np.arange(-reach, reach + 1)
+    disk = (offsets[:, np.newaxis] ** 2 + offsets**2 <= radius**2).astype(np.float32)
     smooth = cv2.GaussianBlur(disk / disk.sum(), (3, 3), alias, borderType=cv2.BORDER_CONSTANT)
     return np.asarray(smooth, dtype=np.float32)
 
@@ -201,19 +201,19 @@ def shuffle_pixels(
     from shiftproof.corruptions.kernels import blur as kernels
 
     height, width = image.shape[:2]
-    moved = max(0, height - 2 * delta) * max(0, width - 2 * delta)
-    if moved:
+    count = max(0, height - 2 * delta) * max(0, width - 2 * delta)
+    if count:
         pixels = pack_pixels(image)
         for _ in range(rounds):
-            offsets = draw_offsets(delta, width, moved)
+            offsets = draw_offsets(delta, width, count)
             kernels.shuffle_pixels(pixels.reshape(-1), width, delta, offsets, exchange)
         unpack_pixels(pixels, image)
 
 
 def _apply_glass(
-    image: Image, row: tuple[float, int, int], rng: Random, *, exchange: bool
+    image: Image, constants: tuple[float, int, int], rng: Random, *, exchange: bool
 ) -> Image:
-    sigma, delta, rounds = row
+    sigma, delta, rounds = constants
     smooth = blur_gaussian(image, sigma)
     shuffle_pixels(smooth, delta, rounds, partial(draws.offsets, rng), exchange=exchange)
     return blur_gaussian(smooth, sigma)
@@ -262,24 +262,24 @@ def motion_blur_rounded(
     return smear_bytes(image, radius, sigma, rng.uniform(-45, 45), rounded=True)
 
 
-Lines: TypeAlias = Callable[[int, float], Resampling]
+ResampleLine: TypeAlias = Callable[[int, float], Resampling]
 """From (size, factor) to the resampling of a line of pixels whose center is enlarged."""
 
 
-def _place_from_corner(size: int, factor: float) -> Resampling:
+def _resample_from_corner(size: int, factor: float) -> Resampling:
     """Crop the enlarged center at its start."""
-    return compute_bilinear_places(*compute_center_crop(size, factor), size)
+    return compute_bilinear_resampling(*compute_center_crop(size, factor), size)
 
 
-def _place_from_center(size: int, factor: float) -> Resampling:
+def _resample_from_center(size: int, factor: float) -> Resampling:
     """Keep the line's center in its place."""
-    middle = (size - 1) / 2
-    places = middle + (np.arange(size) - middle) / factor
-    first = np.clip(np.floor(places), 0, max(size - 2, 0)).astype(np.int64)
-    return Resampling(first, 1 - (places - first), places - first)
+    center = (size - 1) / 2
+    positions = center + (np.arange(size) - center) / factor
+    first = np.clip(np.floor(positions), 0, max(size - 2, 0)).astype(np.int64)
+    return Resampling(first, 1 - (positions - first), positions - first)
 
 
-class _Plan(NamedTuple):
+class _ZoomPlan(NamedTuple):
     """Arguments of ``kernels.average_zooms``; see there."""
 
     rows: I64
@@ -292,24 +292,24 @@ class _Plan(NamedTuple):
     targets: I64
     sources: I64
     shares: F32
-    near: np.float32
+    tolerance: np.float32
     flat: U8
 
 
 def _split_runs(columns: I64, channels: int, lanes: int) -> tuple[I64, I64]:
     """Return targets and sources of pieces of ``lanes`` values, from ``columns`` ``(W,)``."""
-    places = np.arange(len(columns) * channels)
+    positions = np.arange(len(columns) * channels)
     shifts = np.repeat((columns - np.arange(len(columns))) * channels, channels)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(shifts)) + 1])
-    within = places - np.repeat(starts, np.diff(starts, append=len(places)))
-    targets = places[within % lanes == 0]
+    position_in_run = positions - np.repeat(starts, np.diff(starts, append=len(positions)))
+    targets = positions[position_in_run % lanes == 0]
     return targets, targets + shifts[targets]
 
 
-def _fill_rows(lists: list[I64]) -> I64:
+def _stack_padded(rows: list[I64]) -> I64:
     """Return ``(len(lists), longest)``, padded with zeros."""
-    longest = max(map(len, lists))
-    return np.stack([np.pad(values, (0, longest - len(values))) for values in lists])
+    longest = max(map(len, rows))
+    return np.stack([np.pad(values, (0, longest - len(values))) for values in rows])
 
 
 def _average_flat(layers: int) -> U8:
@@ -324,33 +324,33 @@ def _average_flat(layers: int) -> U8:
 
 
 @lru_cache(maxsize=16)
-def _zoom_plan(
-    height: int, width: int, channels: int, factors: tuple[float, ...], lines: Lines
-) -> _Plan:
+def _plan_zoom(
+    height: int, width: int, channels: int, factors: tuple[float, ...], resample: ResampleLine
+) -> _ZoomPlan:
     from shiftproof.corruptions.kernels.blur import LANES
 
-    rows = [lines(height, factor) for factor in factors]
-    columns = [lines(width, factor) for factor in factors]
+    rows = [resample(height, factor) for factor in factors]
+    columns = [resample(width, factor) for factor in factors]
     # A value of 0 is read after the end of the row.
-    first = [np.where(c.share + c.next_share > 0, c.first, width + 1) for c in columns]
-    pieces = [_split_runs(line, channels, LANES) for line in first]
-    targets, sources = zip(*pieces, strict=True)
-    across = np.stack([line.next_share for line in columns])
+    columns_read = [np.where(c.share + c.next_share > 0, c.first, width + 1) for c in columns]
+    runs = [_split_runs(one, channels, LANES) for one in columns_read]
+    targets, sources = zip(*runs, strict=True)
+    across = np.stack([one.next_share for one in columns])
     shares = np.repeat(across, channels, axis=1).astype(np.float32)
     # Half of the bound is the rounding error of the published sums.
-    rounded = len(factors) + 16
-    return _Plan(
-        rows=np.stack([line.first for line in rows]),
-        up=np.stack([line.share for line in rows]),
-        down=np.stack([line.next_share for line in rows]),
-        both=np.stack([line.share + line.next_share for line in rows]),
-        columns=np.stack(first),
+    roundings = len(factors) + 16
+    return _ZoomPlan(
+        rows=np.stack([one.first for one in rows]),
+        up=np.stack([one.share for one in rows]),
+        down=np.stack([one.next_share for one in rows]),
+        both=np.stack([one.share + one.next_share for one in rows]),
+        columns=np.stack(columns_read),
         across=across,
-        counts=np.array([len(line) for line in targets], dtype=np.int64),
-        targets=_fill_rows(list(targets)),
-        sources=_fill_rows(list(sources)),
+        counts=np.array([len(one) for one in targets], dtype=np.int64),
+        targets=_stack_padded(list(targets)),
+        sources=_stack_padded(list(sources)),
         shares=np.pad(shares, ((0, 0), (0, LANES))),
-        near=bound_rounding(rounded),
+        tolerance=bound_rounding(roundings),
         flat=_average_flat(len(factors)),
     )
 
@@ -364,17 +364,17 @@ def _pad_right(rows: U8, channels: int, lanes: int) -> U8:
     return padded
 
 
-def _zoom(image: Image, row: tuple[float, float], lines: Lines) -> Image:
+def _zoom(image: Image, constants: tuple[float, float], resample: ResampleLine) -> Image:
     from shiftproof.corruptions.kernels import blur as kernels
     from shiftproof.corruptions.kernels.lanes import FLOATS
 
-    stop, step = row
+    stop, step = constants
     factors = tuple(np.arange(1, stop, step).tolist())
 
     height, width = image.shape[:2]
     channels = count_channels(image)
     # The first factor is 1: that layer is the image itself.
-    plan = _zoom_plan(height, width, channels, factors[1:], lines)
+    plan = _plan_zoom(height, width, channels, factors[1:], resample)
     out = np.empty_like(image)
     layers, size = plan.shares.shape
     kernels.average_zooms(
@@ -399,7 +399,7 @@ def zoom_blur(
     and cropped at the top left, as in the published code, which shifts the layers by up to a pixel.
     At some sizes the last row or column of a layer is black, because rounding puts it outside.
     """
-    return _zoom(image, get_constants(table, severity), _place_from_corner)
+    return _zoom(image, get_constants(table, severity), _resample_from_corner)
 
 
 def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -408,4 +408,4 @@ def zoom_blur_corrected(image: Image, severity: float, rng: Random) -> Image:
     Differs from ``zoom_blur``: every layer is enlarged about the image's exact center, and none
     has black edges.
     """
-    return _zoom(image, get_constants(ZOOM_BLUR, severity), _place_from_center)
+    return _zoom(image, get_constants(ZOOM_BLUR, severity), _resample_from_center)

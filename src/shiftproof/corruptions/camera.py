@@ -1,4 +1,4 @@
-"""What 3D common corruptions do without a depth map: noise and bits of a camera (Kar et al. 2022).
+"""The 3D common corruptions that need no depth map: a camera's noise and bits (Kar et al. 2022).
 
 All constants: arXiv 2203.01441, from create_3dcc/create_non3d.py of their repository
 (EPFL-VILAB/3DCommonCorruptions).
@@ -25,7 +25,7 @@ gaussian_noise.
 """
 
 LOW_LIGHT = (0.6, 0.5, 0.4, 0.3, 0.2)
-"""The light of what was brightest."""
+"""Light of the brightest value."""
 
 LOW_LIGHT_GAMMA = 2.0
 LOW_LIGHT_PHOTONS = 120
@@ -33,7 +33,7 @@ LOW_LIGHT_READOUT = 0.018
 """The noise of low light is the same at every severity."""
 
 COLOR_QUANT = (5, 4, 3, 2, 1)
-"""Bits of a value that are left."""
+"""Remaining bits of a value."""
 
 
 def iso_noise(image: Image, severity: float, rng: Random, table: tuple[float, ...]) -> Image:

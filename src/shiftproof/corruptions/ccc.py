@@ -36,20 +36,20 @@ Row = Sequence[float]
 Form = Callable[[Image, Row, Random], Image]
 
 
-def blur_disk(image: Image, row: Row, rng: Random) -> Image:
+def blur_disk(image: Image, constants: Row, rng: Random) -> Image:
     """Defocus with a fractional radius, on the grid of the published code."""
     import cv2
 
-    radius, alias = row
-    place = np.arange(-8.0, 9.0) if radius <= 8 else np.arange(-radius, radius + 1)
+    radius, alias = constants
+    offsets = np.arange(-8.0, 9.0) if radius <= 8 else np.arange(-radius, radius + 1)
     size = (3, 3) if radius <= 8 else (5, 5)
-    disk = (place[:, np.newaxis] ** 2 + place**2 <= radius**2).astype(np.float32)
+    disk = (offsets[:, np.newaxis] ** 2 + offsets**2 <= radius**2).astype(np.float32)
     kernel = cv2.GaussianBlur(disk / max(float(disk.sum()), 1.0), size, max(alias, 1e-6))
     values = np.asarray(cv2.filter2D(image / 255.0, -1, kernel), dtype=np.float64)
     return to_uint8(values.reshape(image.shape))
 
 
-def _call(form: Callable[..., Image], prepare: Callable[..., Any] = tuple) -> Form:
+def _bind(form: Callable[..., Image], prepare: Callable[..., Any] = tuple) -> Form:
     """Return a function that takes one row of constants, converted by ``prepare``."""
 
     def call(image: Image, row: Row, rng: Random) -> Image:
@@ -58,7 +58,7 @@ def _call(form: Callable[..., Image], prepare: Callable[..., Any] = tuple) -> Fo
     return call
 
 
-def _take_first(row: Row) -> float:
+def _get_first(row: Row) -> float:
     return row[0]
 
 
@@ -80,7 +80,7 @@ def _count_photons(row: Row) -> int:
     return round(1 / row[0])
 
 
-def _skew(image: Image, row: Row, rng: Random) -> Image:
+def _skew_elastic(image: Image, row: Row, rng: Random) -> Image:
     shares = tuple(value / min(image.shape[:2]) for value in row)
     return digital.elastic_transform_skewed(
         image, 1, rng, (cast("tuple[float, float, float]", shares),)
@@ -94,31 +94,31 @@ def _stack_rows(table: Sequence[Any], nothing: Row) -> F64:
 
 _SCHEME: dict[str, tuple[Form, F64]] = {
     "gaussian_noise": (
-        _call(noise.gaussian_noise, _take_first), _stack_rows(noise.GAUSSIAN_NOISE, [0.0])
+        _bind(noise.gaussian_noise, _get_first), _stack_rows(noise.GAUSSIAN_NOISE, [0.0])
     ),
     # The reciprocal of the number of photons is interpolated.
     "shot_noise": (
-        _call(noise.shot_noise, _count_photons), _stack_rows([1 / n for n in noise.SHOT_NOISE], [0.0])
+        _bind(noise.shot_noise, _count_photons), _stack_rows([1 / n for n in noise.SHOT_NOISE], [0.0])
     ),
-    "impulse_noise": (_call(noise.impulse_noise, _take_first), _stack_rows(noise.IMPULSE_NOISE, [0.0])),
+    "impulse_noise": (_bind(noise.impulse_noise, _get_first), _stack_rows(noise.IMPULSE_NOISE, [0.0])),
     "defocus_blur": (blur_disk, _stack_rows(blur.DEFOCUS_BLUR, [0.0, 0.0])),
-    "glass_blur": (_call(blur.glass_blur, _convert_glass_row), _stack_rows(blur.GLASS_BLUR, [0.0, 0.0, 0.0])),
+    "glass_blur": (_bind(blur.glass_blur, _convert_glass_row), _stack_rows(blur.GLASS_BLUR, [0.0, 0.0, 0.0])),
     "motion_blur": (
-        _call(blur.motion_blur_rounded, _convert_motion_row), _stack_rows(blur.MOTION_BLUR, [0.0, 0.0])
+        _bind(blur.motion_blur_rounded, _convert_motion_row), _stack_rows(blur.MOTION_BLUR, [0.0, 0.0])
     ),
-    "zoom_blur": (_call(blur.zoom_blur), _stack_rows(blur.ZOOM_BLUR, [1.0, 0.01])),
+    "zoom_blur": (_bind(blur.zoom_blur), _stack_rows(blur.ZOOM_BLUR, [1.0, 0.01])),
     "snow": (
-        _call(weather.snow_imagenet_c, _convert_snow_row),
+        _bind(weather.snow_imagenet_c, _convert_snow_row),
         _stack_rows(weather.SNOW, [0.1, 0.3, 3.0, 1.0, 10, 4, 1.0]),
     ),
-    "frost": (_call(weather.frost_imagenet_c), _stack_rows(weather.FROST, [1.0, 0.0])),
-    "fog": (_call(weather.fog), _stack_rows(weather.FOG, [0.0, 2.0])),
-    "brightness": (_call(weather.brightness, _take_first), _stack_rows(weather.BRIGHTNESS, [0.0])),
-    "contrast": (_call(digital.contrast, _take_first), _stack_rows(digital.CONTRAST, [1.0])),
-    "elastic_transform": (_skew, _stack_rows(digital.ELASTIC_IMAGENET_C, [0.0, 999.0, 0.0])),
-    "pixelate": (_call(digital.pixelate, _take_first), _stack_rows(digital.PIXELATE, [1.0])),
+    "frost": (_bind(weather.frost_imagenet_c), _stack_rows(weather.FROST, [1.0, 0.0])),
+    "fog": (_bind(weather.fog), _stack_rows(weather.FOG, [0.0, 2.0])),
+    "brightness": (_bind(weather.brightness, _get_first), _stack_rows(weather.BRIGHTNESS, [0.0])),
+    "contrast": (_bind(digital.contrast, _get_first), _stack_rows(digital.CONTRAST, [1.0])),
+    "elastic_transform": (_skew_elastic, _stack_rows(digital.ELASTIC_IMAGENET_C, [0.0, 999.0, 0.0])),
+    "pixelate": (_bind(digital.pixelate, _get_first), _stack_rows(digital.PIXELATE, [1.0])),
     "jpeg_compression": (
-        _call(digital.jpeg_compression, lambda row: round(row[0])),
+        _bind(digital.jpeg_compression, lambda row: round(row[0])),
         _stack_rows(digital.JPEG_COMPRESSION, [85]),
     ),
 }  # fmt: skip
@@ -188,8 +188,8 @@ def pair(
 
 def pairs(names: Sequence[str]) -> dict[str, Chain]:
     """Return all ordered pairs by their specs, both corruptions at the severity of the call."""
-    chained = [pair(first, second) for first, second in permutations(names, 2)]
-    return {one.spec: one for one in chained}
+    chains = [pair(first, second) for first, second in permutations(names, 2)]
+    return {chain.spec: chain for chain in chains}
 
 
 def find_walk(accuracy: ArrayLike, target: float) -> list[tuple[float, float]]:
@@ -218,22 +218,22 @@ def find_walk(accuracy: ArrayLike, target: float) -> list[tuple[float, float]]:
             f"of {STEP}; got {table.shape}."
         )
     sums, steps = table[0].copy(), np.ones(count)
-    came_up = np.zeros((count, count), bool)
+    is_from_above = np.zeros((count, count), bool)
     first_column = []
     for i in range(1, count):
         for j in range(count - 1, -1, -1):
             # The next step is up in the table, or to the right.
             up = (sums[j] + table[i, j]) / (steps[j] + 1)
             right = math.inf if j + 1 == count else (sums[j + 1] + table[i, j]) / (steps[j + 1] + 1)
-            came_up[i, j] = abs(up - target) < abs(right - target)
-            source = j if came_up[i, j] else j + 1
+            is_from_above[i, j] = abs(up - target) < abs(right - target)
+            source = j if is_from_above[i, j] else j + 1
             if source < count:
                 sums[j], steps[j] = sums[source] + table[i, j], steps[source] + 1
         first_column.append(abs(sums[0] / steps[0] - target))
     i, j = 1 + int(np.argmin(first_column)), 0
     walk = [(SEVERITIES[i], SEVERITIES[j])]
     while i > 0:
-        i, j = (i - 1, j) if came_up[i, j] else (i, j + 1)
+        i, j = (i - 1, j) if is_from_above[i, j] else (i, j + 1)
         walk.append((SEVERITIES[i], SEVERITIES[j]))
     return walk
 
@@ -246,5 +246,5 @@ def walk(first: str, second: str, accuracy: ArrayLike, target: float) -> dict[st
 
     Accuracy and target are as for ``find_walk``.
     """
-    chained = [pair(first, second, a, b) for a, b in find_walk(accuracy, target)]
-    return {one.spec: one for one in chained}
+    chains = [pair(first, second, a, b) for a, b in find_walk(accuracy, target)]
+    return {chain.spec: chain for chain in chains}

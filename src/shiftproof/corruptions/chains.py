@@ -51,10 +51,10 @@ class Chain:
     def __call__(self, image: Image, severity: float, rng: Random) -> Image:
         """Return a corrupted copy; every link has its own random generator."""
         out: Image = image.copy()
-        for link, draws in zip(self.links, self._split(rng), strict=True):
-            own = severity if link.severity is None else link.severity
-            if own > 0:
-                out = link.function(out, own, draws)
+        for link, link_rng in zip(self.links, self._split(rng), strict=True):
+            own_severity = severity if link.severity is None else link.severity
+            if own_severity > 0:
+                out = link.function(out, own_severity, link_rng)
         return np.asarray(out)
 
     def _split(self, rng: Random) -> list[np.random.Generator]:
@@ -81,7 +81,7 @@ class Chain:
         severities = [
             "" if link.severity is None else f" at {link.severity:g}" for link in self.links
         ]
-        text = ", then ".join(part + at for part, at in zip(parts, severities, strict=True))
+        text = ", then ".join(part + suffix for part, suffix in zip(parts, severities, strict=True))
         return f"{text} ({self.scheme})" if self.scheme else text
 
 
@@ -121,8 +121,8 @@ def parse_chain(text: str, groups: Sequence[str] = ()) -> Chain:
         InputError: a severity outside 1 to 5, or an empty part.
     """
     specs: list[str | tuple[str, float]] = []
-    for word in text.split("+"):
-        match = re.fullmatch(r"([a-z0-9_]+)(?:-(\d+(?:\.\d+)?))?", word)
+    for part in text.split("+"):
+        match = re.fullmatch(r"([a-z0-9_]+)(?:-(\d+(?:\.\d+)?))?", part)
         if match is None:
             raise InputError(
                 f"Expected a chain such as gaussian_noise+fog or gaussian_noise-1.25+fog-3; got "
@@ -135,6 +135,8 @@ def parse_chain(text: str, groups: Sequence[str] = ()) -> Chain:
     return chain(*specs)
 
 
-def has_fixed_severities(chained: object) -> bool:
+def has_fixed_severities(corruption: object) -> bool:
     """Return whether every link has a fixed severity, so that the grid's severity has no effect."""
-    return isinstance(chained, Chain) and all(link.severity is not None for link in chained.links)
+    return isinstance(corruption, Chain) and all(
+        link.severity is not None for link in corruption.links
+    )

@@ -56,28 +56,28 @@ class Corruption:
         from shiftproof.corruptions.strips import embed_png
         from shiftproof.display import write_table
 
-        told = [("family", self.family), ("what it does", self.description)]
-        told += [("random", "yes" if self.is_random else "no")]
-        told += [("variants", ", ".join(self.variants))] if self.variants else []
-        picture = embed_png(self._repr_png_(), "a scene, clean and at severities 1 to 5")
-        return write_table(self.name, ["", ""], told) + picture
+        rows = [("family", self.family), ("what it does", self.description)]
+        rows += [("random", "yes" if self.is_random else "no")]
+        rows += [("variants", ", ".join(self.variants))] if self.variants else []
+        image = embed_png(self._repr_png_(), "a scene, clean and at severities 1 to 5")
+        return write_table(self.name, ["", ""], rows) + image
 
 
 def get_constants(table: Sequence[Row], severity: float) -> Row:
-    """Return the row of ``table`` (five rows) that belongs to ``severity``.
+    """Return the row of ``table`` (five rows) for ``severity``.
 
     Between two whole severities constants are interpolated linearly; integers (a radius, a count)
     are rounded, and a choice switches half-way.
     """
-    below = int(severity)
-    if severity == below:
-        return table[below - 1]
-    return cast(Row, _between(table[below - 1], table[below], severity - below))
+    lower = int(severity)
+    if severity == lower:
+        return table[lower - 1]
+    return cast(Row, _interpolate(table[lower - 1], table[lower], severity - lower))
 
 
-def _between(low: object, high: object, share: float) -> object:
+def _interpolate(low: object, high: object, share: float) -> object:
     if isinstance(low, tuple) and isinstance(high, tuple):
-        return tuple(_between(a, b, share) for a, b in zip(low, high, strict=True))
+        return tuple(_interpolate(a, b, share) for a, b in zip(low, high, strict=True))
     if isinstance(low, bool):
         return high if share >= 0.5 else low
     if isinstance(low, int) and isinstance(high, int):
@@ -123,7 +123,7 @@ def check_image(image: object) -> Image:
             f"{expected}; got {type(image).__name__}. Convert it with numpy.asarray(image)."
         )
     if image.dtype != np.uint8:
-        raise ImageError(f"{expected}; got dtype {image.dtype}. {_how_to_convert(image)}")
+        raise ImageError(f"{expected}; got dtype {image.dtype}. {_suggest_conversion(image)}")
     if image.ndim == 3 and image.shape[2] == 1:
         hint = "Drop the last axis: image[..., 0]."
     elif image.ndim == 3 and image.shape[2] == 4:
@@ -131,19 +131,19 @@ def check_image(image: object) -> Image:
     elif image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] != 3:
         hint = "Move the channels to the end: numpy.moveaxis(image, 0, -1)."
     elif image.ndim == 4:
-        hint = "Take the images of a batch one by one."
+        hint = "Pass the images of a batch one by one."
     elif image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         hint = "Give one image, with three channels or with none."
     elif image.size == 0:
         hint = "It has no pixel."
     else:
-        # The compiled kernels are built once, for this one layout; a second build for
-        # read-only or strided arrays would cost more than the copy.
+        # The kernels are compiled for this layout alone; compiling them for read-only or strided
+        # arrays, too, would cost more than the copy.
         return np.require(image, requirements=["C", "W"])
     raise ImageError(f"{expected}; got shape {image.shape}. {hint}")
 
 
-def check_same_form(result: object, image: Image, expected: str) -> Image:
+def check_same_shape(result: object, image: Image, expected: str) -> Image:
     """Check that a function's result has the dtype and shape of its image, and return it.
 
     Raises:
@@ -156,7 +156,7 @@ def check_same_form(result: object, image: Image, expected: str) -> Image:
     return result
 
 
-def _how_to_convert(image: NDArray[np.generic]) -> str:
+def _suggest_conversion(image: NDArray[np.generic]) -> str:
     if image.dtype == np.bool_:
         return "Convert it with image.astype(numpy.uint8) * 255."
     if np.issubdtype(image.dtype, np.floating):

@@ -15,6 +15,7 @@ import numpy as np
 
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, get_constants
+from shiftproof.corruptions.filters import expand_like
 from shiftproof.errors import InputError
 from shiftproof.types import F32, F64, Image
 
@@ -44,17 +45,17 @@ FLASH = (2.4, 1.4, 0.9, 0.6, 0.4)
 
 XY_MOTION_BLUR = (20, 30, 40, 50, 60)
 Z_MOTION_BLUR = (20, 25, 30, 35, 38)
-"""Number of averaged frames, of the 60 of a camera's move."""
+"""Number of averaged frames, of the 60 of a whole camera motion."""
 
-MOVE = 60
-"""Number of frames of a whole move."""
+MOTION_FRAMES = 60
+"""Number of frames of a whole camera motion."""
 
-MOVE_SIDE = 512
+MOTION_SIDE = 512
 """Side of the published frames, for which lengths in pixels are given."""
 
 
 def _blend(image: Image, share: F64, color: float) -> Image:
-    shares = share if image.ndim == 2 else share[..., np.newaxis]
+    shares = expand_like(share, image)
     mixed = shares * image + (1 - shares) * color
     return np.asarray(np.clip(mixed + 1e-9, 0, 255).astype(np.uint8))
 
@@ -76,8 +77,8 @@ def _smooth(image: F32, sigma: float) -> F32:
     if sigma < 0.1 or size == 1:
         return image
     weights = cv2.getGaussianKernel(size, sigma, cv2.CV_32F)
-    result = cv2.sepFilter2D(image, -1, weights, weights, borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(result, dtype=np.float32).reshape(image.shape)
+    smoothed = cv2.sepFilter2D(image, -1, weights, weights, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(smoothed, dtype=np.float32).reshape(image.shape)
 
 
 def _refocus(image: Image, depth: F32, focus: int, aperture: float) -> Image:
@@ -92,8 +93,8 @@ def _refocus(image: Image, depth: F32, focus: int, aperture: float) -> Image:
     sigmas = aperture * np.abs(ends - ends[focus]) / np.maximum(ends, NEAREST)
     part = np.clip(np.searchsorted(ends, depth) - 1, 0, PARTS - 1)
     width = np.maximum(ends[part + 1] - ends[part], 1e-12)
-    before = np.clip((depth - ends[part]) / width, 0, 1)
-    weights = np.stack([1 - before**2, 1 - (1 - before) ** 2])
+    position = np.clip((depth - ends[part]) / width, 0, 1)
+    weights = np.stack([1 - position**2, 1 - (1 - position) ** 2])
     weights /= weights.sum(axis=0)
     values = image.astype(np.float32)
     total = np.zeros(image.shape)
@@ -101,7 +102,7 @@ def _refocus(image: Image, depth: F32, focus: int, aperture: float) -> Image:
     for end, sigma in enumerate(np.minimum(sigmas, max(image.shape[:2]))):
         share = np.where(part == end, weights[0], 0) + np.where(part + 1 == end, weights[1], 0)
         if share.any():
-            total += (share if image.ndim == 2 else share[..., np.newaxis]) * _smooth(values, sigma)
+            total += expand_like(share, image) * _smooth(values, sigma)
     return np.asarray(np.clip(total + 1e-4, 0, 255).astype(np.uint8))
 
 
@@ -123,12 +124,12 @@ def _shade(depth: F32) -> F64:
     height, width = depth.shape
     if min(height, width) < 2:
         return np.ones(depth.shape)
-    focal = float(max(height, width))
-    y = ((np.arange(height) - (height - 1) / 2) / focal)[:, np.newaxis]
-    x = (np.arange(width) - (width - 1) / 2) / focal
-    far = np.maximum(depth.astype(np.float64), NEAREST)
+    focal_length = float(max(height, width))
+    y = ((np.arange(height) - (height - 1) / 2) / focal_length)[:, np.newaxis]
+    x = (np.arange(width) - (width - 1) / 2) / focal_length
+    distance = np.maximum(depth.astype(np.float64), NEAREST)
     rays = np.stack(np.broadcast_arrays(x, y, np.ones(depth.shape)), axis=-1)
-    points = rays * far[..., np.newaxis]
+    points = rays * distance[..., np.newaxis]
     normals = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
     lengths = np.linalg.norm(normals, axis=-1) * np.linalg.norm(rays, axis=-1)
     return np.asarray(np.abs((normals * rays).sum(axis=-1)) / np.maximum(lengths, 1e-12))
@@ -139,19 +140,16 @@ def flash(image: Image, severity: float, rng: Random, depth: F32) -> Image:
 
     Differs from the published code: the shading is computed from the depth, not read from a file.
     """
-    gain = 1 + _shade(depth) / get_constants(FLASH, severity)
-    gains = gain if image.ndim == 2 else gain[..., np.newaxis]
-    return np.asarray(np.clip(image * gains + 1e-9, 0, 255).astype(np.uint8))
+    gain = expand_like(1 + _shade(depth) / get_constants(FLASH, severity), image)
+    return np.asarray(np.clip(image * gain + 1e-9, 0, 255).astype(np.uint8))
 
 
-def _average(image: Image, places: Iterator[tuple[F32, F32]]) -> Image:
-    """Average an image over frames, each resampled at its ``(columns, rows)``, the edge
-    repeated.
-    """
+def _average(image: Image, maps: Iterator[tuple[F32, F32]]) -> Image:
+    """Average an image over frames, each resampled at its ``(columns, rows)``, the edge repeated."""
     import cv2
 
     total, count = np.zeros(image.shape), 0
-    for columns, rows in places:
+    for columns, rows in maps:
         total += cv2.remap(
             image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         ).reshape(image.shape)
@@ -165,7 +163,7 @@ def _compute_closeness(depth: F32) -> F32:
     return np.asarray(near.min() / near, dtype=np.float32)
 
 
-def _draw_move(rng: Random, low: int, high: int) -> float:
+def _draw_motion(rng: Random, low: int, high: int) -> float:
     return float(low + draws.index(rng, high - low))
 
 
@@ -176,19 +174,22 @@ def xy_motion_blur(image: Image, severity: float, rng: Random, depth: F32) -> Im
     here every pixel is resampled at a position shifted by its own depth.
     """
     frames = get_constants(XY_MOTION_BLUR, severity)
-    scale = min(image.shape[:2]) / MOVE_SIDE
+    scale = min(image.shape[:2]) / MOTION_SIDE
     side = 1 if draws.index(rng, 2) else -1
-    right = side * _draw_move(rng, 50, 75) * scale
-    down = _draw_move(rng, -75, 75) * scale
-    near = _compute_closeness(depth)
+    right = side * _draw_motion(rng, 50, 75) * scale
+    down = _draw_motion(rng, -75, 75) * scale
+    closeness = _compute_closeness(depth)
     rows, columns = np.indices(depth.shape, dtype=np.float32)
 
-    def places() -> Iterator[tuple[F32, F32]]:
+    def list_maps() -> Iterator[tuple[F32, F32]]:
         for frame in range(frames):
-            share = np.float32(frame / (MOVE - 1))
-            yield columns + share * np.float32(right) * near, rows + share * np.float32(down) * near
+            share = np.float32(frame / (MOTION_FRAMES - 1))
+            yield (
+                columns + share * np.float32(right) * closeness,
+                rows + share * np.float32(down) * closeness,
+            )
 
-    return _average(image, places())
+    return _average(image, list_maps())
 
 
 def z_motion_blur(image: Image, severity: float, rng: Random, depth: F32) -> Image:
@@ -200,23 +201,25 @@ def z_motion_blur(image: Image, severity: float, rng: Random, depth: F32) -> Ima
     Differs from the published code as ``xy_motion_blur`` does.
     """
     frames = get_constants(Z_MOTION_BLUR, severity)
-    scale = min(image.shape[:2]) / MOVE_SIDE
-    right, down = (_draw_move(rng, -30, 30) * scale for _ in range(2))
-    remaining = float(rng.uniform(0.5, 0.6))
-    near = _compute_closeness(depth)
+    scale = min(image.shape[:2]) / MOTION_SIDE
+    right, down = (_draw_motion(rng, -30, 30) * scale for _ in range(2))
+    final_distance = float(rng.uniform(0.5, 0.6))
+    closeness = _compute_closeness(depth)
     rows, columns = np.indices(depth.shape, dtype=np.float32)
-    middle = np.float32((depth.shape[0] - 1) / 2), np.float32((depth.shape[1] - 1) / 2)
+    center = np.float32((depth.shape[0] - 1) / 2), np.float32((depth.shape[1] - 1) / 2)
 
-    def places() -> Iterator[tuple[F32, F32]]:
+    def list_maps() -> Iterator[tuple[F32, F32]]:
         for frame in range(frames):
-            share = frame / (MOVE - 1)
-            shrunk = 1 - np.float32(share * (1 - remaining)) * near
+            share = frame / (MOTION_FRAMES - 1)
+            shrinkage = 1 - np.float32(share * (1 - final_distance)) * closeness
             yield (
-                middle[1] + (columns - middle[1]) * shrunk + np.float32(share * right) * near,
-                middle[0] + (rows - middle[0]) * shrunk + np.float32(share * down) * near,
+                center[1]
+                + (columns - center[1]) * shrinkage
+                + np.float32(share * right) * closeness,
+                center[0] + (rows - center[0]) * shrinkage + np.float32(share * down) * closeness,
             )
 
-    return _average(image, places())
+    return _average(image, list_maps())
 
 
 FUNCTIONS: dict[str, DepthFunction] = {
@@ -234,19 +237,19 @@ def check_depth(depth: object, image: Image, name: str) -> F32:
     """Check a depth map and return it as float32.
 
     Raises:
-        InputError: there is none, or not one of the image's size, finite and of 0 or more.
+        InputError: no depth map, or one of another size, or with values that are negative or not finite.
     """
     if depth is None:
         raise InputError(
             f"{name} needs a depth map: corrupt(..., depth=...), an array (H, W), 0 at the camera and 1 "
             f"at {METERS:.1f} m; on the command line --depth FOLDER or --depth onnx:FILE."
         )
-    table = np.asarray(depth)
-    if table.dtype.kind != "f" or table.shape != image.shape[:2]:
+    array = np.asarray(depth)
+    if array.dtype.kind != "f" or array.shape != image.shape[:2]:
         raise InputError(
             f"Expected depth as a floating array {image.shape[:2]}, the size of the image; got "
-            f"{table.dtype} {table.shape}."
+            f"{array.dtype} {array.shape}."
         )
-    if not np.isfinite(table).all() or table.min() < 0:
+    if not np.isfinite(array).all() or array.min() < 0:
         raise InputError("Expected depths that are finite and 0 or more.")
-    return np.ascontiguousarray(table, dtype=np.float32)
+    return np.ascontiguousarray(array, dtype=np.float32)

@@ -18,21 +18,21 @@ from shiftproof.io.images import read_sixteen_bits
 from shiftproof.types import F32, Image
 
 TASKONOMY = 8000
-"""A 16-bit value in which a depth of 1 is stored: 512 a meter, the farthest valid below it."""
+"""The 16-bit value of a depth of 1, at 512 a meter; values from it on are invalid."""
 
 
 class DepthSource(Protocol):
-    """Gives the depth map of an image, 0 at the camera, 1 at 15.6 m."""
+    """Provides the depth maps of images, 0 at the camera, 1 at 15.6 m."""
 
     @property
     def identity(self) -> str:
-        """What records call it."""
+        """Its name in records."""
 
     def find(self, image: Image, key: str) -> F32:
-        """Return ``(H, W)`` of the image that ``key`` names.
+        """Return the depth map ``(H, W)`` of the image that ``key`` names.
 
         Raises:
-            InputError: there is none.
+            InputError: no depth map.
             BrokenFileError: it cannot be read.
         """
 
@@ -42,8 +42,8 @@ class DepthFolder:
     """Depth maps in files: ``FOLDER/<path of the image>.png`` or ``.npy``, the image's suffix
     replaced.
 
-    A PNG has 16 bits a pixel, 512 a meter, as Taskonomy's: from 8,000 on nothing was measured, and
-    the farthest that was takes its place. An array is floating, in meters.
+    A PNG has 16 bits a pixel, 512 a meter, as Taskonomy's: values from 8,000 on are invalid, and
+    replaced by the largest valid one. An array is floating, in meters.
 
     Attributes:
         folder: the folder.
@@ -53,7 +53,7 @@ class DepthFolder:
 
     @property
     def identity(self) -> str:
-        """What records call it: files, with a fingerprint of them all."""
+        """Its name in records: files, with a fingerprint of them all."""
         return f"depth from files ({_fingerprint(self.folder)})"
 
     def find(self, image: Image, key: str) -> F32:
@@ -77,11 +77,11 @@ class DepthFolder:
 
 @cache
 def _fingerprint(folder: Path) -> str:
-    """Return what tells the depth maps of a folder from others: their names and contents."""
+    """Return a fingerprint of the names and contents of a folder's depth maps."""
     paths = sorted(path for suffix in ("png", "npy") for path in folder.rglob(f"*.{suffix}"))
     names = [path.relative_to(folder).as_posix() for path in paths]
-    parts = zip(names, file_fingerprints(paths), strict=True)
-    return fingerprint(f"{name} {content}\n".encode() for name, content in parts)
+    entries = zip(names, file_fingerprints(paths), strict=True)
+    return fingerprint(f"{name} {digest}\n".encode() for name, digest in entries)
 
 
 def _read_meters(path: Path) -> F32:
@@ -103,12 +103,12 @@ def _read_taskonomy(path: Path) -> F32:
 
 @dataclass(frozen=True)
 class WithDepth:
-    """A corruption that knows where its depth maps are, and so is like any other.
+    """A corruption with a source of its depth maps, called like any other.
 
     Attributes:
-        name: of the corruption.
-        source: of the depth maps.
-        key: names the image, where the source needs that.
+        name: name of the corruption.
+        source: source of the depth maps.
+        key: name of the image, if the source needs it.
     """
 
     name: str
@@ -131,15 +131,15 @@ class WithDepth:
 
     @property
     def identity(self) -> str:
-        """What records say."""
+        """Its name in records."""
         return f"{self.name} with {self.source.identity}"
 
 
 def with_depth(name: str, source: DepthSource) -> WithDepth:
-    """Return a corruption that finds the depth maps by itself, as datasets and runs take it.
+    """Return a corruption with a source of depth maps, for datasets and runs.
 
     Raises:
-        UnknownNameError: no such corruption, or none that needs depth.
+        UnknownNameError: no such corruption, or one that needs no depth.
     """
     if name not in FUNCTIONS:
         raise UnknownNameError.of("corruption by depth", name, FUNCTIONS)
@@ -147,5 +147,5 @@ def with_depth(name: str, source: DepthSource) -> WithDepth:
 
 
 def bind_image(corruption: str | CorruptionFunction, key: str) -> str | CorruptionFunction:
-    """Return a corruption for one image; those that need no depth stay as they are."""
+    """Return a corruption for one image; those that need no depth are unchanged."""
     return corruption.of_image(key) if isinstance(corruption, WithDepth) else corruption

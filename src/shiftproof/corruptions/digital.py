@@ -13,6 +13,7 @@ from shiftproof.corruptions.checks import Random, get_constants, to_uint8
 from shiftproof.corruptions.filters import (
     add_channel_axis,
     count_channels,
+    expand_like,
     filter_gaussian,
     pack_pixels,
     unpack_pixels,
@@ -102,18 +103,18 @@ def contrast(
     """Pull every value towards the mean of its channel."""
     from shiftproof.corruptions.kernels import digital as kernels
 
-    kept = get_constants(table, severity)
+    factor = get_constants(table, severity)
     levels = np.arange(256) / 255.0
     sums = np.empty(count_channels(image))
     kernels.sum_channels(add_channel_axis(image), levels, sums)
     means = sums[:, np.newaxis] / (image.shape[0] * image.shape[1])
-    return apply_table(image, to_uint8((levels - means) * kept + means))
+    return apply_table(image, to_uint8((levels - means) * factor + means))
 
 
 def _displace(image: Image, down: F32, right: F32) -> Image:
     from shiftproof.corruptions.kernels import digital as kernels
 
-    moved, out = np.empty(image.shape[:2], np.uint32), np.empty_like(image)
+    displaced, out = np.empty(image.shape[:2], np.uint32), np.empty_like(image)
     width = image.shape[1]
     kernels.displace_pixels(
         pack_pixels(image).reshape(-1),
@@ -122,9 +123,9 @@ def _displace(image: Image, down: F32, right: F32) -> Image:
         np.empty((4, width), np.int32),
         np.empty((4, width), np.uint32),
         np.empty((2, width), np.float32),
-        moved,
+        displaced,
     )
-    unpack_pixels(moved, out)
+    unpack_pixels(displaced, out)
     return out
 
 
@@ -186,26 +187,27 @@ def elastic_transform_corrected(image: Image, severity: float, rng: Random) -> I
     return _elastic(image, severity, rng, (ELASTIC_REACH * width, ELASTIC_REACH * height))
 
 
-def _skew_and_displace(image: Image, row: tuple[float, float, float], rng: Random) -> Image:
-    """Skew an image, then move its pixels; ``row`` as ``ELASTIC_IMAGENET_C`` has them."""
+def _skew_and_displace(image: Image, constants: tuple[float, float, float], rng: Random) -> Image:
+    """Skew an image, then move its pixels; ``constants`` as ``ELASTIC_IMAGENET_C`` has them."""
     import cv2
 
     from shiftproof.corruptions.kernels import digital as kernels
 
-    amplitude, sigma, affine = row
+    amplitude, sigma, jitter = constants
     height, width = image.shape[:2]
     center = np.array([height, width], np.float32) // 2
-    arm = np.float32(min(height, width) // 3)
+    half_side = np.float32(min(height, width) // 3)
     corners = np.array(
-        [center + arm, [center[0] + arm, center[1] - arm], center - arm], dtype=np.float32
+        [center + half_side, [center[0] + half_side, center[1] - half_side], center - half_side],
+        dtype=np.float32,
     )
-    moved = corners + rng.uniform(-affine, affine, size=corners.shape).astype(np.float32)
+    moved = corners + rng.uniform(-jitter, jitter, size=corners.shape).astype(np.float32)
     # Below three pixels the corners coincide and define no map.
-    back = np.eye(2, 3)
-    if arm > 0:
-        back[:] = cv2.invertAffineTransform(cv2.getAffineTransform(corners, moved))
+    inverse = np.eye(2, 3)
+    if half_side > 0:
+        inverse[:] = cv2.invertAffineTransform(cv2.getAffineTransform(corners, moved))
     values = np.empty(add_channel_axis(image).shape, np.float32)
-    kernels.skew_image(add_channel_axis(image), back, values)
+    kernels.skew_image(add_channel_axis(image), inverse, values)
     right, down = (
         filter_gaussian(
             draws.uniform(rng, (height, width)) * np.float32(amplitude),
@@ -239,9 +241,9 @@ def elastic_transform_skewed(
 
     Differs from ``elastic_transform_imagenet_c``: the constants are shares of the shorter side.
     """
-    amplitude, sigma, affine = get_constants(table, severity)
+    amplitude, sigma, jitter = get_constants(table, severity)
     side = min(image.shape[:2])
-    return _skew_and_displace(image, (side * amplitude, side * sigma, side * affine), rng)
+    return _skew_and_displace(image, (side * amplitude, side * sigma, side * jitter), rng)
 
 
 @lru_cache(maxsize=64)
@@ -252,12 +254,12 @@ def compute_boxes(size: int, small: int) -> tuple[I64, I64, I64]:
     """
     scale = size / small
     reach = max(scale, 1.0) / 2
-    middles = (np.arange(small) + 0.5) * scale
-    first = np.maximum((middles - reach + 0.5).astype(np.int64), 0)
-    after = np.minimum((middles + reach + 0.5).astype(np.int64), size)
+    centers = (np.arange(small) + 0.5) * scale
+    first = np.maximum((centers - reach + 0.5).astype(np.int64), 0)
+    after = np.minimum((centers + reach + 0.5).astype(np.int64), size)
     # A pixel whose center lies on a box's left border belongs to the box before.
-    first += (first - middles + 0.5) * (1 / max(scale, 1.0)) <= -0.5
-    after -= (after - 1 - middles + 0.5) * (1 / max(scale, 1.0)) > 0.5
+    first += (first - centers + 0.5) * (1 / max(scale, 1.0)) <= -0.5
+    after -= (after - 1 - centers + 0.5) * (1 / max(scale, 1.0)) > 0.5
     weight = (0.5 + (1 / (after - first)) * 2**22).astype(np.int64)
     return first, after, weight
 
@@ -266,8 +268,8 @@ def compute_boxes(size: int, small: int) -> tuple[I64, I64, I64]:
 def compute_nearest(size: int, small: int) -> I64:
     """Return the index among ``small`` pixels for each of ``size``, by Pillow's cumulative sum."""
     step = small / size
-    places = np.add.accumulate(np.concatenate([[step * 0.5], np.full(size - 1, step)]))
-    return np.minimum(places.astype(np.int64), small - 1)
+    positions = np.add.accumulate(np.concatenate([[step * 0.5], np.full(size - 1, step)]))
+    return np.minimum(positions.astype(np.int64), small - 1)
 
 
 def pixelate(
@@ -330,7 +332,7 @@ def saturate(
 def _check_side(image: Image, codec: str, longest: int) -> None:
     if max(image.shape) > longest:
         raise ImageError(
-            f"{codec} holds at most {longest} pixels along a side; got shape {image.shape}. Cut the "
+            f"{codec} allows at most {longest} pixels along a side; got shape {image.shape}. Cut the "
             "image into pieces."
         )
 
@@ -340,11 +342,11 @@ def _encode_and_decode(image: Image, suffix: str, options: list[int]) -> Image:
     import cv2
 
     if image.ndim == 2:
-        coded = cv2.imencode(suffix, image, options)[1]
-        decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
+        encoded = cv2.imencode(suffix, image, options)[1]
+        decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
         return decoded.reshape(image.shape)
-    coded = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
-    decoded = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)
+    encoded = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
+    decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), dtype=np.uint8)
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
@@ -367,8 +369,8 @@ def jpeg2000_compression(image: Image, severity: float, rng: Random) -> Image:
 
     share = get_constants(JPEG2000_COMPRESSION, severity)
     height, width = image.shape[:2]
-    below, right = max(0, JPEG2000_SHORTEST_SIDE - height), max(0, JPEG2000_SHORTEST_SIDE - width)
-    padded = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    bottom, right = max(0, JPEG2000_SHORTEST_SIDE - height), max(0, JPEG2000_SHORTEST_SIDE - width)
+    padded = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
     options = [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, share]
     decoded = _encode_and_decode(np.asarray(padded, dtype=np.uint8), ".jp2", options)
     return np.ascontiguousarray(decoded[:height, :width])
@@ -377,7 +379,7 @@ def jpeg2000_compression(image: Image, severity: float, rng: Random) -> Image:
 def block_loss(image: Image, severity: float, rng: Random) -> Image:
     """Replace macroblocks by neighboring ones, as after losses in a video stream.
 
-    A decoder conceals a lost block by another part of the picture. Losses are in runs along the
+    A decoder conceals a lost block by another part of the frame. Losses are in runs along the
     rows of blocks. Not in the benchmark.
     """
     share = get_constants(BLOCK_LOSS, severity)
@@ -403,21 +405,20 @@ def color_cast(image: Image, severity: float, rng: Random) -> Image:
 
     In a gray image the brightness changes by one of the gains.
     """
-    most = get_constants(COLOR_CAST, severity)
+    max_change = get_constants(COLOR_CAST, severity)
     # Towards blue or towards orange, with a little magenta or green.
     side = 1.0 if rng.uniform() < 0.5 else -1.0
     warm, tint = side * rng.uniform(0.7, 1.0), rng.uniform(-0.3, 0.3)
-    gains = 1 + most * np.array([[warm + tint], [0.0], [-warm + tint]])
+    gains = 1 + max_change * np.array([[warm + tint], [0.0], [-warm + tint]])
     gains = gains if image.ndim == 3 else gains[:1]
     return apply_table(image, to_uint8(np.arange(256) / 255.0 * gains))
 
 
 def vignette(image: Image, severity: float, rng: Random) -> Image:
     """Darken towards the corners, like a wide-angle lens. Not in the benchmark."""
-    lost = get_constants(VIGNETTE, severity)
+    loss = get_constants(VIGNETTE, severity)
     height, width = image.shape[:2]
     y = np.linspace(-1, 1, height)[:, np.newaxis] if height > 1 else np.zeros((1, 1))
     x = np.linspace(-1, 1, width) if width > 1 else np.zeros(1)
-    light = 1 - lost * ((y**2 + x**2) / 2) ** 1.5
-    light = light if image.ndim == 2 else light[..., np.newaxis]
-    return np.asarray((image * light).astype(np.uint8))
+    light = 1 - loss * ((y**2 + x**2) / 2) ** 1.5
+    return np.asarray((image * expand_like(light, image)).astype(np.uint8))

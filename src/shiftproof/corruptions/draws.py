@@ -44,21 +44,21 @@ def normal(rng: Random, shape: tuple[int, int]) -> F32:
     """Draw standard normal values."""
     if isinstance(rng, np.random.RandomState):
         return rng.normal(size=shape).astype(np.float32)
-    return _from_table(rng, shape, normal_quantiles())
+    return _draw_from_table(rng, shape, normal_quantiles())
 
 
 def uniform(rng: Random, shape: tuple[int, int]) -> F32:
     """Draw values uniform in -1..1."""
     if isinstance(rng, np.random.RandomState):
         return rng.uniform(-1, 1, size=shape).astype(np.float32)
-    return _from_table(rng, shape, _uniform_quantiles())
+    return _draw_from_table(rng, shape, _uniform_quantiles())
 
 
-def _from_table(rng: np.random.Generator, shape: tuple[int, int], table: F32) -> F32:
+def _draw_from_table(rng: np.random.Generator, shape: tuple[int, int], table: F32) -> F32:
     from shiftproof.corruptions.kernels import random_words as kernels
 
     out = np.empty(shape, np.float32)
-    kernels.draw_from_table(*keys(rng), *kernels.share_words(), table, out.reshape(-1))
+    kernels.draw_from_table(*keys(rng), *kernels.allocate_words(), table, out.reshape(-1))
     return out
 
 
@@ -72,7 +72,7 @@ def offsets(rng: Random, delta: int, width: int, count: int) -> I32:
     from shiftproof.corruptions.kernels import random_words as kernels
 
     out = np.empty(count, np.int32)
-    kernels.draw_offsets(*keys(rng), *kernels.share_words(), delta, width, out)
+    kernels.draw_offsets(*keys(rng), *kernels.allocate_words(), delta, width, out)
     return out
 
 

@@ -1,10 +1,8 @@
-"""The corruptions and severities of a run or copy, and what is added to them: their union, and
-words.
-"""
+"""Extending the corruptions and severities of a run or copy: their union, and its description."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from shiftproof.compute.progress import console
@@ -12,24 +10,22 @@ from shiftproof.corruptions.identity import identify_corruption
 from shiftproof.corruptions.table import CORRUPTIONS
 from shiftproof.io.border import show_text
 
-_MOST = 6
-"""Names that a sentence lists."""
+_MAX_NAMES = 6
+"""Maximum number of names in a sentence."""
 
 
-def unite_names(there: Iterable[str], here: Iterable[str]) -> list[str]:
-    """Return the names of both, in the order that one command for all of them would have.
+def unite_names(existing: Collection[str], requested: Iterable[str]) -> list[str]:
+    """Return the existing and requested names, in the order of one command for all of them.
 
     >>> unite_names(["fog"], ["snow", "fog"]), unite_names(["fog"], ["snow"])
     (['snow', 'fog'], ['fog', 'snow'])
     """
-    known, asked = list(there), list(here)
-    if set(known) <= set(asked):
-        return asked
-    return [*known, *(name for name in asked if name not in known)]
+    names = list(requested)
+    return names if set(existing) <= set(names) else list(dict.fromkeys([*existing, *names]))
 
 
-def find_unknown(identities: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
-    """Return which corruptions are not what their names alone give, with their identities."""
+def find_custom(identities: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """Return the identities of corruptions that differ from the table's corruption of their name."""
     return {
         name: str(identities[name])
         for name in names
@@ -37,19 +33,19 @@ def find_unknown(identities: Mapping[str, Any], names: Iterable[str]) -> dict[st
     }
 
 
-def count_there(cells: int) -> str:
-    """Say how many cells there are.
+def format_existing(cells: int) -> str:
+    """Return a phrase with the number of existing cells.
 
-    >>> count_there(1), count_there(2000)
+    >>> format_existing(1), format_existing(2000)
     ('1 cell is there', '2,000 cells are there')
     """
     return f"{cells:,} {'cell is' if cells == 1 else 'cells are'} there"
 
 
-def count_added(cells: int) -> str:
-    """Say how many cells are added.
+def format_added(cells: int) -> str:
+    """Return a phrase with the number of added cells.
 
-    >>> count_added(1), count_added(2)
+    >>> format_added(1), format_added(2)
     ('1 is added', '2 are added')
     """
     return f"{cells:,} {'is' if cells == 1 else 'are'} added"
@@ -62,9 +58,9 @@ def describe_cells(
     new_corruptions: Sequence[str],
     new_severities: Sequence[int],
 ) -> list[str]:
-    """Return what is added to a grid in words.
+    """Describe what is added to a grid.
 
-    ``corruptions`` and ``severities`` are all of them, the severities rising.
+    ``corruptions`` and ``severities`` are all of the extended grid, the severities ascending.
 
     >>> describe_cells(["fog", "snow"], [1, 2, 3], new_corruptions=["snow"], new_severities=[])
     ['snow at 1 to 3']
@@ -79,18 +75,18 @@ def describe_cells(
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them.
+    """Join names for a sentence.
 
     >>> join_names(["fog"]), join_names(["fog", "snow", "frost"])
     ('fog', 'fog, snow and frost')
     """
-    if len(names) > _MOST:
-        return f"{', '.join(names[: _MOST - 1])} and {len(names) - _MOST + 1} more"
+    if len(names) > _MAX_NAMES:
+        return f"{', '.join(names[: _MAX_NAMES - 1])} and {len(names) - _MAX_NAMES + 1} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def join_severities(severities: Sequence[int]) -> str:
-    """Return rising severities as a sentence lists them.
+    """Join ascending severities for a sentence.
 
     >>> join_severities([1, 2, 3]), join_severities([1, 3, 5]), join_severities([4])
     ('1 to 3', '1, 3 and 5', '4')
@@ -102,6 +98,6 @@ def join_severities(severities: Sequence[int]) -> str:
 
 
 def print_extent(line: str | None) -> None:
-    """Print a line on what is there and what is added to standard error; nothing for None."""
+    """Print a line on existing and added cells to standard error; nothing for None."""
     if line is not None:
         console.print(show_text(line), markup=False, highlight=False, soft_wrap=True)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.types import F32, F64, I64, U8, U32, Image
+
+Number = TypeVar("Number", bound=np.generic)
+
+LUMA = (0.2989, 0.5870, 0.1140)
+"""Weights of RGB in gray."""
 
 COPIES = 8
 """Number of shifted copies that the kernels sum at a time."""
@@ -24,6 +29,16 @@ def count_channels(image: Image) -> int:
     return 3 if image.ndim == 3 else 1
 
 
+def compute_luma(values: NDArray[Any]) -> F64:
+    """Return the gray of RGB, ``(..., 3)`` to ``(...)``."""
+    return np.asarray(values @ np.array(LUMA))
+
+
+def expand_like(layer: NDArray[Number], image: Image) -> NDArray[Number]:
+    """Return a layer ``(H, W)`` that broadcasts to an image: ``(H, W, 1)`` for a color image."""
+    return layer if image.ndim == 2 else layer[..., np.newaxis]
+
+
 def add_channel_axis(image: U8) -> U8:
     """Return ``(H, W, C)`` of ``(H, W, 3)`` or ``(H, W)``, sharing its memory."""
     return image.reshape(image.shape[0], image.shape[1], -1)
@@ -35,7 +50,7 @@ def to_rows(image: U8) -> U8:
 
 
 def pack_pixels(image: U8) -> U32:
-    """Return ``(H, W)`` words with the channels of a pixel each, from the lowest byte on."""
+    """Pack the channels of each pixel into a 32-bit word, from the lowest byte on; ``(H, W)``."""
     import cv2
 
     if image.ndim == 2:
@@ -76,9 +91,7 @@ def compute_gaussian_weights(sigma: float, truncate: float = 4.0) -> F64:
 
 
 def _order_from_outside(half: F64) -> F32:
-    """Return a kernel's center and then its weights from the outside inwards, as the loops add
-    them.
-    """
+    """Return a kernel's center and then its weights from the outside inwards, the loops' order."""
     return np.concatenate([half[:1], half[:0:-1]]).astype(np.float32)
 
 
@@ -97,18 +110,18 @@ def add_margin(image: Image, margin: int) -> U8:
 @lru_cache(maxsize=64)
 def _extend_indices(size: int, radius: int, *, reflect: bool) -> I64:
     """Return the pixel of a line for each index from ``-radius`` to ``size + radius - 1``."""
-    places = np.arange(-radius, size + radius)
+    indices = np.arange(-radius, size + radius)
     if not reflect:
-        return np.clip(places, 0, size - 1)
-    places %= 2 * size
-    return np.minimum(places, 2 * size - 1 - places)
+        return np.clip(indices, 0, size - 1)
+    indices %= 2 * size
+    return np.minimum(indices, 2 * size - 1 - indices)
 
 
 class _Float32Kernel(NamedTuple):
     """A kernel in float32, and its exact results in flat areas."""
 
-    thin: F32
-    near: np.float32
+    single: F32
+    tolerance: np.float32
     """Bound of the error of sums in float32, in gray levels."""
     flat: U8
     """``(256,)``, the result for each gray level where all are equal."""
@@ -147,7 +160,7 @@ def blur_gaussian(image: Image, sigma: float) -> Image:
         padded,
         channels,
         half,
-        *(kernel.thin, kernel.near, np.arange(256) / 255.0, kernel.flat),
+        *(kernel.single, kernel.tolerance, np.arange(256) / 255.0, kernel.flat),
         _extend_indices(len(image), radius, reflect=False) % (2 * radius + 1),
         np.empty((2 * radius + 2, strip + margin + FLOATS), np.float32),
         np.empty((3, 2 * radius + 2), np.int64),
@@ -174,16 +187,18 @@ def filter_gaussian(
     from shiftproof.corruptions.kernels.lanes import FLOATS
 
     down, across = sigma if isinstance(sigma, tuple) else (sigma, sigma)
-    of_rows, of_columns = (compute_gaussian_weights(one, truncate) for one in (down, across))
-    radius, margin = len(of_rows) - 1, len(of_columns) - 1
+    row_kernel, column_kernel = (
+        compute_gaussian_weights(axis_sigma, truncate) for axis_sigma in (down, across)
+    )
+    radius, margin = len(row_kernel) - 1, len(column_kernel) - 1
     size, width = values.size, values.shape[1]
     source, out = np.empty((2, size + FLOATS), np.float32)
     source[:size] = values.reshape(-1)
     kernels.filter_floats(
         source,
         width,
-        _order_from_outside(of_rows),
-        _order_from_outside(of_columns),
+        _order_from_outside(row_kernel),
+        _order_from_outside(column_kernel),
         _extend_indices(values.shape[0], radius, reflect=reflect),
         _extend_indices(width, margin, reflect=reflect),
         np.empty(2 * max(radius, margin) + 1, np.int64),
@@ -197,11 +212,11 @@ class Weights(NamedTuple):
     """The weights of copies, padded with zeros to a multiple of 8."""
 
     exact: F64
-    thin: F32
+    single: F32
     """The same in float32."""
-    near: np.float32
+    tolerance: np.float32
     """Bound of the error of sums in float32, in gray levels."""
-    whole: F64
+    flat_sums: F64
     """``(256,)``, the sums where all copies have the same gray level, in float64 in their order."""
 
 
@@ -211,10 +226,10 @@ def _compute_streak_weights(radius: int, sigma: float, count: int) -> Weights:
     exponents = -(np.arange(length) ** 2) / (2 * sigma**2)
     shares = round_exp(exponents) / (np.sqrt(2 * np.pi) * sigma)
     exact = np.pad((shares / shares.sum())[:count], (0, -count % COPIES))
-    whole = np.add.accumulate(np.arange(256) * exact[:, np.newaxis])[-1]
+    flat_sums = np.add.accumulate(np.arange(256) * exact[:, np.newaxis])[-1]
     # Weights, products, three levels of sums of eight, and the total are rounded.
     partial = 5 * exact.sum() + np.cumsum(exact.reshape(-1, COPIES).sum(axis=1)).sum()
-    return Weights(exact, exact.astype(np.float32), bound_rounding(partial), whole)
+    return Weights(exact, exact.astype(np.float32), bound_rounding(partial), flat_sums)
 
 
 class Streak(NamedTuple):
@@ -253,10 +268,10 @@ def make_streak(radius: int, sigma: float, angle: float, height: int, width: int
             break
         down.append(dy)
         right.append(dx)
-    filling = [0] * (-len(down) % COPIES)
+    padding = [0] * (-len(down) % COPIES)
     return Streak(
-        np.array(down + filling, dtype=np.int64),
-        np.array(right + filling, dtype=np.int64),
+        np.array(down + padding, dtype=np.int64),
+        np.array(right + padding, dtype=np.int64),
         _compute_streak_weights(radius, sigma, len(down)),
         max(map(abs, right)),
     )
@@ -269,10 +284,10 @@ def smear_bytes(
     from shiftproof.corruptions.kernels import filters as kernels
     from shiftproof.corruptions.kernels.lanes import FLOATS
 
-    channels, added = count_channels(image), 0.5 if rounded else 0.0
+    channels, rounding = count_channels(image), 0.5 if rounded else 0.0
     copies = make_streak(radius, sigma, angle, image.shape[0], image.shape[1])
     margin = copies.margin * channels
-    exact, thin, near, whole = copies.weights
+    exact, single, tolerance, flat_sums = copies.weights
     out = np.empty_like(image)
     strip = min(to_rows(out).shape[1], kernels.STRIP)
     kernels.smear_bytes(
@@ -280,8 +295,8 @@ def smear_bytes(
         margin,
         copies.down,
         margin - copies.right * channels,
-        *(exact, thin, near, np.minimum(whole + added, 255).astype(np.uint8)),
-        added,
+        *(exact, single, tolerance, np.minimum(flat_sums + rounding, 255).astype(np.uint8)),
+        rounding,
         np.empty((int(np.ptp(copies.down)) + 1, strip + 2 * margin + FLOATS), np.float32),
         np.empty_like(copies.down),
         np.empty(FLOATS, np.float32),
@@ -305,13 +320,13 @@ def smear_layer(padded: F32, copies: Streak, height: int, width: int) -> Image:
     from shiftproof.corruptions.kernels import weather as kernels
     from shiftproof.corruptions.kernels.lanes import FLOATS
 
-    exact, thin, near, _ = copies.weights
+    exact, single, tolerance, _ = copies.weights
     out = np.empty((height, width), np.uint8)
     kernels.smear_to_bytes(
         padded,
         copies.down,
         copies.margin - copies.right,
-        *(exact, thin, near),
+        *(exact, single, tolerance),
         np.empty((int(np.ptp(copies.down)) + 1, padded.shape[1] + FLOATS), np.float32),
         np.empty_like(copies.down),
         np.empty(FLOATS, np.float32),
@@ -339,7 +354,7 @@ class Resampling(NamedTuple):
     """Weight of the second."""
 
 
-def compute_bilinear_places(start: int, length: int, enlarged: int, size: int) -> Resampling:
+def compute_bilinear_resampling(start: int, length: int, enlarged: int, size: int) -> Resampling:
     """Return the resampling for the first ``size`` pixels of an enlargement.
 
     The first and last pixels of the part (start, length) of the line fall on the first and last of
@@ -347,18 +362,18 @@ def compute_bilinear_places(start: int, length: int, enlarged: int, size: int) -
     in scipy.ndimage.zoom.
     """
     step = (length - 1) / (enlarged - 1) if enlarged > 1 else 1.0
-    places = np.arange(size) * step
-    first = np.minimum(places.astype(np.int64), length - 1)
-    inside = places <= length - 1
-    next_share = np.where(inside, places - first, 0.0)
+    positions = np.arange(size) * step
+    first = np.minimum(positions.astype(np.int64), length - 1)
+    inside = positions <= length - 1
+    next_share = np.where(inside, positions - first, 0.0)
     return Resampling(start + first, np.where(inside, 1.0 - next_share, 0.0), next_share)
 
 
-def unpack_pixels(words: U32, out: Image) -> None:
+def unpack_pixels(packed: U32, out: Image) -> None:
     """Unpack words ``(H, W)``, one per pixel, to the channels of an image."""
     import cv2
 
     if out.ndim == 2:
-        np.copyto(out, words, casting="unsafe")
+        np.copyto(out, packed, casting="unsafe")
     else:
-        cv2.cvtColor(words.view(np.uint8).reshape(*words.shape, 4), cv2.COLOR_RGBA2RGB, dst=out)
+        cv2.cvtColor(packed.view(np.uint8).reshape(*packed.shape, 4), cv2.COLOR_RGBA2RGB, dst=out)

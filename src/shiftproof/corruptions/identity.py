@@ -1,4 +1,4 @@
-"""The identity of a corruption in a record: tells whether two runs used the same one."""
+"""The identity of a corruption in a record, by which runs with the same corruption are recognized."""
 
 from __future__ import annotations
 
@@ -13,24 +13,20 @@ from shiftproof.io.files import fingerprint
 def identify_corruption(corruption: str | CorruptionFunction) -> str:
     """Return the name of a corruption, or of a function its name with a fingerprint of its source.
 
-    A function may set it with an attribute ``identity``. For frost it names the textures: with the
-    published photographs frost is another corruption than with drawn ice.
+    A function may set it with an attribute ``identity``. For frost it names the textures, since frost
+    differs between the published photographs and drawn ice.
     """
-    if isinstance(corruption, str):
-        of = f" with {textures.describe_published()}" if corruption == "frost" else ""
-        return f"{corruption}{of}"
     identity = getattr(corruption, "identity", None)
     if isinstance(identity, str):
         return identity
+    has_textures = corruption in ("frost", weather.frost, weather.frost_imagenet_c)
+    suffix = f" with {textures.describe_published()}" if has_textures else ""
+    if isinstance(corruption, str):
+        return f"{corruption}{suffix}"
     qualified = getattr(corruption, "__qualname__", type(corruption).__qualname__)
     name = f"{corruption.__module__}.{qualified}"
-    of = (
-        f" with {textures.describe_published()}"
-        if corruption in (weather.frost, weather.frost_imagenet_c)
-        else ""
-    )
     try:
-        return f"{name} {fingerprint([inspect.getsource(corruption).encode()])}{of}"
+        return f"{name} {fingerprint([inspect.getsource(corruption).encode()])}{suffix}"
     except (OSError, TypeError, SyntaxError, tokenize.TokenError):
-        # Typed into a console, not a function, or of a file that has changed since it was imported.
-        return f"{name}{of}"
+        # Defined in a console, not a function, or from a file that changed after the import.
+        return f"{name}{suffix}"

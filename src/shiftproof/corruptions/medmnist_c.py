@@ -17,6 +17,7 @@ from PIL import ImageDraw, ImageEnhance
 from shiftproof.corruptions import blur, digital, draws, noise
 from shiftproof.corruptions.ccc import blur_disk
 from shiftproof.corruptions.checks import CorruptionFunction, Random, get_constants
+from shiftproof.corruptions.filters import expand_like
 from shiftproof.corruptions.scales import AtScale
 from shiftproof.types import Image
 
@@ -38,7 +39,7 @@ EDGE_LIGHT = 130
 INK_SIDES = (24, 24, 24, 24, 32)
 INK_COVER = 0.6
 """Side of a stain's square in pixels by severity, and the black share of it: the mean over the
-twenty pictures of the published code (0.62 and 0.54).
+twenty images of the published code (0.62 and 0.54).
 """
 
 INK_WAVES = 4
@@ -59,7 +60,7 @@ def stain_deposit(image: Image, severity: float, rng: Random, table: Levels) -> 
     """Cover the image with black ink stains; the constant is their largest number.
 
     Differs from the published code: the stains are generated, in the same sizes; there one of
-    twenty pictures is pasted.
+    twenty images is pasted.
     """
     side = get_constants(INK_SIDES, severity)
     result = np.array(image)
@@ -83,10 +84,10 @@ def _draw_ink(rng: Random, side: int) -> NDArray[np.bool_]:
     return np.asarray(np.hypot(rows, columns) <= np.sqrt(INK_COVER / np.pi) * side * edge)
 
 
-def _draw_start(rng: Random, whole: int, part: int) -> int:
+def _draw_start(rng: Random, size: int, part_size: int) -> int:
     """Draw the start of a part that keeps the margin; where the image is too small, without one."""
-    margin = min(MARGIN, (whole - part) // 2)
-    return margin + draws.index(rng, whole - part - 2 * margin + 1)
+    margin = min(MARGIN, (size - part_size) // 2)
+    return margin + draws.index(rng, size - part_size - 2 * margin + 1)
 
 
 def characters(image: Image, severity: float, rng: Random, table: Levels) -> Image:
@@ -97,12 +98,12 @@ def characters(image: Image, severity: float, rng: Random, table: Levels) -> Ima
     """
     import cv2
 
-    words, longest, largest = get_constants(table, severity)
+    max_words, max_letters, max_scale = get_constants(table, severity)
     result = np.array(image)
     height, width = image.shape[:2]
-    for _ in range(1 + draws.index(rng, words)):
-        count = FEWEST_LETTERS + draws.index(rng, longest - FEWEST_LETTERS + 1)
-        scale = SMALLEST_FONT + draws.index(rng, round(100 * largest) - SMALLEST_FONT + 1)
+    for _ in range(1 + draws.index(rng, max_words)):
+        count = FEWEST_LETTERS + draws.index(rng, max_letters - FEWEST_LETTERS + 1)
+        scale = SMALLEST_FONT + draws.index(rng, round(100 * max_scale) - SMALLEST_FONT + 1)
         word = "".join(LETTERS[draws.index(rng, len(LETTERS))] for _ in range(count))
         left = MARGIN + draws.index(rng, max(width - LETTER_WIDTH * count - MARGIN, 0) + 1)
         bottom = min(MARGIN, height - 1) + draws.index(rng, max(height - 2 * MARGIN, 0) + 1)
@@ -163,28 +164,28 @@ def black_corner(image: Image, severity: float, rng: Random, table: Levels) -> I
     radius = min(*center, width - center[0], height - center[1])
     circle = np.zeros((height, width), np.uint8)
     cv2.circle(circle, center, int(radius * get_constants(table, severity)), 255, thickness=-1)
-    seen = circle > 0
-    return np.asarray(image * (seen if image.ndim == 2 else seen[..., np.newaxis]))
+    inside = circle > 0
+    return np.asarray(image * expand_like(inside, image))
 
 
 def bubble(image: Image, severity: float, rng: Random, table: Levels) -> Image:
     """Add air bubbles of a microscope slide; the constants are the largest radius and number."""
-    largest, most = get_constants(table, severity)
+    max_radius, max_count = get_constants(table, severity)
     height, width = image.shape[:2]
     layer = PillowImage.new("RGBA", (width, height), (255, 255, 255, 0))
-    pen = ImageDraw.Draw(layer)
-    for _ in range(BUBBLES + draws.index(rng, most - BUBBLES + 1)):
-        radius = BUBBLE_RADIUS + draws.index(rng, largest - BUBBLE_RADIUS + 1)
+    draw = ImageDraw.Draw(layer)
+    for _ in range(BUBBLES + draws.index(rng, max_count - BUBBLES + 1)):
+        radius = BUBBLE_RADIUS + draws.index(rng, max_radius - BUBBLE_RADIUS + 1)
         x, y = (
             radius + draws.index(rng, max(side - 2 * radius, 0) + 1) for side in (width, height)
         )
         for reach, light in ((radius + BUBBLE_EDGE, EDGE_LIGHT), (radius, BUBBLE_LIGHT)):
-            pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=(255, 255, 255, light))
-    picture = PillowImage.fromarray(image).copy()
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=(255, 255, 255, light))
+    canvas = PillowImage.fromarray(image).copy()
     opaque = layer.getchannel("A")
     white = 255 if image.ndim == 2 else (255, 255, 255)
-    picture.paste(white, (0, 0, width, height), opaque)
-    return np.asarray(picture)
+    canvas.paste(white, (0, 0, width, height), opaque)
+    return np.asarray(canvas)
 
 
 _FORMS: dict[str, Form] = {

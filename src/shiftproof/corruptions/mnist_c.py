@@ -53,16 +53,16 @@ def _blur_down(image: Image, sigma: float) -> Image:
 
 
 def _draw_offsets(rng: Random, delta: int, width: int, count: int) -> I32:
-    """Draw the displacement of each pixel; half of them stay."""
+    """Draw the displacement of each pixel; half of them are 0."""
     if not isinstance(rng, np.random.RandomState):
-        places = draws.offsets(rng, delta, width, count)
-        return np.where(rng.random(count) < 0.5, places, 0).astype(np.int32)
-    places = np.zeros(count, np.int32)
+        offsets = draws.offsets(rng, delta, width, count)
+        return np.where(rng.random(count) < 0.5, offsets, 0).astype(np.int32)
+    offsets = np.zeros(count, np.int32)
     for i in range(count):
         if rng.randint(0, 2, size=1)[0] == 0:
             right, down = rng.randint(-delta, delta, size=2)
-            places[i] = down * width + right
-    return places
+            offsets[i] = down * width + right
+    return offsets
 
 
 def glass_blur(
@@ -87,10 +87,10 @@ def fog(image: Image, severity: float, rng: Random, table: Sequence[tuple[float,
 
 def spatter(image: Image, severity: float, rng: Random, table: Sequence[weather.Spatter]) -> Image:
     """Spatter dark gray mud on the lens, at every severity."""
-    row = get_constants(table, severity)
-    _, _, _, threshold, mask_sigma, _ = row
+    constants = get_constants(table, severity)
+    _, _, _, threshold, mask_sigma, _ = constants
     color = np.full(add_channel_axis(image).shape[2], MUD_GRAY, np.float32)
-    covered = weather.draw_spatter(image, row, rng) > np.float32(threshold)
+    covered = weather.draw_spatter(image, constants, rng) > np.float32(threshold)
     return weather.add_mud(image, covered, mask_sigma, color)
 
 

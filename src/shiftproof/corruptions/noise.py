@@ -27,7 +27,7 @@ IMPULSE_NOISE = (0.03, 0.06, 0.09, 0.17, 0.27)
 SPECKLE_NOISE = (0.15, 0.2, 0.35, 0.45, 0.6)
 """Standard deviation, relative to the value."""
 
-# Not of the benchmark, ours:
+# Not in the benchmark:
 
 LOW_LIGHT = (
     (0.5, 800.0, 0.004),
@@ -36,14 +36,14 @@ LOW_LIGHT = (
     (0.12, 100.0, 0.012),
     (0.07, 60.0, 0.016),
 )
-"""Share of the light that is left; electrons that white gives in full light; deviation of the
-read-out, of white.
+"""Remaining share of the light; electrons of white in full light; deviation of the read-out,
+relative to white.
 """
 
 
 @lru_cache(maxsize=16)
 def _make_noise_table(sigma: float) -> U8:
-    """Return ``floor(|noise|)`` in gray levels, up to 255: with more the sum is clipped anyway."""
+    """Return ``floor(|noise|)`` in gray levels, up to 255, where every sum is clipped."""
     upper = draws.normal_quantiles()[draws.STEPS // 2 :].astype(np.float64)
     return np.minimum(upper * sigma * 255, 255).astype(np.uint8)
 
@@ -56,14 +56,14 @@ def gaussian_noise(
     if isinstance(rng, np.random.RandomState):
         return to_uint8(image / 255.0 + rng.normal(scale=sigma, size=image.shape))
     from shiftproof.corruptions.kernels import noise as kernels
-    from shiftproof.corruptions.kernels.random_words import BLOCK, share_words
+    from shiftproof.corruptions.kernels.random_words import BLOCK, allocate_words
 
     out = np.empty_like(image)
     kernels.add_noise(
         image.reshape(-1),
         _make_noise_table(sigma),
         *draws.keys(rng),
-        *share_words(),
+        *allocate_words(),
         np.empty(BLOCK, np.uint8),
         out.reshape(-1),
     )
@@ -75,8 +75,8 @@ def _make_photon_table(photons: int) -> U64:
     """Return an alias table per gray level of the gray level that is counted, ``(256, 64)``.
 
     Counts above ``photons`` are white like ``photons`` itself, so 61 outcomes are enough for the
-    published constants. Of more, the 128 most likely are kept, ``(256, 128)``: from 127 photons
-    on that is seven deviations and more on either side.
+    published constants. From 64 photons on the table has the 128 most likely outcomes,
+    ``(256, 128)``: at 127 photons they reach seven deviations on either side.
     """
     slots = 64 if photons < 64 else 128
     table = np.empty((256, slots), np.uint64)
@@ -85,39 +85,39 @@ def _make_photon_table(photons: int) -> U64:
     levels, level_of_count = np.unique(to_uint8(counts / float(photons)), return_inverse=True)
     log_factorials = np.array([math.lgamma(k + 1) for k in counts])
     for value in range(256):
-        chances = np.zeros(photons + 1)
+        probabilities = np.zeros(photons + 1)
         mean = value / 255.0 * photons
         if mean > 0:
-            chances[:] = np.exp(counts * math.log(mean) - mean - log_factorials)
-            chances[photons] = max(0.0, 1 - chances[:photons].sum())
+            probabilities[:] = np.exp(counts * math.log(mean) - mean - log_factorials)
+            probabilities[photons] = max(0.0, 1 - probabilities[:photons].sum())
         else:
-            chances[0] = 1
-        of_levels = np.bincount(level_of_count, chances)
-        kept = np.sort(np.argsort(-of_levels, kind="stable")[:slots])
+            probabilities[0] = 1
+        level_probabilities = np.bincount(level_of_count, probabilities)
+        likely = np.sort(np.argsort(-level_probabilities, kind="stable")[:slots])
         share, outcomes = np.zeros(slots), np.zeros(slots, np.uint64)
-        share[: len(kept)], outcomes[: len(kept)] = of_levels[kept], levels[kept]
+        share[: len(likely)], outcomes[: len(likely)] = level_probabilities[likely], levels[likely]
         table[value] = _make_alias_row(share / share.sum(), outcomes)
     return table
 
 
 def _make_alias_row(share: F64, outcomes: U64) -> U64:
-    """Return the alias table (Walker 1977) of a distribution, as ``alias_draws`` takes it."""
+    """Return the alias table (Walker 1977) of a distribution, for ``draw_from_alias_tables``."""
     size = len(share)
     scaled = share * size
-    other = np.arange(size)
+    alias = np.arange(size)
     small = [i for i in range(size) if scaled[i] < 1]
     large = [i for i in range(size) if scaled[i] >= 1]
     while small and large:
         low, high = small.pop(), large[-1]
-        other[low] = high
+        alias[low] = high
         scaled[high] -= 1 - scaled[low]
         if scaled[high] < 1:
             small.append(large.pop())
     for index in small + large:
         scaled[index] = 1
-    whole = 2**32 // size
-    thresholds = np.minimum(np.round(scaled * whole), whole).astype(np.uint64)
-    row = (thresholds << np.uint64(32)) | (outcomes[other] << np.uint64(8)) | outcomes
+    unit = 2**32 // size
+    thresholds = np.minimum(np.round(scaled * unit), unit).astype(np.uint64)
+    row = (thresholds << np.uint64(32)) | (outcomes[alias] << np.uint64(8)) | outcomes
     return np.asarray(row, dtype=np.uint64)
 
 
@@ -145,7 +145,7 @@ def shot_noise(
 def impulse_noise(
     image: Image, severity: float, rng: Random, table: Sequence[float] = IMPULSE_NOISE
 ) -> Image:
-    """Turn a share of the values black or white, half each, every channel by itself."""
+    """Turn a share of the values black or white, half each, independently in every channel."""
     share = get_constants(table, severity)
     if isinstance(rng, np.random.RandomState):
         changed = rng.random_sample(image.shape) <= share
@@ -173,20 +173,20 @@ def _make_factor_table(sigma: float) -> I16:
 def speckle_noise(
     image: Image, severity: float, rng: Random, table: Sequence[float] = SPECKLE_NOISE
 ) -> Image:
-    """Add normal noise in proportion to the value, as radar and ultrasound have it."""
+    """Add normal noise in proportion to the value, as in radar and ultrasound images."""
     sigma = get_constants(table, severity)
     if isinstance(rng, np.random.RandomState):
         values = image / 255.0
         return to_uint8(values + values * rng.normal(scale=sigma, size=image.shape))
     from shiftproof.corruptions.kernels import noise as kernels
-    from shiftproof.corruptions.kernels.random_words import BLOCK, share_words
+    from shiftproof.corruptions.kernels.random_words import BLOCK, allocate_words
 
     out = np.empty_like(image)
     kernels.scale_by_noise(
         image.reshape(-1),
         _make_factor_table(sigma),
         *draws.keys(rng),
-        *share_words(),
+        *allocate_words(),
         np.empty(BLOCK, np.int16),
         out.reshape(-1),
     )
@@ -194,10 +194,10 @@ def speckle_noise(
 
 
 def low_light(image: Image, severity: float, rng: Random) -> Image:
-    """Take light away, and add what a sensor adds then: photon noise and read-out noise.
+    """Darken the image, and add a sensor's noise: photon noise and read-out noise.
 
     Noise is added in linear light (gamma 2.2); photon noise as a normal of the same variance. Not
-    of the benchmark.
+    in the benchmark.
     """
     light, electrons, readout = get_constants(LOW_LIGHT, severity)
     linear = ((np.arange(256) / 255.0) ** 2.2 * light).astype(np.float32)[image]

@@ -9,7 +9,12 @@ import numpy as np
 
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, get_constants
-from shiftproof.corruptions.filters import add_channel_axis, count_channels
+from shiftproof.corruptions.filters import (
+    add_channel_axis,
+    compute_luma,
+    count_channels,
+    expand_like,
+)
 from shiftproof.types import F64, I64, Flags, Image
 
 # All constants for severities 1 to 5: Mintun et al. 2021 (arXiv 2102.11273), ImageNet-C-bar, from
@@ -45,8 +50,6 @@ PERLIN_OCTAVES = 5
 GRAY = 128
 """Fill value of a hole."""
 
-LUMA = np.array((0.2989, 0.5870, 0.1140))
-"""Gray of RGB, where a pattern in color is laid over a gray image."""
 
 Levels = Sequence[float]
 
@@ -64,7 +67,7 @@ def _add_layer(image: Image, layer: F64, keep: float, add: float) -> Image:
     from shiftproof.corruptions.kernels import patterns as kernels
 
     if layer.ndim == 3 and image.ndim == 2:
-        layer = layer @ LUMA
+        layer = compute_luma(layer)
     out = np.empty_like(image)
     planes = layer.reshape(*image.shape[:2], -1)
     kernels.add_layer(add_channel_axis(image), planes, keep, add, add_channel_axis(out))
@@ -77,8 +80,8 @@ def single_frequency_greyscale(
     """Add one plane wave of a random direction and frequency; a level is an amplitude of 19.6."""
     amplitude = get_constants(table, severity) * 19.6
     first = rng.uniform(-math.pi, math.pi)
-    both = np.array([first, rng.uniform(-abs(first), abs(first))])
-    across, down = both[rng.permutation(2)]
+    frequencies = np.array([first, rng.uniform(-abs(first), abs(first))])
+    across, down = frequencies[rng.permutation(2)]
     phase = rng.uniform(0, 2 * math.pi)
     columns = np.arange(image.shape[1]) * across + phase
     rows = (np.arange(image.shape[0]) * down)[:, np.newaxis]
@@ -92,14 +95,14 @@ def cocentric_sine_waves(
     """Add wavy concentric rings about a random point; a level is an amplitude of 12.8."""
     from shiftproof.corruptions.kernels import patterns as kernels
 
-    rise = get_constants(table, severity) * 12.8
+    strength = get_constants(table, severity) * 12.8
     left = rng.uniform(0, image.shape[1])
     top = rng.uniform(0, image.shape[0])
     waves = rng.uniform(0, 10)
-    amplitude, ring = (rng.uniform(0, get_shorter_side(image) / 10) for _ in range(2))
+    amplitude, ring_width = (rng.uniform(0, get_shorter_side(image) / 10) for _ in range(2))
     layer = np.empty(image.shape[:2])
-    kernels.draw_rings(top, left, waves, amplitude, max(ring, 1e-9), layer)
-    return _add_layer(image, layer, 1.0, rise)
+    kernels.draw_rings(top, left, waves, amplitude, max(ring_width, 1e-9), layer)
+    return _add_layer(image, layer, 1.0, strength)
 
 
 def plasma_noise(image: Image, severity: float, rng: Random, table: Levels = PLASMA_NOISE) -> Image:
@@ -116,19 +119,19 @@ def plasma_noise(image: Image, severity: float, rng: Random, table: Levels = PLA
     return _add_layer(image, layer, 1 - weight / 255, weight)
 
 
-def _draw_slopes(rng: Random) -> tuple[I64, F64]:
+def _draw_gradients(rng: Random) -> tuple[I64, F64]:
     """Return a permutation ``(256,)`` and unit vectors ``(256, 2)``."""
     if isinstance(rng, np.random.RandomState):
-        slopes = np.stack([rng.randint(0, 2**31, size=2) for _ in range(514)])[:256] % 512 - 256
-        order = np.arange(256)
+        gradients = np.stack([rng.randint(0, 2**31, size=2) for _ in range(514)])[:256] % 512 - 256
+        permutation = np.arange(256)
         for i in range(255, -1, -1):
             j = rng.randint(0, 2**31) % 256
-            order[i], order[j] = order[j], order[i]
+            permutation[i], permutation[j] = permutation[j], permutation[i]
     else:
-        slopes = rng.integers(-256, 256, size=(256, 2))
-        order = rng.permutation(256)
-    lengths = np.hypot(slopes[:, :1], slopes[:, 1:])
-    return order.astype(np.int64), slopes / np.maximum(lengths, 1)
+        gradients = rng.integers(-256, 256, size=(256, 2))
+        permutation = rng.permutation(256)
+    lengths = np.hypot(gradients[:, :1], gradients[:, 1:])
+    return permutation.astype(np.int64), gradients / np.maximum(lengths, 1)
 
 
 def perlin_noise(image: Image, severity: float, rng: Random, table: Levels = PERLIN_NOISE) -> Image:
@@ -139,10 +142,10 @@ def perlin_noise(image: Image, severity: float, rng: Random, table: Levels = PER
     from shiftproof.corruptions.kernels import patterns as kernels
 
     weight = get_constants(table, severity) * 0.05
-    order, slopes = _draw_slopes(draws.fork(rng))
+    permutation, gradients = _draw_gradients(draws.fork(rng))
     layer = np.empty(image.shape[:2])
     period = 32 * get_shorter_side(image) / 224
-    kernels.draw_turbulence(period, PERLIN_OCTAVES, order, slopes, layer)
+    kernels.draw_turbulence(period, PERLIN_OCTAVES, permutation, gradients, layer)
     return _add_layer(image, np.clip(0.5 * layer + 0.5, 0, 1), 1 - weight, 255 * weight)
 
 
@@ -152,8 +155,7 @@ def _list_frequencies(size: int) -> I64:
 
 
 def _draw_spectrum_noise(rng: Random, height: int, width: int, power: F64) -> F64:
-    """Draw noise ``(H, W)`` of standard deviation 1 with the spectrum ``power``, lowest in the
-    middle.
+    """Draw noise ``(H, W)`` of standard deviation 1 with the spectrum ``power``, 0 in the middle.
 
     As published, opposite frequencies in the array share their phase: the noise is nearly symmetric
     under rotation by 180 degrees.
@@ -190,7 +192,7 @@ def blue_noise_sample(
     keep = (
         _draw_spectrum_noise(inner, height, width, _compute_radial_frequencies(image)) > threshold
     )
-    return image * (keep if image.ndim == 2 else keep[..., np.newaxis])
+    return image * expand_like(keep, image)
 
 
 def brownish_noise(
@@ -239,11 +241,11 @@ def sparkles(image: Image, severity: float, rng: Random, table: Levels = SPARKLE
     from shiftproof.corruptions.kernels import patterns as kernels
 
     length = get_constants(table, severity) * 0.01 * get_shorter_side(image)
-    places = rng.uniform(size=(STARS, 2)) * image.shape[:2]
+    centers = rng.uniform(size=(STARS, 2)) * image.shape[:2]
     inner = draws.fork(rng)
     counts = [50 + draws.index(rng, 150) for _ in range(STARS)]
     pixels = add_channel_axis(image).astype(np.float64)
-    for (top, left), count in zip(places, counts, strict=True):
+    for (top, left), count in zip(centers, counts, strict=True):
         rays = np.maximum(1.0, _draw_rays(inner, count, length))
         kernels.add_star(top, left, rays, pixels)
     return pixels.astype(np.uint8).reshape(image.shape)
@@ -271,12 +273,12 @@ def lines(image: Image, severity: float, rng: Random, table: Levels = LINES) -> 
     side = get_shorter_side(image)
     count = int(get_constants(table, severity) / 10 * side)
     angle, spread = rng.uniform(0, 2 * math.pi), rng.uniform(0.1, 1.0)
-    rows, columns, turns = draws.fork(rng).uniform(size=(count, 3)).T
-    angles = angle + 2 * math.pi * spread * (turns - 0.5)
-    middle = np.stack([rows * image.shape[0], columns * image.shape[1]])
+    rows, columns, angle_draws = draws.fork(rng).uniform(size=(count, 3)).T
+    angles = angle + 2 * math.pi * spread * (angle_draws - 0.5)
+    centers = np.stack([rows * image.shape[0], columns * image.shape[1]])
     reach = max(image.shape[:2]) * np.stack([np.cos(angles), np.sin(angles)])
     # Truncated towards zero, as published.
-    starts, ends = (middle - reach).astype(np.int64).T, (middle + reach).astype(np.int64).T
+    starts, ends = (centers - reach).astype(np.int64).T, (centers + reach).astype(np.int64).T
     out = image.copy()
     for (row, column), (last_row, last_column) in zip(starts, ends, strict=True):
         kernels.draw_line(row, column, last_row, last_column, float(GRAY), add_channel_axis(out))

@@ -1,11 +1,11 @@
-"""The constants of CIFAR-10-C, for images of 32 x 32 pixels, and the forms that take them.
+"""The constants of CIFAR-10-C, for images of 32 x 32 pixels, and the corruptions with them.
 
 All for severities 1 to 5, from Hendrycks & Dietterich 2019 (arXiv 1903.12261): ImageNet-C/create_c/
-make_cifar_c.py of their repository. What each number of a row means stands at the table of the
-same name of its family.
+make_cifar_c.py of their repository. The numbers of a row are described at the table of the same name
+in the file of the family.
 
-At 32 x 32 pixels the forms are those of that file; at other sizes lengths in pixels stay as they
-are, save that elastic_transform follows the shorter side, and the fog's map the longer.
+At 32 x 32 pixels the corruptions are those of that file. At other sizes lengths in pixels are the
+same, except that elastic_transform is scaled with the shorter side, and the fog's map with the longer.
 """
 
 from __future__ import annotations
@@ -88,17 +88,16 @@ _FORMS: tuple[tuple[str, Callable[..., Image], Sequence[Any]], ...] = (
 
 @dataclass(frozen=True)
 class AtScale:
-    """A corruption with the constants of another dataset.
+    """A corruption with the constants of another dataset; an object that records can name and
+    workers unpickle.
 
-    An object, so that records can tell which it is and workers get it.
-
-    Differs from the published form: in the constants; where the form differs, too, see ``form``.
+    Differs from the published form: in the constants; other differences are stated at ``form``.
 
     Attributes:
-        name: of the corruption.
+        name: name of the corruption.
         form: ``(image, severity, rng, table) -> image``.
         table: five rows of constants.
-        scale: of the constants, as records name it.
+        scale: name of the scale in records.
     """
 
     name: str
@@ -112,14 +111,14 @@ class AtScale:
 
     @property
     def __name__(self) -> str:
-        """The corruption's own name, by which it is keyed, as in the table."""
+        """The corruption's own name: the key of its random draws."""
         return self.name
 
     @property
     def identity(self) -> str:
-        """What records say."""
-        of = f" with {textures.describe_published()}" if self.name == "frost" else ""
-        return f"{self.name} ({self.scale}){of}"
+        """Its name in records."""
+        suffix = f" with {textures.describe_published()}" if self.name == "frost" else ""
+        return f"{self.name} ({self.scale}){suffix}"
 
 
 FUNCTIONS: Mapping[str, CorruptionFunction] = {
@@ -128,7 +127,7 @@ FUNCTIONS: Mapping[str, CorruptionFunction] = {
 """The benchmark's 15 corruptions and the 4 holdout ones at this scale, by name, in order."""
 
 # imagenet_c_bar/cifar10_c_bar.csv of their repository (facebookresearch/augmentation-corruption),
-# in its order. Where a corruption is in no other dataset, the table of its family is this one.
+# in its order. The tables of corruptions that are in no other dataset are those of their families.
 _C_BAR_FORMS: tuple[tuple[str, Callable[..., Image], Sequence[float]], ...] = (
     ("blue_noise_sample", patterns.blue_noise_sample, (0.7, 1.4, 2.1, 3.5, 4.2)),
     ("checkerboard_cutout", patterns.checkerboard_cutout, (1.0, 2.0, 3.0, 4.0, 5.0)),

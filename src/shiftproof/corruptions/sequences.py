@@ -59,12 +59,12 @@ class Perturbation:
 def crop_center(image: Image, size: Size) -> Image:
     """Center-crop an image to ``(height, width)``; a smaller one is padded with black."""
     height, width = size
-    above, left = max(height - image.shape[0], 0), max(width - image.shape[1], 0)
-    if above or left:
-        sides = ((above // 2, (above + 1) // 2), (left // 2, (left + 1) // 2), (0, 0))
-        image = np.pad(image, sides[: image.ndim])
-    top, start = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
-    return np.ascontiguousarray(image[top : top + height, start : start + width])
+    missing = [max(side - length, 0) for side, length in zip(size, image.shape, strict=False)]
+    if any(missing):
+        padding = [*((pixels // 2, (pixels + 1) // 2) for pixels in missing), (0, 0)]
+        image = np.pad(image, padding[: image.ndim])
+    top, left = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
 def _gaussian_noise(
@@ -118,8 +118,8 @@ def _shift_value(image: Image, offset: float) -> Image:
     """Add to the HSV value, in 0..255; ``offset`` may be negative."""
     values = image.astype(np.float64)
     value = values.max(axis=-1, keepdims=True) if image.ndim == 3 else values
-    moved = np.clip(value + offset, 0, 255)
-    scaled = np.where(value > 0, values * moved / np.maximum(value, 1), moved)
+    shifted = np.clip(value + offset, 0, 255)
+    scaled = np.where(value > 0, values * shifted / np.maximum(value, 1), shifted)
     return np.asarray(np.clip(scaled + 1e-9, 0, 255).astype(np.uint8))
 
 
@@ -138,10 +138,10 @@ def _warp(image: Image, angle: float, scale: float, right: float = 0.0) -> Image
     import cv2
 
     height, width = image.shape[:2]
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    center = np.array([(width - 1) / 2, (height - 1) / 2])
     cosine, sine = math.cos(math.radians(angle)) * scale, math.sin(math.radians(angle)) * scale
     linear = np.array([[cosine, -sine], [sine, cosine]])
-    matrix = np.column_stack([linear, middle - linear @ middle + (right, 0.0)])
+    matrix = np.column_stack([linear, center - linear @ center + (right, 0.0)])
     flags = cv2.INTER_NEAREST if angle == 0 and scale == 1 else cv2.INTER_LINEAR
     return np.asarray(cv2.warpAffine(image, matrix, (width, height), flags=flags), dtype=np.uint8)
 
@@ -160,17 +160,19 @@ def _rotate(image: Image, size: Size, rng: np.random.Generator, difficulty: int)
 
 
 def make_tilt_matrix(height: int, width: int, degrees: float) -> F64:
-    """Return the homography of a picture rotated about both axes, ``(3, 3)``."""
+    """Return the homography of an image rotated about both axes, ``(3, 3)``."""
     angle = math.radians(degrees)
     cosine, sine = math.cos(angle), math.sin(angle)
-    far = math.hypot(width, height)
-    lift = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1], [0, 0, 1]])
+    focal_length = math.hypot(width, height)
+    to_3d = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1], [0, 0, 1]])
     about_x = np.array([[1, 0, 0, 0], [0, cosine, -sine, 0], [0, sine, cosine, 0], [0, 0, 0, 1]])
     about_y = np.array([[cosine, 0, -sine, 0], [0, 1, 0, 0], [sine, 0, cosine, 0], [0, 0, 0, 1]])
-    away = np.eye(4)
-    away[2, 3] = far
-    view = np.array([[far, 0, width / 2, 0], [0, far, height / 2, 0], [0, 0, 1, 0]])
-    return np.asarray(view @ away @ about_x @ about_y @ lift)
+    translation = np.eye(4)
+    translation[2, 3] = focal_length
+    projection = np.array(
+        [[focal_length, 0, width / 2, 0], [0, focal_length, height / 2, 0], [0, 0, 1, 0]]
+    )
+    return np.asarray(projection @ translation @ about_x @ about_y @ to_3d)
 
 
 def _tilt(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:
@@ -179,8 +181,8 @@ def _tilt(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -
     height, width = image.shape[:2]
     for frame in range(FRAMES):
         matrix = make_tilt_matrix(height, width, frame - 15.0)
-        seen = cv2.warpPerspective(image, matrix, (width, height))
-        yield crop_center(np.asarray(seen, dtype=np.uint8), size)
+        tilted = cv2.warpPerspective(image, matrix, (width, height))
+        yield crop_center(np.asarray(tilted, dtype=np.uint8), size)
 
 
 def _scale(image: Image, size: Size, rng: np.random.Generator, difficulty: int) -> Iterator[Image]:

@@ -37,18 +37,18 @@ def draw_scene() -> Image:
 def draw_strip(name: str, function: Callable[[Image, float, np.random.Generator], Image]) -> bytes:
     """Return the scene, clean and at severities 1 to 5, side by side, as PNG."""
     scene = draw_scene()
-    shown = [scene] + [
+    images = [scene] + [
         function(scene, severity, generator(0, name, "scene")) for severity in range(1, 6)
     ]
     gap = np.full((SIDE, 4, 3), 255, np.uint8)
-    parts = [part for image in shown for part in (image, gap)][:-1]
+    parts = [part for image in images for part in (image, gap)][:-1]
     target = io.BytesIO()
     PillowImage.fromarray(np.concatenate(parts, axis=1)).save(target, format="PNG")
     return target.getvalue()
 
 
 def embed_png(data: bytes, text: str) -> str:
-    """Return an ``img`` element with the picture inline; ``text`` is its plain alternative text."""
+    """Return an ``img`` element with the image inline; ``text`` is its plain alternative text."""
     return (
         f'<img alt="{text}" src="data:image/png;base64,{base64.b64encode(data).decode("ascii")}">'
     )

@@ -65,11 +65,11 @@ class Suite:
         return self.make()
 
 
-def _plain(names: Sequence[str]) -> Callable[[], Named]:
+def _list_names(names: Sequence[str]) -> Callable[[], Named]:
     return lambda: {name: name for name in names}
 
 
-def _of_mnist() -> Named:
+def _make_mnist_c() -> Named:
     """Add a suffix to the functions that share a name with the benchmark's but differ."""
     own = mnist_c.FUNCTIONS
     return {
@@ -78,32 +78,32 @@ def _of_mnist() -> Named:
     }
 
 
-def _of_cifar() -> Named:
+def _make_cifar_10_c() -> Named:
     return {name: find_function(name, scales.CIFAR_10_C) for name in COMMON}
 
 
 _ALL = (
-    Suite("common", "the 15 of ImageNet-C, over which means are taken", IMAGENET_C, _plain(COMMON)),
-    Suite("holdout", "4 for choosing hyperparameters", IMAGENET_C, _plain(HOLDOUT)),
-    Suite("all", "common and holdout", IMAGENET_C, _plain((*COMMON, *HOLDOUT))),
+    Suite("common", "the 15 of ImageNet-C, over which means are taken", IMAGENET_C, _list_names(COMMON)),
+    Suite("holdout", "4 for choosing hyperparameters", IMAGENET_C, _list_names(HOLDOUT)),
+    Suite("all", "common and holdout", IMAGENET_C, _list_names((*COMMON, *HOLDOUT))),
     *(
-        Suite(group, f"the {len(names)} of the family {group}", IMAGENET_C, _plain(names))
+        Suite(group, f"the {len(names)} of the family {group}", IMAGENET_C, _list_names(names))
         for group, names in GROUPS.items()
     ),
-    Suite("further", f"{len(EXTRA)} more, such as rain and low light", OURS, _plain(EXTRA)),
-    Suite("cifar-10-c", "the 15 with the constants for 32 x 32 pixels", IMAGENET_C, _of_cifar),
-    Suite("c-bar", "the 10 of ImageNet-C-bar", C_BAR, _plain(C_BAR_NAMES)),
+    Suite("further", f"{len(EXTRA)} more, such as rain and low light", OURS, _list_names(EXTRA)),
+    Suite("cifar-10-c", "the 15 with the constants for 32 x 32 pixels", IMAGENET_C, _make_cifar_10_c),
+    Suite("c-bar", "the 10 of ImageNet-C-bar", C_BAR, _list_names(C_BAR_NAMES)),
     Suite(
         "cifar-10-c-bar", "the 10 of CIFAR-10-C-bar, for 32 x 32 pixels", C_BAR,
         lambda: dict(scales.C_BAR_FUNCTIONS),
     ),
-    Suite("mnist-c", "the 15 of MNIST-C, for digits", MNIST_C, _of_mnist),
+    Suite("mnist-c", "the 15 of MNIST-C, for digits", MNIST_C, _make_mnist_c),
     Suite(
         "3d", "the 6 that need depth maps: --depth", THREE_D, lambda: {n: n for n in depth.FUNCTIONS}
     ),
     Suite(
         "3d-camera", "the 3 of 3D common corruptions that need none", THREE_D,
-        lambda: {f"{n}.{camera.THREE_D}": of for n, of in camera.FUNCTIONS.items()},
+        lambda: {f"{name}.{camera.THREE_D}": one for name, one in camera.FUNCTIONS.items()},
     ),
     Suite("ccc-easy", "pairs of 14, one after the other", CCC, lambda: ccc.pairs(ccc.EASY)),
     Suite("ccc", "pairs of 13, one after the other", CCC, lambda: ccc.pairs(ccc.MEDIUM)),
@@ -137,14 +137,13 @@ def suite(name: str) -> Named:
     return SUITES[name].corruptions
 
 
-def home_of(name: str) -> Suite:
+def find_suite(name: str) -> Suite:
     """Return the first set that has a corruption of the table.
 
-    >>> home_of("sparkles").name
+    >>> find_suite("sparkles").name
     'c-bar'
     """
-    found = (one for one in _ALL if name in one.corruptions)
-    return next(found)
+    return next(entry for entry in _ALL if name in entry.corruptions)
 
 
 def merge(parts: Sequence[Named]) -> dict[str, str | CorruptionFunction]:
@@ -165,5 +164,5 @@ def merge(parts: Sequence[Named]) -> dict[str, str | CorruptionFunction]:
     return merged
 
 
-_WITHOUT = [name for name in CORRUPTIONS if not any(name in one.corruptions for one in _ALL)]
-assert not _WITHOUT, f"{_WITHOUT}: expected in a Suite, that of their paper"
+_UNLISTED = [name for name in CORRUPTIONS if not any(name in one.corruptions for one in _ALL)]
+assert not _UNLISTED, f"{_UNLISTED}: add them to the Suite of their paper"

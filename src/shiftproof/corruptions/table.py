@@ -31,7 +31,7 @@ from shiftproof.corruptions.checks import (
     Corruption,
     CorruptionFunction,
     check_image,
-    check_same_form,
+    check_same_shape,
     check_severity,
 )
 from shiftproof.corruptions.conversion import to_array
@@ -173,7 +173,11 @@ _SCALES = {
 
 
 def _add_scales(entry: Corruption) -> Corruption:
-    further = {name: of[entry.name] for name, of in _SCALES.items() if entry.name in of}
+    further = {
+        name: functions[entry.name]
+        for name, functions in _SCALES.items()
+        if entry.name in functions
+    }
     return replace(entry, variants={**entry.variants, **further})
 
 
@@ -328,7 +332,7 @@ def corrupt(
     if variant is not None:
         raise InputError("A function has no variants; pass the function of the variant itself.")
     label = getattr(name, "__name__", type(name).__name__)
-    return check_same_form(
+    return check_same_shape(
         name(checked, level, generator(seed, label, key)),
         checked,
         f"A corruption returns uint8 of the shape it was given, {checked.shape}; {label} returned {{}}.",

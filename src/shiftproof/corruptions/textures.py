@@ -25,7 +25,7 @@ from shiftproof.types import F64, Image
 
 @dataclass(frozen=True, eq=False)
 class Texture:
-    """A picture of frost, compared by identity."""
+    """An image of frost, compared by identity."""
 
     name: str
     pixels: Image = field(repr=False)
@@ -108,7 +108,7 @@ def read_photographs(folder: Path) -> tuple[Texture, ...]:
         InputError: one is missing.
         BrokenFileError: one cannot be read.
     """
-    found = []
+    photographs = []
     for names in PHOTOGRAPHS:
         path = next((folder / name for name in names if (folder / name).is_file()), None)
         if path is None:
@@ -116,8 +116,8 @@ def read_photographs(folder: Path) -> tuple[Texture, ...]:
                 f"The published frost photographs are {PHOTOGRAPHS[0][0]} to {PHOTOGRAPHS[-1][0]}; "
                 f"{names[0]} is not in {folder}."
             )
-        found.append(Texture(path.name, read_image(path)))
-    return tuple(found)
+        photographs.append(Texture(path.name, read_image(path)))
+    return tuple(photographs)
 
 
 @cache
@@ -125,7 +125,7 @@ def find_photographs() -> tuple[Texture, ...]:
     """Read the published photographs of an installed imagecorruptions, without importing it.
 
     Returns:
-        The five in their order, or none if none are installed.
+        The five in their order; empty if they are not installed.
 
     Raises:
         BrokenFileError: one is installed and cannot be read.
@@ -145,14 +145,14 @@ def read_installed_photographs() -> tuple[Texture, ...]:
     Raises:
         InputError: none is installed.
     """
-    found = find_photographs()
-    if not found:
+    photographs = find_photographs()
+    if not photographs:
         raise InputError(
             "The published frost photographs come with the package imagecorruptions, which is not "
             "installed here. Run `pip install 'shiftproof[frost]'`, or use "
             "frost_with(textures.read_photographs(folder))."
         )
-    return found
+    return photographs
 
 
 def find_texture(number: int) -> Texture:
@@ -160,21 +160,21 @@ def find_texture(number: int) -> Texture:
 
     Photographs need the package imagecorruptions.
     """
-    found = find_photographs()
-    return found[number] if found else draw_texture(PUBLISHED_ORDER[number])
+    photographs = find_photographs()
+    return photographs[number] if photographs else draw_texture(PUBLISHED_ORDER[number])
 
 
 def describe(choice: Sequence[Texture]) -> str:
     """Return the names of textures with a fingerprint of their pixels, for records."""
-    print_of_all = fingerprint(texture.pixels.tobytes() for texture in choice)
-    return f"{', '.join(texture.name for texture in choice)} ({print_of_all})"
+    digest = fingerprint(texture.pixels.tobytes() for texture in choice)
+    return f"{', '.join(texture.name for texture in choice)} ({digest})"
 
 
 @cache
 def describe_published() -> str:
     """Return the description of the textures of ``find_texture``, for records."""
-    found = find_photographs()
-    return describe(found) if found else DRAWN
+    photographs = find_photographs()
+    return describe(photographs) if photographs else DRAWN
 
 
 @cache
@@ -223,8 +223,8 @@ def _shape_spectrum(values: F64, style: Style) -> F64:
     count = np.bincount(rings.ravel())
     average = np.bincount(rings.ravel(), power.ravel()) / np.maximum(count, 1)
     decades = np.log10(np.maximum(frequency, FREQUENCIES[0]))
-    wanted = 10 ** np.interp(decades, np.log10(FREQUENCIES), style.spectrum)
-    shaped = spectrum * np.sqrt(wanted / np.maximum(average[rings], 1e-9))
+    target = 10 ** np.interp(decades, np.log10(FREQUENCIES), style.spectrum)
+    shaped = spectrum * np.sqrt(target / np.maximum(average[rings], 1e-9))
     shaped[0, 0] = 0
     return np.asarray(np.fft.irfft2(shaped, s=values.shape))
 
@@ -248,20 +248,20 @@ class _Twigs:
 
 def _grow_twigs(stems: _Twigs, rng: np.random.Generator) -> _Twigs:
     """Draw twigs of stems at 60 degrees on both sides, shorter towards the tip."""
-    each = np.clip(stems.length / 5, 0, 14).astype(int)
-    parent = np.repeat(np.arange(len(each)), 2 * each)
-    rank = np.arange(len(parent)) - np.repeat(np.cumsum(2 * each) - 2 * each, 2 * each)
-    at = (rank // 2 + 1) / (each[parent] + 1)
+    counts = np.clip(stems.length / 5, 0, 14).astype(int)
+    parent = np.repeat(np.arange(len(counts)), 2 * counts)
+    rank = np.arange(len(parent)) - np.repeat(np.cumsum(2 * counts) - 2 * counts, 2 * counts)
+    position = (rank // 2 + 1) / (counts[parent] + 1)
     side = np.where(rank % 2 == 0, 1.0, -1.0)
-    bent, grown, lit = rng.random((3, len(parent)))
+    bend, growth, brightness = rng.random((3, len(parent)))
     angle = stems.angle[parent]
-    along = at * stems.length[parent]
+    along = position * stems.length[parent]
     return _Twigs(
         x=stems.x[parent] + along * np.cos(angle),
         y=stems.y[parent] + along * np.sin(angle),
-        angle=angle + side * np.pi / 3 + 0.2 * (bent - 0.5),
-        length=stems.length[parent] * (1 - at) * 0.5 * (0.7 + 0.3 * grown),
-        light=stems.light[parent] * (0.6 + 0.35 * lit),
+        angle=angle + side * np.pi / 3 + 0.2 * (bend - 0.5),
+        length=stems.length[parent] * (1 - position) * 0.5 * (0.7 + 0.3 * growth),
+        light=stems.light[parent] * (0.6 + 0.35 * brightness),
     )
 
 
@@ -269,25 +269,26 @@ def _draw_crystals(style: Style, rng: np.random.Generator) -> F64:
     """Draw fern-like and star-like crystals: stems, their twigs, and twigs of these."""
     import cv2
 
-    x, y, turn, size, light, number = rng.random((6, style.crystals))
+    x, y, rotation, size, light, number = rng.random((6, style.crystals))
     arms = 1 + (number * style.arms).astype(int)
     crystal = np.repeat(np.arange(style.crystals), arms)
     arm = np.arange(len(crystal)) - np.repeat(np.cumsum(arms) - arms, arms)
     stems = _Twigs(
         x=x[crystal] * style.width,
         y=y[crystal] * style.height,
-        angle=2 * np.pi * turn[crystal] + arm * np.pi / 3,
+        angle=2 * np.pi * rotation[crystal] + arm * np.pi / 3,
         length=style.height * style.length * (0.3 + 0.7 * size[crystal]),
         light=90 + 165 * light[crystal],
     )
     twigs = _grow_twigs(stems, rng)
-    pieces = [stems, twigs, _grow_twigs(twigs, rng)]
+    generations = [stems, twigs, _grow_twigs(twigs, rng)]
     bits = 4
-    ends = np.round(np.concatenate([p.ends() for p in pieces]) * 2**bits).astype(np.int32)
-    lights = np.concatenate([p.light for p in pieces]).astype(int) // 8 * 8
+    ends = np.concatenate([generation.ends() for generation in generations])
+    points = np.round(ends * 2**bits).astype(np.int32)
+    lights = np.concatenate([generation.light for generation in generations]).astype(int) // 8 * 8
     canvas = np.zeros((style.height, style.width), dtype=np.uint8)
     # The brightest are drawn last, over the others.
     for level in np.unique(lights):
-        lines = list(ends[lights == level])
+        lines = list(points[lights == level])
         cv2.polylines(canvas, lines, False, int(level), 1, cv2.LINE_AA, bits)
     return np.asarray(cv2.GaussianBlur(canvas, (0, 0), 0.6).astype(np.float64))

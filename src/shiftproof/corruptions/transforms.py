@@ -1,4 +1,4 @@
-"""Corruptions in the shapes that other code asks for: batches, training transforms, datasets."""
+"""Corruptions as batches, transforms for training, and datasets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shiftproof.errors import InputError
 from shiftproof.rng import generator
 from shiftproof.types import Image, Images
 
-Picture = TypeVar("Picture")
+ImageType = TypeVar("ImageType")
 Item = TypeVar("Item", covariant=True)
 
 
@@ -40,10 +40,10 @@ def corrupt_batch(
         keys: one for each image.
         seed: as for ``corrupt``.
         variant: as for ``corrupt``.
-        threads: the compiled kernels run side by side.
+        threads: number of threads; the compiled kernels run in parallel.
 
     Returns:
-        N images of the sizes that came; ``numpy.stack`` makes a batch of equal ones.
+        N images of their sizes; ``numpy.stack`` makes a batch if they are equal.
 
     Raises:
         InputError: not one key for each image; and as ``corrupt``.
@@ -58,26 +58,26 @@ def corrupt_batch(
             f"Each image needs a key: got {plural(len(images), 'image')} and {plural(len(keys), 'key')}."
         )
 
-    def one(index: int) -> Image:
+    def corrupt_one(index: int) -> Image:
         return corrupt(
             images[index], name, severity=severity, seed=seed, key=keys[index], variant=variant
         )
 
     if threads <= 1:
-        return [one(index) for index in range(len(images))]
+        return [corrupt_one(index) for index in range(len(images))]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(one, range(len(images))))
+        return list(pool.map(corrupt_one, range(len(images))))
 
 
 class Corrupt:
     """A transform that applies a random corruption at a random severity, for training.
 
-    PIL in, PIL out; uint8 arrays ``(H, W, 3)`` and ``(H, W)`` and uint8 tensors ``(3, H, W)``
-    likewise. It fits into ``torchvision.transforms.Compose`` before the step to floats.
+    It takes and returns PIL images, uint8 arrays ``(H, W, 3)`` or ``(H, W)``, or uint8 tensors
+    ``(3, H, W)``. In ``torchvision.transforms.Compose`` it comes before the conversion to floats.
 
-    What an image gets is a function of ``seed``, ``epoch`` and the image's own content, or the
-    key that is given, so neither the order nor the number of workers changes a pixel. Raise
-    ``epoch`` to get other draws for the same image.
+    The draws for an image depend only on ``seed``, ``epoch`` and the image's content, or a given key,
+    so neither the order nor the number of workers changes a pixel. Raise ``epoch`` to get other draws
+    for the same image.
     """
 
     def __init__(
@@ -88,6 +88,11 @@ class Corrupt:
         probability: float = 1.0,
         seed: int = 0,
     ) -> None:
+        if isinstance(corruptions, str):
+            raise InputError(
+                f"Expected a list of one or several corruptions, got {corruptions!r}; "
+                f"write [{corruptions!r}]."
+            )
         if not corruptions or not severities:
             raise InputError("A transform needs at least one corruption and one severity.")
         if not 0 <= probability <= 1:
@@ -101,8 +106,8 @@ class Corrupt:
         self.seed = seed
         self.epoch = 0
 
-    def __call__(self, image: Picture, key: str | None = None) -> Picture:
-        """Return a corrupted copy of ``image``, of its own kind."""
+    def __call__(self, image: ImageType, key: str | None = None) -> ImageType:
+        """Return a corrupted copy of ``image``, of the same type."""
         array = to_array(image)
         if key is None:
             key = hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
@@ -113,7 +118,7 @@ class Corrupt:
         corruption = self.corruptions[int(rng.integers(len(self.corruptions)))]
         severity = self.severities[int(rng.integers(len(self.severities)))]
         result = corrupt(array, corruption, severity=severity, seed=self.seed, key=key)
-        return cast(Picture, convert_like(result, image))
+        return cast(ImageType, convert_like(result, image))
 
     def __repr__(self) -> str:
         return (
@@ -123,9 +128,9 @@ class Corrupt:
 
 
 class CorruptTargets:
-    """``Corrupt`` as albumentations calls transforms: by keyword, a dict back.
+    """``Corrupt`` with the interface of albumentations: keyword arguments to a dict.
 
-    Only the image changes; boxes, masks and labels are handed through, since no corruption moves
+    Only the image changes; boxes, masks and labels are returned unchanged, since no corruption moves
     an object by more than a few pixels.
 
     >>> import numpy as np
@@ -143,14 +148,14 @@ class CorruptTargets:
 
 
 class MapStyle(Protocol[Item]):
-    """A dataset with a length and items by index, as torch has it."""
+    """A map-style dataset, as in torch."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Item: ...
 
 
 class CorruptedDataset:
-    """A dataset with every image corrupted, and all else as it was.
+    """A dataset with every image corrupted, and the rest unchanged.
 
     An item of the dataset is the image alone, or a tuple whose first entry is the image. The
     index is the image's key, so item 7 has the same pixels in every worker and every order.
@@ -177,19 +182,22 @@ class CorruptedDataset:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        # A negative index is the same item, and has to have the same key.
-        index = index + len(self) if index < 0 else index
+        # A negative index must have the same key as the positive one of its item.
+        if index < 0:
+            index += len(self)
+            if index < 0:
+                raise IndexError("index out of range")
         item = self.dataset[index]
-        picture = item[0] if isinstance(item, tuple) else item
+        image = item[0] if isinstance(item, tuple) else item
         result = corrupt(
-            to_array(picture),
+            to_array(image),
             self.corruption,
             severity=self.severity,
             seed=self.seed,
             key=str(index),
             variant=self.variant,
         )
-        corrupted = convert_like(result, picture)
+        corrupted = convert_like(result, image)
         return (corrupted, *item[1:]) if isinstance(item, tuple) else corrupted
 
     def __iter__(self) -> Iterator[Any]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from shiftproof.corruptions import draws
 from shiftproof.corruptions.checks import Random, get_constants
-from shiftproof.corruptions.filters import add_channel_axis, filter_gaussian
-from shiftproof.corruptions.patterns import LUMA, get_shorter_side
+from shiftproof.corruptions.filters import add_channel_axis, compute_luma, filter_gaussian
+from shiftproof.corruptions.patterns import get_shorter_side
 from shiftproof.types import F64, I64, Image
 
 # All constants for severities 1 to 5: Mintun et al. 2021 (arXiv 2102.11273), from
@@ -38,7 +38,7 @@ TWIRLS_OF_SMALL = 3
 Levels = Sequence[float]
 
 
-def _warp(image: Image, rows: F64, columns: F64) -> Image:
+def warp(image: Image, rows: F64, columns: F64) -> Image:
     """Resample an image at fractional positions ``(H, W)``, bilinearly, black outside."""
     from shiftproof.corruptions.kernels import warps as kernels
 
@@ -76,14 +76,14 @@ def ripple(image: Image, severity: float, rng: Random, table: Levels = RIPPLE) -
     amplitude = get_constants(table, severity) * 0.0025 * side
     lengths = rng.uniform(0.1, 0.3, size=2) * side
     phases = rng.uniform(0, 2 * math.pi, size=2)
-    places = [
+    positions = [
         line + amplitude * np.sin(2 * math.pi * line / length + phase)
         for line, length, phase in zip(
             map(np.arange, image.shape[:2]), lengths, phases, strict=True
         )
     ]
-    rows, columns = np.broadcast_arrays(places[0][:, np.newaxis], places[1])
-    return _warp(image, rows.copy(), columns.copy())
+    rows, columns = np.broadcast_arrays(positions[0][:, np.newaxis], positions[1])
+    return warp(image, rows.copy(), columns.copy())
 
 
 def _twirl(height: int, width: int, angle: float, amount: float) -> tuple[F64, F64]:
@@ -95,14 +95,14 @@ def _twirl(height: int, width: int, angle: float, amount: float) -> tuple[F64, F
     radius = np.array((height, width)) / 2
     down = np.arange(height)[:, np.newaxis] - radius[0]
     right = np.arange(width) - radius[1]
-    far = np.hypot(down / radius[0], right / radius[1])
-    inside = (far <= 1) & (np.round(far * radius.min(), 3) > 0)
-    kept = np.where(inside, far, 1.0)
-    pinch = np.sin(np.pi / 2 * kept) ** -amount
-    turn = angle * (1 - kept) ** 2
+    distance = np.hypot(down / radius[0], right / radius[1])
+    inside = (distance <= 1) & (np.round(distance * radius.min(), 3) > 0)
+    distance_inside = np.where(inside, distance, 1.0)
+    pinch = np.sin(np.pi / 2 * distance_inside) ** -amount
+    rotation = angle * (1 - distance_inside) ** 2
     y, x = down / radius[0] * pinch, right / radius[1] * pinch
-    rows = radius[0] * (1 + y * np.cos(turn) - x * np.sin(turn))
-    columns = radius[1] * (1 + y * np.sin(turn) + x * np.cos(turn))
+    rows = radius[0] * (1 + y * np.cos(rotation) - x * np.sin(rotation))
+    columns = radius[1] * (1 + y * np.sin(rotation) + x * np.cos(rotation))
     straight_rows, straight_columns = np.broadcast_arrays(down + radius[0], right + radius[1])
     return np.where(inside, rows, straight_rows), np.where(inside, columns, straight_columns)
 
@@ -121,20 +121,21 @@ def pinch_and_twirl(
     level = get_constants(table, severity)
     large = get_shorter_side(image) >= 224
     count = min(TWIRLS_OF_LARGE if large else TWIRLS_OF_SMALL, *image.shape[:2])
-    turns = [(1, -1)[draws.index(rng, 2)] for _ in range(count * count)]
-    high, wide = image.shape[0] // count, image.shape[1] // count
+    directions = [(1, -1)[draws.index(rng, 2)] for _ in range(count * count)]
+    block_height, block_width = image.shape[0] // count, image.shape[1] // count
     rows, columns = (np.ascontiguousarray(a, np.float64) for a in np.indices(image.shape[:2]))
     for across in range(count):
         for down in range(count):
-            angle = turns[across * count + down] * level * math.pi / 20
-            block_rows, block_columns = _twirl(high, wide, angle, 0.04 * level + 0.1)
-            block = slice(down * high, (down + 1) * high), slice(across * wide, (across + 1) * wide)
-            rows[block] = block_rows + down * high
-            columns[block] = block_columns + across * wide
-    return _warp(image, rows, columns)
+            angle = directions[across * count + down] * level * math.pi / 20
+            block_rows, block_columns = _twirl(block_height, block_width, angle, 0.04 * level + 0.1)
+            top, left = down * block_height, across * block_width
+            block = slice(top, top + block_height), slice(left, left + block_width)
+            rows[block] = block_rows + top
+            columns[block] = block_columns + left
+    return warp(image, rows, columns)
 
 
-def _spline_taps(size: int, scale: float) -> tuple[I64, F64]:
+def _compute_spline_taps(size: int, scale: float) -> tuple[I64, F64]:
     """Return the pixels of a line, and their weights, from which its enlarged center is
     interpolated.
 
@@ -145,9 +146,9 @@ def _spline_taps(size: int, scale: float) -> tuple[I64, F64]:
         ``(4, size)`` each.
     """
     enlarged = round(size * scale)
-    places = (np.arange(size) + (enlarged - size) // 2) * ((size - 1) / max(enlarged - 1, 1))
-    first = np.floor(places).astype(np.int64)
-    t = places - first
+    positions = (np.arange(size) + (enlarged - size) // 2) * ((size - 1) / max(enlarged - 1, 1))
+    first = np.floor(positions).astype(np.int64)
+    t = positions - first
     weights = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (t + t**2 - t**3) + 1, t**3]
     taps = first + np.arange(-1, 3)[:, np.newaxis]
     period = max(2 * size - 2, 1)
@@ -157,8 +158,8 @@ def _spline_taps(size: int, scale: float) -> tuple[I64, F64]:
 
 def _enlarge_plane(plane: F64, scale: float) -> F64:
     """Enlarge ``(H, W)`` about its center and crop it to its size."""
-    rows, row_weights = _spline_taps(plane.shape[0], scale)
-    columns, column_weights = _spline_taps(plane.shape[1], scale)
+    rows, row_weights = _compute_spline_taps(plane.shape[0], scale)
+    columns, column_weights = _compute_spline_taps(plane.shape[1], scale)
     across = sum(plane[:, c] * w for c, w in zip(columns, column_weights, strict=True))
     down = (across[r] * w[:, np.newaxis] for r, w in zip(rows, row_weights, strict=True))
     return np.asarray(sum(down))
@@ -167,7 +168,7 @@ def _enlarge_plane(plane: F64, scale: float) -> F64:
 def transverse_chromatic_abberation(
     image: Image, severity: float, rng: Random, table: Levels = TRANSVERSE_CHROMATIC_ABBERATION
 ) -> Image:
-    """Enlarge one channel not at all, one by half of the lens's spread and one by the whole.
+    """Enlarge one channel by the lens's spread and another by half of it; the third stays.
 
     A level is a spread of 0.05. A gray image gets the gray of its three enlarged copies.
     """
@@ -179,7 +180,7 @@ def transverse_chromatic_abberation(
         for plane, scale in zip(planes, scales, strict=True)
     ]
     stacked = np.stack(layers, axis=-1)
-    result = stacked @ LUMA if image.ndim == 2 else stacked
+    result = compute_luma(stacked) if image.ndim == 2 else stacked
     return np.asarray(np.clip(result + (0.5 - 1e-9), 0, 255).astype(np.uint8))
 
 

@@ -16,9 +16,11 @@ from shiftproof.corruptions.checks import CorruptionFunction, Random, get_consta
 from shiftproof.corruptions.digital import apply_table
 from shiftproof.corruptions.filters import (
     add_channel_axis,
-    compute_bilinear_places,
+    compute_bilinear_resampling,
     compute_center_crop,
+    compute_luma,
     count_channels,
+    expand_like,
     filter_gaussian,
     make_streak,
     smear_bytes,
@@ -81,8 +83,6 @@ WATER = (175, 238, 238)
 MUD = (63, 42, 20)
 """Mud brown, RGB."""
 
-LUMA = (0.2989, 0.5870, 0.1140)
-"""Gray of RGB, where the published code adds color to a gray image."""
 
 BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Added to the HSV value."""
@@ -125,8 +125,8 @@ def _enlarge_layer(layer: F32, rows: int, columns: int, threshold: float, margin
     """Enlarge a layer, set values below the threshold to 0, clip to 0..1, and pad on both sides."""
     from shiftproof.corruptions.kernels import weather as kernels
 
-    down = compute_bilinear_places(0, layer.shape[0], rows, rows)
-    across = compute_bilinear_places(0, layer.shape[1], columns, columns)
+    down = compute_bilinear_resampling(0, layer.shape[0], rows, rows)
+    across = compute_bilinear_resampling(0, layer.shape[1], columns, columns)
     out = np.empty((rows, columns + 2 * margin), np.float32)
     mixed = np.empty(layer.shape[1], np.float32)
     kernels.enlarge_flakes(layer, *down, *across, np.float32(threshold), margin, mixed, out)
@@ -187,10 +187,10 @@ def draw_flakes(
     """Draw a layer of flakes in 0..1, truncated to 8 bits as in the original ImageNet-C."""
     layer, rows, columns = _draw_flake_layer(height, width, mean, deviation, zoom, rng)
     top, left = (rows - height) // 2, (columns - width) // 2
-    cut = _enlarge_layer(layer, rows, columns, threshold, 0)[
+    cropped = _enlarge_layer(layer, rows, columns, threshold, 0)[
         top : top + height, left : left + width
     ]
-    return np.asarray(np.floor(cut * np.float32(255)) / np.float32(255))
+    return np.asarray(np.floor(cropped * np.float32(255)) / np.float32(255))
 
 
 def snow_imagenet_c(
@@ -213,7 +213,7 @@ def snow_imagenet_c(
 
 
 @lru_cache(maxsize=16)
-def _blend_table(keep: float, add: float) -> U8:
+def _make_blend_table(keep: float, add: float) -> U8:
     levels = np.arange(256)
     sums = keep * levels[:, np.newaxis] + add * levels
     return np.asarray(np.clip(sums, 0, 255).astype(np.uint8))
@@ -231,13 +231,18 @@ def _blend(
     keep, add = get_constants(table, severity)
     height, width = image.shape[:2]
     if image.ndim == 2:
-        part = texture[row : row + height, column : column + width] @ np.array(LUMA)
+        part = compute_luma(texture[row : row + height, column : column + width])
         return np.asarray(np.clip(keep * image + add * part, 0, 255).astype(np.uint8))
     from shiftproof.corruptions.kernels import weather as kernels
 
     out = np.empty_like(image)
     kernels.blend_frost(
-        to_rows(image), to_rows(texture), row, 3 * column, _blend_table(keep, add), to_rows(out)
+        to_rows(image),
+        to_rows(texture),
+        row,
+        3 * column,
+        _make_blend_table(keep, add),
+        to_rows(out),
     )
     return out
 
@@ -263,12 +268,12 @@ def _blend_frost(
     severity: float,
     rng: Random,
     count: int,
-    texture_at: Callable[[int], textures.Texture],
+    get_texture: Callable[[int], textures.Texture],
     enlarged: float,
     table: Sequence[tuple[float, float]] = FROST,
 ) -> Image:
     """Blend a random part of one of ``count`` textures with the image."""
-    texture = texture_at(draws.index(rng, count))
+    texture = get_texture(draws.index(rng, count))
     scaled = _cover(texture, image, enlarged)
     row = draws.index(rng, max(1, scaled.shape[0] - image.shape[0]))
     column = draws.index(rng, max(1, scaled.shape[1] - image.shape[1]))
@@ -305,10 +310,10 @@ def frost_with(choice: Sequence[textures.Texture]) -> CorruptionFunction:
     >>> corrupt(np.zeros((8, 8, 3), np.uint8), frost, severity=3).shape
     (8, 8, 3)
     """
-    textures_ = tuple(choice)
-    if not textures_:
+    chosen = tuple(choice)
+    if not chosen:
         raise InputError("Frost needs at least one texture; got none.")
-    return _FrostWith(textures_, f"frost with {textures.describe(textures_)}")
+    return _FrostWith(chosen, f"frost with {textures.describe(chosen)}")
 
 
 def frost(image: Image, severity: float, rng: Random) -> Image:
@@ -331,10 +336,10 @@ def frost_drawn(image: Image, severity: float, rng: Random) -> Image:
     installed.
     """
 
-    def texture_at(number: int) -> textures.Texture:
+    def get_texture(number: int) -> textures.Texture:
         return textures.draw_texture(textures.PUBLISHED_ORDER[number])
 
-    return _blend_frost(image, severity, rng, 5, texture_at, FROST_ENLARGED)
+    return _blend_frost(image, severity, rng, 5, get_texture, FROST_ENLARGED)
 
 
 def frost_corrected(image: Image, severity: float, rng: Random) -> Image:
@@ -352,8 +357,10 @@ def frost_photographs(image: Image, severity: float, rng: Random) -> Image:
     Raises:
         InputError: imagecorruptions is not installed.
     """
-    found = textures.read_installed_photographs()
-    return _blend_frost(image, severity, rng, len(found), found.__getitem__, FROST_ENLARGED)
+    photographs = textures.read_installed_photographs()
+    return _blend_frost(
+        image, severity, rng, len(photographs), photographs.__getitem__, FROST_ENLARGED
+    )
 
 
 def frost_imagenet_c(
@@ -388,10 +395,10 @@ def frost_shrunk(
     that.
     """
 
-    def texture_at(number: int) -> textures.Texture:
+    def get_texture(number: int) -> textures.Texture:
         return _shrink(textures.find_texture(number))
 
-    return _blend_frost(image, severity, rng, 5, texture_at, 1.0, table)
+    return _blend_frost(image, severity, rng, 5, get_texture, 1.0, table)
 
 
 def _draw_periodic_heights(size: int, decay: float, rng: np.random.RandomState) -> F64:
@@ -402,34 +409,33 @@ def _draw_periodic_heights(size: int, decay: float, rng: np.random.RandomState) 
     heights = np.zeros((size, size))
     step, wibble = size, FOG_WIBBLE
 
-    def rough(sums: F64) -> F64:
+    def displace(sums: F64) -> F64:
         return sums / 4 + wibble * rng.uniform(-wibble, wibble, size=sums.shape)
 
     while step >= 2:
         half = step // 2
         corners = heights[::step, ::step]
         pairs = corners + np.roll(corners, -1, axis=0)
-        centers = rough(pairs + np.roll(pairs, -1, axis=1))
+        centers = displace(pairs + np.roll(pairs, -1, axis=1))
         heights[half::step, half::step] = centers
-        heights[::step, half::step] = rough(
+        heights[::step, half::step] = displace(
             centers + np.roll(centers, 1, axis=0) + (corners + np.roll(corners, -1, axis=1))
         )
-        heights[half::step, ::step] = rough(
+        heights[half::step, ::step] = displace(
             centers + np.roll(centers, 1, axis=1) + (corners + np.roll(corners, -1, axis=0))
         )
         step, wibble = half, wibble / decay
     return heights
 
 
-def _map_side(height: int, width: int) -> int:
+def _compute_map_side(height: int, width: int) -> int:
     # The published code counts the number of channels as a side, too; so a gray image gets the same
     # fog as a color image of its size.
     return 1 << (max(height, width, 3) - 1).bit_length()
 
 
 def draw_heights(height: int, width: int, decay: float, rng: Random) -> tuple[F32, float, float]:
-    """Return the top left of a diamond-square height map, with the minimum and maximum of the whole
-    map.
+    """Return the top left of a diamond-square height map, and the minimum and maximum of all of it.
 
     The map is square, its side the next power of two. Above a side of 1,024 only the returned part
     is refined further: by then the roughness is a thousandth, and the rest could change the
@@ -438,7 +444,7 @@ def draw_heights(height: int, width: int, decay: float, rng: Random) -> tuple[F3
     ``decay`` is the factor by which the roughness falls from level to level; it is squared. The map
     is ``(height, width)`` or larger.
     """
-    size = _map_side(height, width)
+    size = _compute_map_side(height, width)
     if isinstance(rng, np.random.RandomState):
         heights = _draw_periodic_heights(size, decay, rng)
         low, high = float(heights.min()), float(heights.max())
@@ -513,7 +519,7 @@ def fog_at(image: Image, severity: float, rng: np.random.Generator, drifted: flo
     """
     amount, decay = get_constants(FOG, severity)
     height, width = image.shape[:2]
-    size = _map_side(height, width)
+    size = _compute_map_side(height, width)
     layer, low, high = draw_heights(size, size, decay, rng)
     moved = np.roll(layer[:size, :size], round(drifted * width), axis=1)
     return add_fog(image, amount, np.ascontiguousarray(moved), low, high)
@@ -527,8 +533,8 @@ def fog_corrected(image: Image, severity: float, rng: Random) -> Image:
     amount, decay = get_constants(FOG, severity)
     height, width = image.shape[:2]
     layer, _, _ = draw_heights(height, width, decay, rng)
-    seen = layer[:height, :width]
-    low, high = float(seen.min()), float(seen.max())
+    visible = layer[:height, :width]
+    low, high = float(visible.min()), float(visible.max())
     if high <= low:
         # A single pixel has no range: use half the fog.
         low, high = low - 0.5, low + 0.5
@@ -539,24 +545,24 @@ def spatter(
     image: Image, severity: float, rng: Random, table: Sequence[Spatter] = SPATTER
 ) -> Image:
     """Spatter water (severities 1 to 3) or mud (4 and 5) on the lens."""
-    row = get_constants(table, severity)
-    _, _, _, threshold, strength, mud = row
-    layer = draw_spatter(image, row, rng)
+    constants = get_constants(table, severity)
+    _, _, _, threshold, strength, mud = constants
+    layer = draw_spatter(image, constants, rng)
     if mud:
-        return add_mud(image, layer > np.float32(threshold), strength, _color(MUD, image))
+        return add_mud(image, layer > np.float32(threshold), strength, _convert_color(MUD, image))
     layer[layer < np.float32(threshold)] = 0
     return _add_water(image, layer, strength)
 
 
-def _color(rgb: tuple[int, int, int], image: Image) -> F32:
+def _convert_color(rgb: tuple[int, int, int], image: Image) -> F32:
     """Return a color in 0..255, or its luma for a gray image; ``(C,)``."""
-    color = np.array(rgb) if image.ndim == 3 else np.array([np.dot(rgb, LUMA)])
+    color = np.array(rgb) if image.ndim == 3 else np.array([compute_luma(np.array(rgb))])
     return color.astype(np.float32)
 
 
-def draw_spatter(image: Image, row: Spatter, rng: Random) -> F32:
+def draw_spatter(image: Image, constants: Spatter, rng: Random) -> F32:
     """Draw how thick the lens is covered, ``(H, W)``."""
-    mean, deviation, sigma, *_ = row
+    mean, deviation, sigma, *_ = constants
     layer = filter_gaussian(draws.normal(rng, (image.shape[0], image.shape[1])), sigma)
     thickness: F32 = np.float32(mean) + np.float32(deviation) * layer
     return thickness
@@ -582,13 +588,15 @@ def _add_water(image: Image, layer: F32, strength: float) -> Image:
     np.minimum(distance, 20, out=distance)
     distance = cv2.equalizeHist(cv2.blur(distance, (3, 3)).astype(np.uint8))
     relief = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
-    relieved = cv2.blur(cv2.filter2D(distance, cv2.CV_8U, relief), (3, 3))
-    water = drops * relieved.reshape(drops.shape).astype(np.float32)
-    most = water.max()
-    if most > 0:
-        water *= np.float32(strength) / most
+    relief_map = cv2.blur(cv2.filter2D(distance, cv2.CV_8U, relief), (3, 3))
+    water = drops * relief_map.reshape(drops.shape).astype(np.float32)
+    peak = water.max()
+    if peak > 0:
+        water *= np.float32(strength) / peak
     out = np.empty_like(image)
-    kernels.blend_water(add_channel_axis(image), water, _color(WATER, image), add_channel_axis(out))
+    kernels.blend_water(
+        add_channel_axis(image), water, _convert_color(WATER, image), add_channel_axis(out)
+    )
     return out
 
 
@@ -626,7 +634,7 @@ def rain(image: Image, severity: float, rng: Random) -> Image:
 
     Not in the benchmark.
     """
-    share, radius, light, left = get_constants(RAIN, severity)
+    share, radius, light, remaining = get_constants(RAIN, severity)
     height, width = image.shape[:2]
     drops = draws.normal(rng, (height, width)) > np.float32(NormalDist().inv_cdf(1 - share))
     angle = 90 + rng.uniform(-15, 15)
@@ -634,9 +642,9 @@ def rain(image: Image, severity: float, rng: Random) -> Image:
     # A streak spreads a drop's brightness over its length; the parameter is the brightness of its
     # middle.
     layer = np.minimum(streaks.astype(np.float32) * np.float32(radius * light), 255 * light)
-    values = image.astype(np.float32) * np.float32(left)
-    layer = layer if image.ndim == 2 else layer[..., np.newaxis]
-    return np.asarray(np.clip(values + layer * (1 - values / 255), 0, 255).astype(np.uint8))
+    values = image.astype(np.float32) * np.float32(remaining)
+    rainy = values + expand_like(layer, image) * (1 - values / 255)
+    return np.asarray(np.clip(rainy, 0, 255).astype(np.uint8))
 
 
 def lens_dirt(image: Image, severity: float, rng: Random) -> Image:
@@ -648,5 +656,4 @@ def lens_dirt(image: Image, severity: float, rng: Random) -> Image:
     # The dirty share of the lens is the same for every draw; the edge of a speck is soft.
     limit, spread = np.quantile(field, 1 - share), max(float(field.std()), 1e-6)
     mask = 1 / (1 + np.exp(np.clip(-8 * (field - limit) / spread, -50, 50)))
-    mask = mask if image.ndim == 2 else mask[..., np.newaxis]
-    return np.asarray((image * (1 - absorbed * mask)).astype(np.uint8))
+    return np.asarray((image * (1 - absorbed * expand_like(mask, image))).astype(np.uint8))

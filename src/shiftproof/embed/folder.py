@@ -86,7 +86,7 @@ class EmbeddingFolder:
             {"settings": settings},
             what="embeddings",
             about={"probe": list(probe), **about},
-            ours=folder.folders,
+            subfolders=folder.folders,
             shared=shared,
         )
         if not is_same_probe(there.get("probe"), probe):

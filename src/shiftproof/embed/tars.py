@@ -58,7 +58,7 @@ class TarPictures(Pictures):
             with open_tar(self._places[name], name) as source:
                 for entry in source.entries():
                     key, size = entry.key, entry.info.size
-                    reason = entry.not_the_image
+                    reason = entry.image_fault
                     if reason is not None:
                         broken[f"{name}/{entry.title}"] = f"{name}/{entry.title}: {reason}."
                     elif entry.is_image:

@@ -132,7 +132,7 @@ def evaluate(
 def _name_models(
     models: ClassifierLike | str | Mapping[str, ClassifierLike | str], device: str, out: Path
 ) -> dict[str, ClassifierLike]:
-    load = functools.partial(load_classifier, device=device, kept=out)
+    load = functools.partial(load_classifier, device=device, run_folder=out)
     named: dict[str, ClassifierLike] = load_models(
         models, load, check=check_classifier, noun="classifier", single="model"
     )

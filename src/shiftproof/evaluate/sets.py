@@ -134,7 +134,7 @@ def restrict(model: Any, labels: LabelSet | None) -> Any:
     restrict_to = getattr(model, "restrict", None)
     if restrict_to is None:
         raise InputError(
-            f"{labels.title} is a subset of {labels.of.title}'s classes, and {model.name} cannot "
+            f"{labels.title} is a subset of {labels.model_classes.title}'s classes, and {model.name} cannot "
             "be restricted to it; restrict the classifier before it is adapted."
         )
     return restrict_to(labels)

@@ -1,6 +1,4 @@
-"""NumPy's ``.npy`` and ``.npz`` files: read without executing anything and within the file's size, and
-written.
-"""
+"""NumPy's ``.npy`` and ``.npz`` files: read without executing code, within the file's size; and written."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
-from shiftproof.io.border import convert_errors, open_regular, reason_of
+from shiftproof.io.border import convert_errors, describe_error, open_regular
 
 _MAX_HEADER = 1 << 16
 _DEFLATE_RATIO = 1032
@@ -50,43 +48,45 @@ def read_header(raw: IO[bytes], name: str | Path, size: int) -> Header:
     """Read the header of a ``.npy`` file, checked against the size of the file.
 
     Args:
-        raw: the file, at its beginning; read from, where it stands afterwards is undefined.
+        raw: the file, at its beginning; its position afterwards is undefined.
         name: name of the file in messages.
         size: bytes of the whole file.
 
     Raises:
-        BrokenFileError: no ``.npy`` form, Python objects, not stored row by row, or cut short.
+        BrokenFileError: not in ``.npy`` format, Python objects, not stored row by row, or cut short.
     """
-    with convert_errors(name, "no array in NumPy's .npy form"):
-        counted = io.BytesIO(raw.read(_MAX_HEADER))
-        version = np.lib.format.read_magic(counted)
-        read = (
+    with convert_errors(name, "not an array in NumPy's .npy format"):
+        head_bytes = io.BytesIO(raw.read(_MAX_HEADER))
+        version = np.lib.format.read_magic(head_bytes)
+        read_array_header = (
             np.lib.format.read_array_header_1_0
             if version == (1, 0)
             else np.lib.format.read_array_header_2_0
         )
-        shape, columns_first, dtype = read(counted)
-        sane = all(isinstance(length, int) and length >= 0 for length in shape)
+        shape, fortran_order, dtype = read_array_header(head_bytes)
+        is_valid = all(isinstance(length, int) and length >= 0 for length in shape)
     if dtype.hasobject:
         raise BrokenFileError(
             f"{name}: it holds Python objects, which are not read: they can run code. Save "
             "numbers, such as float32."
         )
-    if not sane:
-        raise BrokenFileError(f"{name}: no array in NumPy's .npy form (it has the shape {shape}).")
+    if not is_valid:
+        raise BrokenFileError(
+            f"{name}: not an array in NumPy's .npy format (its shape is {shape})."
+        )
     if not shape:
         raise BrokenFileError(f"{name}: expected an array of one dimension or more, got {shape}.")
-    if columns_first and len(shape) > 1:
+    if fortran_order and len(shape) > 1:
         raise BrokenFileError(
             f"{name}: expected an array that is stored row by row; save it by "
             "numpy.save(path, numpy.ascontiguousarray(array))."
         )
-    header = Header(shape, dtype, counted.tell())
-    # Rows of no bytes are as many as the header likes.
+    header = Header(shape, dtype, head_bytes.tell())
+    # Rows without bytes do not bound their number.
     if size < header.end or (header.end == header.offset and shape[0] > size):
         raise BrokenFileError(
-            f"{name}: cut short; {header.end} bytes belong to an array of shape {shape}, {size} are "
-            "there. Fetch or make it again."
+            f"{name}: cut short; an array of shape {shape} takes {header.end} bytes, the file has "
+            f"{size}. Fetch or make it again."
         )
     return header
 
@@ -108,17 +108,19 @@ class ArrayFile:
         """Return ``count`` rows from ``start`` as a new array.
 
         Raises:
-            BrokenFileError: the file is gone, or is not the one any more that was opened.
+            BrokenFileError: the file was deleted or changed after it was opened.
         """
-        row = math.prod(self.shape[1:])
+        row_length = math.prod(self.shape[1:])
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size != self.size:
                     raise BrokenFileError(f"{self.path}: it was changed after it was opened.")
-                file.seek(self.offset + start * row * self.dtype.itemsize)
-                values = np.fromfile(file, self.dtype, count * row)
+                file.seek(self.offset + start * row_length * self.dtype.itemsize)
+                values = np.fromfile(file, self.dtype, count * row_length)
         except OSError as error:
-            raise BrokenFileError(f"{self.path}: cannot be read ({reason_of(error)}).") from error
+            raise BrokenFileError(
+                f"{self.path}: cannot be read ({describe_error(error)})."
+            ) from error
         return values.reshape(count, *self.shape[1:])
 
 
@@ -128,7 +130,7 @@ def open_array(path: Path) -> ArrayFile:
     Nothing in the file is executed: arrays of Python objects (pickles) are refused.
 
     Raises:
-        BrokenFileError: it is missing, no ``.npy`` file, damaged, or shorter than it claims.
+        BrokenFileError: it is missing, not a ``.npy`` file, damaged, or shorter than it claims.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -142,15 +144,15 @@ def read_array(path: Path) -> NDArray[Any]:
     Raises:
         BrokenFileError: as :func:`open_array`.
     """
-    opened = open_array(path)
-    return opened.read(0, opened.shape[0])
+    file = open_array(path)
+    return file.read(0, file.shape[0])
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a ``.npz`` file by name; they may have no dimension.
+    """Return the arrays of a ``.npz`` file by name; they may be scalars.
 
     Raises:
-        BrokenFileError: it is missing, no ``.npz``, damaged, or an entry claims more than it holds.
+        BrokenFileError: it is missing, not a ``.npz``, damaged, or an entry claims more than it holds.
     """
     with open_regular(path) as raw, open_archive(raw, path) as archive:
         arrays = {}
@@ -159,7 +161,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             with convert_errors(f"{path}, {name}", "damaged or cut short"):
                 data = archive.read(entry)
                 if len(data) < _MAX_HEADER:
-                    # Without dimension: what read_header refuses, but a job's part may hold.
+                    # A job's part may have scalars, which read_header refuses.
                     arrays[name] = np.load(io.BytesIO(data), allow_pickle=False, mmap_mode=None)
                     continue
                 header = read_header(io.BytesIO(data), f"{path}, {name}", len(data))
@@ -185,10 +187,10 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 @contextlib.contextmanager
 def open_archive(raw: IO[bytes], name: str | Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive whose entries claim no more bytes than can be in them.
+    """Open a zip archive; entries that claim more bytes than they can have are refused.
 
     Raises:
-        BrokenFileError: no zip archive, damaged, or an entry that claims too much.
+        BrokenFileError: not a zip archive, damaged, or an entry that claims too much.
     """
     with contextlib.ExitStack() as stack:
         with convert_errors(name, "damaged or cut short"):

@@ -1,7 +1,7 @@
-"""Outputs that several machines write: finished parts of other machines are fetched when needed.
+"""Outputs that several machines write: fetching the finished parts of the other machines.
 
-A folder on a shared disk shows them at once. For the local copy of an output behind a URL, the owner of the
-copy registers here how to fetch them.
+On a shared disk they are visible at once. For the local copy of an output at a URL, the owner of the copy
+registers here how to fetch them.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeAlias
 
-Look: TypeAlias = Callable[[Callable[[], bool]], None]
-"""Puts the names of what others have finished into the folder; their content follows if the function
-that it is given then says that nothing is missing."""
+FetchFinished: TypeAlias = Callable[[Callable[[], bool]], None]
+"""Creates the files that others have finished, first empty; fetches their content if the function it is
+given then returns that nothing is missing."""
 
-_looks: ContextVar[tuple[tuple[Path, Look], ...]] = ContextVar("_looks", default=())
+_fetchers: ContextVar[tuple[tuple[Path, FetchFinished], ...]] = ContextVar("_fetchers", default=())
 
 
 @contextlib.contextmanager
-def register_arrivals(folder: Path, look: Look) -> Iterator[None]:
+def register_arrivals(folder: Path, fetch: FetchFinished) -> Iterator[None]:
     """Register how to fetch finished files of other machines into a folder, while the block runs."""
-    token = _looks.set((*_looks.get(), (folder.absolute(), look)))
+    token = _fetchers.set((*_fetchers.get(), (folder.absolute(), fetch)))
     try:
         yield
     finally:
-        _looks.reset(token)
+        _fetchers.reset(token)
 
 
-def fetch_finished(folder: Path, is_all_there: Callable[[], bool]) -> None:
+def fetch_finished(folder: Path, is_complete: Callable[[], bool]) -> None:
     """Fetch the finished files of other machines if, with these, nothing is missing."""
-    for root, look in _looks.get():
+    for root, fetch in _fetchers.get():
         if folder.absolute().is_relative_to(root):
-            look(is_all_there)
+            fetch(is_complete)

@@ -40,18 +40,18 @@ def convert_errors(name: str | Path, expected: str) -> Iterator[None]:
     except ShiftproofError:
         raise
     except OSError as error:
-        raise BrokenFileError(f"{name}: cannot be read ({reason_of(error)}).") from error
+        raise BrokenFileError(f"{name}: cannot be read ({describe_error(error)}).") from error
     except Exception as error:
-        raise BrokenFileError(f"{name}: {expected} ({reason_of(error)}).") from error
+        raise BrokenFileError(f"{name}: {expected} ({describe_error(error)}).") from error
 
 
 @contextlib.contextmanager
-def open_regular(path: Path, *, handed_over: bool = False) -> Iterator[IO[bytes]]:
+def open_regular(path: Path, *, allow_pipe: bool = False) -> Iterator[IO[bytes]]:
     """Open a regular file for reading; pipes and devices are refused, since they may never end.
 
     Args:
         path: the file.
-        handed_over: whether a shell's process substitution ``<(...)`` is accepted, which has no size
+        allow_pipe: whether a shell's process substitution ``<(...)`` is accepted, which has no size
             and cannot be read twice.
 
     Raises:
@@ -59,14 +59,14 @@ def open_regular(path: Path, *, handed_over: bool = False) -> Iterator[IO[bytes]
     """
     with contextlib.ExitStack() as stack:
         with convert_errors(path, "cannot be read"):
-            piped = handed_over and str(path).startswith(_SUBSTITUTIONS)
-            if not piped and path.exists() and not path.is_file():
+            is_pipe = allow_pipe and str(path).startswith(_SUBSTITUTIONS)
+            if not is_pipe and path.exists() and not path.is_file():
                 raise BrokenFileError(f"{path}: not a regular file.")
             file = stack.enter_context(path.open("rb"))
         yield file
 
 
-def reason_of(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return the first line of an exception's message, shortened and without secrets of URLs."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
@@ -134,13 +134,13 @@ def show_name(name: str) -> str:
 
 
 def suggest_sibling(path: Path) -> str:
-    """Return a question with the nearest existing name to a missing path, or "".
+    """Return a question that suggests the nearest name beside a missing path, or "".
 
     For a broken link, return a sentence with its target.
     """
     try:
         if path.is_symlink():
-            return show_text(f" It is a link to {path.readlink()}, which is not there.")
+            return show_text(f" It is a link to {path.readlink()}, which does not exist.")
         with os.scandir(path.parent) as entries:
             names = [
                 entry.name for entry in itertools.islice(entries, _SIBLINGS) if is_utf8(entry.name)

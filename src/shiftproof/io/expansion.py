@@ -12,7 +12,7 @@ def check_expansion(root: Any, bound: int, children: Callable[[Any], Iterable[An
     """Refuse a document that has more than ``bound`` values after expansion of its references.
 
     Args:
-        root: of the document.
+        root: the document's root.
         bound: maximum number of values; a file of that many bytes cannot have more.
         children: function that returns the parts of a value, or None for a scalar.
 
@@ -20,7 +20,7 @@ def check_expansion(root: Any, bound: int, children: Callable[[Any], Iterable[An
         ValueError: it has more, is nested deeper than 64 levels, or holds itself.
     """
     counts: dict[int, int] = {}
-    above: set[int] = set()
+    ancestors: set[int] = set()
 
     def count(value: Any) -> int:
         parts = children(value)
@@ -29,17 +29,17 @@ def check_expansion(root: Any, bound: int, children: Callable[[Any], Iterable[An
         key = id(value)
         if key in counts:
             return counts[key]
-        if key in above:
+        if key in ancestors:
             raise ValueError("a list or mapping that holds itself")
-        if len(above) == MAX_DEPTH:
+        if len(ancestors) == MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-        above.add(key)
+        ancestors.add(key)
         total = 1
         for part in parts:
             total += count(part)
             if total > bound:
                 raise ValueError(f"its repeated parts stand for more than {bound} values")
-        above.remove(key)
+        ancestors.remove(key)
         counts[key] = total
         return total
 

@@ -1,4 +1,4 @@
-"""The URLs that this process has fetched, so that machines of a cluster can fetch them, too."""
+"""The URLs that this process has fetched, so that machines of a cluster can fetch them too."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ class Fetched:
 
     Attributes:
         url: as it was given.
-        index: the file of the copy that lists what was there.
-        state: fingerprint of that file.
-        fetch: makes the copy again.
+        index: the file of the copy that lists the files at the URL.
+        fingerprint: fingerprint of that file.
+        fetch: the function that makes the copy.
     """
 
     url: str
     index: Path
-    state: str
+    fingerprint: str
     fetch: Callable[[str], Any]
 
-    def provide(self) -> None:
-        """Make the copy on this machine, unless it is there.
+    def ensure_local(self) -> None:
+        """Make the copy on this machine, unless it exists.
 
-        It is there on the machine that fetched it, and on those that share its disk.
+        It exists on the machine that fetched it, and on those that share its disk.
 
         Raises:
             InputError, MissingExtraError, RunError: the URL cannot be read.
         """
-        there = file_fingerprint(self.index) if self.index.is_file() else None
-        if there != self.state:
+        local_fingerprint = file_fingerprint(self.index) if self.index.is_file() else None
+        if local_fingerprint != self.fingerprint:
             self.fetch(self.url)
 
 
@@ -44,31 +44,33 @@ _fetched: dict[str, Fetched] = {}
 
 
 def note_fetched(url: str, index: Path, fetch: Callable[[str], Any]) -> None:
-    """Record that a URL was fetched; ``fetch`` is a function of a module."""
+    """Record that a URL was fetched; ``fetch`` must be picklable, a function of a module."""
     _fetched[url] = Fetched(url, index, file_fingerprint(index), fetch)
 
 
 def list_fetched(job: bytes | None = None) -> list[Fetched]:
     """Return what this process has fetched.
 
-    URLs with secrets are left out: what is sent to a cluster may be written to its disks.
+    URLs with secrets are omitted: what is sent to a cluster may be written to its disks.
 
     Args:
-        job: a pickled job, to which what it does not read is left out. None leaves out nothing.
+        job: a pickled job; URLs that it does not read are omitted. None omits none of them.
     """
     return [
-        one
-        for one in _fetched.values()
-        if redact_urls(one.url) == one.url and (job is None or _reads(job, one))
+        fetched
+        for fetched in _fetched.values()
+        if redact_urls(fetched.url) == fetched.url and (job is None or _reads(job, fetched))
     ]
 
 
 def list_secret(job: bytes) -> list[str]:
     """Return the URLs with secrets that a pickled job reads, without these secrets."""
-    shown = {redact_urls(one.url): one for one in _fetched.values()}
-    return [url for url, one in shown.items() if url != one.url and _reads(job, one)]
+    by_redacted = {redact_urls(fetched.url): fetched for fetched in _fetched.values()}
+    return [
+        url for url, fetched in by_redacted.items() if url != fetched.url and _reads(job, fetched)
+    ]
 
 
-def _reads(job: bytes, one: Fetched) -> bool:
-    # The folder of a copy has a name that nothing else has, and that paths in it contain.
-    return one.index.parent.name.encode() in job
+def _reads(job: bytes, fetched: Fetched) -> bool:
+    # The name of the copy's folder is unique, and part of all paths in it.
+    return fetched.index.parent.name.encode() in job

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shiftproof.errors import BrokenFileError, InputError, RunError
-from shiftproof.io.border import reason_of
+from shiftproof.io.border import describe_error
 from shiftproof.io.locking import lock
 from shiftproof.io.placeholders import ensure_local, is_placeholder
 
@@ -29,13 +29,13 @@ _UNFINISHED = re.compile(r"\..*\.[a-z0-9_]{8}\.part")
 """Names of files that are being written."""
 
 _FILES_AT_ONCE = 1024
-"""Files whose fingerprints are taken at a time."""
+"""Files whose fingerprints are computed at a time."""
 
 _FILES_PER_THREAD = 32
-"""Files whose fingerprints a thread takes at a time."""
+"""Files whose fingerprints a thread computes at a time."""
 
 _ABANDONED_AFTER = 24 * 3600
-"""Seconds after which an unfinished file counts as abandoned, without locks."""
+"""Seconds after which an unfinished file counts as abandoned on a disk without locks."""
 
 # ---------------------------------------------------------------- writing
 
@@ -44,38 +44,39 @@ _ABANDONED_AFTER = 24 * 3600
 def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file that is written atomically to ``path``.
 
-    ``durable=False`` does not wait for the disk: for caches that a power cut may cost. An error of
-    the block's own, an OSError too, comes out as it is; nothing is left of the file then.
+    ``durable=False`` does not wait for the disk: for caches that a power cut may cost. Errors of the
+    block itself, also an OSError, pass unchanged; the file is then not written.
 
     Raises:
         RunError: the disk is full.
-        InputError: the folder is read-only or not there.
+        InputError: the folder is read-only or missing.
     """
     try:
         descriptor, name = _create_temporary(path)
     except OSError as error:
         raise explain_disk_error(path, error) from error
     temporary = Path(name)
-    raw = WatchedFile(descriptor, "wb")
-    held: int | None = None
+    raw = ErrorRecordingFile(descriptor, "wb")
+    lock_descriptor: int | None = None
     try:
         with io.BufferedWriter(raw) as file:
             yield file
             file.flush()
-            with raw.watch():
+            with raw.record_errors():
                 if durable:
                     os.fsync(file.fileno())
-                if os.name != "nt":  # which moves no open file
-                    held = os.dup(file.fileno())  # and with it the lock, until it has its name
-        with raw.watch():
-            # mkstemp makes files that only the owner may read; give the usual rights back.
+                if os.name != "nt":  # Windows does not move open files
+                    # The lock is held until the file has its name.
+                    lock_descriptor = os.dup(file.fileno())
+        with raw.record_errors():
+            # mkstemp makes files that only the owner may read; set the usual permissions.
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
             temporary.replace(path)
     except OSError as error:
         if re.fullmatch(r"\d+ requested and \d+ written", str(error)):
-            # NumPy writes past the file object, and says no more of a full disk.
+            # NumPy bypasses the file object, and its error does not name a full disk.
             full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             raise explain_disk_error(path, full) from error
         if raw.failure is None:
@@ -86,8 +87,8 @@ def atomic(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         # After a success it has moved away.
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if held is not None:
-            os.close(held)
+        if lock_descriptor is not None:
+            os.close(lock_descriptor)
 
 
 def _create_temporary(path: Path) -> tuple[int, str]:
@@ -99,27 +100,27 @@ def _create_temporary(path: Path) -> tuple[int, str]:
         lock(descriptor, wait=True)
         if os.fstat(descriptor).st_nlink:
             return descriptor, name
-        os.close(descriptor)  # somebody took it for abandoned before it was locked
+        os.close(descriptor)  # another process removed it as abandoned before it was locked
 
 
-def clear_unfinished(folder: Path, *, below: bool = True) -> None:
+def clear_unfinished(folder: Path, *, recursive: bool = True) -> None:
     """Remove unfinished files of dead processes in a folder.
 
-    The writer of a file holds a lock on it, so that one of a living process stays, on another machine,
-    too. Where a disk has no locks, files of the last day stay.
+    The writer of a file holds a lock on it, so files of living processes stay, also those on other
+    machines. On disks without locks, files of the last day stay.
     """
-    for place, inner, names in os.walk(folder):
-        if not below:
-            inner.clear()
+    for directory, subdirectories, names in os.walk(folder):
+        if not recursive:
+            subdirectories.clear()
         for name in names:
             if _UNFINISHED.fullmatch(name):
-                _remove_abandoned(Path(place, name))
+                _remove_abandoned(Path(directory, name))
 
 
 def _remove_abandoned(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-    except OSError:  # gone, or another user's
+    except OSError:  # already removed, or another user's
         return
     try:
         if _is_abandoned(descriptor):
@@ -136,19 +137,19 @@ def _is_abandoned(descriptor: int) -> bool:
     return time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_AFTER
 
 
-class WatchedFile(io.FileIO):
+class ErrorRecordingFile(io.FileIO):
     """A file object that stores its own write errors, also when the caller wraps it."""
 
     failure: OSError | None = None
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write, and remember the error that this meets."""
-        with self.watch():
+        """Write, and record an error."""
+        with self.record_errors():
             return super().write(data)
 
     @contextlib.contextmanager
-    def watch(self) -> Iterator[None]:
-        """Remember an OSError of the block."""
+    def record_errors(self) -> Iterator[None]:
+        """Record an OSError of the block."""
         try:
             yield
         except OSError as error:
@@ -165,9 +166,9 @@ def explain_disk_error(path: Path, error: OSError) -> Exception:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return InputError(
-            f"{path.parent} cannot be written to ({reason_of(error)}). Choose another output folder."
+            f"{path.parent} cannot be written to ({describe_error(error)}). Choose another output folder."
         )
-    return InputError(f"{path} cannot be written ({reason_of(error)}).")
+    return InputError(f"{path} cannot be written ({describe_error(error)}).")
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -186,7 +187,7 @@ def make_folder(path: Path) -> Path:
     """Make a folder and its parents, and return it.
 
     Raises:
-        InputError: a file is called so, or the disk does not let it be made.
+        InputError: a file has this name, or the folder cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -209,7 +210,7 @@ def is_file(path: Path) -> bool:
 
 
 def can_name_files(name: str) -> bool:
-    """Whether a name can be that of a file or folder of ours on every system, and lies where it is put.
+    """Whether a name is valid for a file or folder on every system, and cannot lead to another folder.
 
     >>> can_name_files("fog_2.5"), can_name_files(".."), can_name_files("a/b"), can_name_files("")
     (True, False, False, False)
@@ -233,14 +234,14 @@ def file_fingerprint(path: Path | str) -> str:
     """Return 32 hex digits of a file's content; unreadable files have a special digest."""
     digest = hashlib.blake2b(digest_size=16)
     try:
-        # Of a million files a Path takes as long as the file.
-        here = ensure_local(Path(path)) if is_placeholder(path) else path
-        with open(here, "rb") as file:  # noqa: PTH123
+        # For a million files, making a Path takes as long as reading the file.
+        local = ensure_local(Path(path)) if is_placeholder(path) else path
+        with open(local, "rb") as file:  # noqa: PTH123
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
         digest.update(f"unreadable: {error.errno}".encode())
-    except BrokenFileError:  # gone from its store
+    except BrokenFileError:  # deleted from its store
         digest.update(f"unreadable: {errno.ENOENT}".encode())
     return digest.hexdigest()
 
@@ -248,19 +249,19 @@ def file_fingerprint(path: Path | str) -> str:
 def file_fingerprints(paths: Iterable[Path | str]) -> list[str]:
     """Return the fingerprints of many files, read in parallel, in the given order.
 
-    Paths are taken a few at a time: of a million files the digests are all that is held.
+    Paths are consumed in batches, so that only the digests of a million files are in memory.
     """
-    left = iter(paths)
+    remaining = iter(paths)
     digests: list[str] = []
     with ThreadPoolExecutor() as pool:
-        while together := list(itertools.islice(left, _FILES_AT_ONCE)):
-            # A thread is handed several: to hand a file over takes as long as to read a small one.
-            handed = [
-                together[at : at + _FILES_PER_THREAD]
-                for at in range(0, len(together), _FILES_PER_THREAD)
+        while batch := list(itertools.islice(remaining, _FILES_AT_ONCE)):
+            # Scheduling one file on a thread takes as long as reading a small one.
+            chunks = [
+                batch[start : start + _FILES_PER_THREAD]
+                for start in range(0, len(batch), _FILES_PER_THREAD)
             ]
-            for found in pool.map(_compute_fingerprints, handed):
-                digests += found
+            for chunk_digests in pool.map(_compute_fingerprints, chunks):
+                digests += chunk_digests
     return digests
 
 

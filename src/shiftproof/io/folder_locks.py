@@ -29,107 +29,108 @@ LOCK_FILE = ".shiftproof.lock"
 """JSON file with process, host and start time of the folder's user."""
 
 
-class Work:
-    """The locks and resources of a running function, and those of its caller."""
+class Scope:
+    """The locks and resources of a running function; ``outer`` has those of its caller."""
 
-    def __init__(self, outer: Work | None) -> None:
+    def __init__(self, outer: Scope | None) -> None:
         self.outer = outer
-        self.held: set[Path] = set()
-        self.ending = contextlib.ExitStack()
-        self._kept: dict[str, list[Any]] = {}
+        self.locked: set[Path] = set()
+        self.exit_stack = contextlib.ExitStack()
+        self._resources: dict[str, list[Any]] = {}
 
-    def list_kept(self, kind: str) -> list[Any]:
-        """Return the stored objects of a kind, for reuse while the function runs."""
-        return list(self._kept.get(kind, ()))
+    def list_resources(self, kind: str) -> list[Any]:
+        """Return the resources of a kind, for reuse while the function runs."""
+        return list(self._resources.get(kind, ()))
 
-    def keep(self, kind: str, thing: Any) -> None:
-        """Store an object until :meth:`drop`; register its cleanup with :func:`on_exit`."""
-        self._kept.setdefault(kind, []).append(thing)
+    def add_resource(self, kind: str, resource: Any) -> None:
+        """Add a resource until :meth:`remove_resource`; register its cleanup with :func:`on_exit`."""
+        self._resources.setdefault(kind, []).append(resource)
 
-    def drop(self, kind: str, thing: Any) -> None:
-        """Remove a stored object."""
-        self._kept[kind].remove(thing)
+    def remove_resource(self, kind: str, resource: Any) -> None:
+        """Remove a resource."""
+        self._resources[kind].remove(resource)
 
     def holds(self, folder: Path) -> bool:
         """Return whether the function or one of its callers has locked a folder."""
-        held = any(folder.is_relative_to(other) for other in self.held)
-        return held or (self.outer is not None and self.outer.holds(folder))
+        is_locked = any(folder.is_relative_to(other) for other in self.locked)
+        return is_locked or (self.outer is not None and self.outer.holds(folder))
 
 
-_work: ContextVar[Work | None] = ContextVar("_work", default=None)
+_scope: ContextVar[Scope | None] = ContextVar("_scope", default=None)
 
 
-def current_scope() -> Work | None:
+def current_scope() -> Scope | None:
     """Return the innermost function that :func:`releases_locks` marks, if any is running."""
-    return _work.get()
+    return _scope.get()
 
 
-def on_exit(end: Callable[[], None]) -> None:
-    """Call a function when the innermost function that :func:`releases_locks` marks ends, before it
-    lets go of what it held until now; outside of such a function never.
+def on_exit(callback: Callable[[], None]) -> None:
+    """Call a function when the innermost function that :func:`releases_locks` marks ends, before its
+    locks are released; outside of such a function never.
     """
-    work = _work.get()
-    if work is not None:
-        work.ending.callback(end)
+    scope = _scope.get()
+    if scope is not None:
+        scope.exit_stack.callback(callback)
 
 
-def on_error(tell: Callable[[BaseException], None]) -> None:
+def on_error(callback: Callable[[BaseException], None]) -> None:
     """Call a function with the error that ends the innermost function that :func:`releases_locks`
-    marks, while that holds its folders; outside of such a function never.
+    marks, while its folders are locked; outside of such a function never.
     """
-    work = _work.get()
-    if work is None:
+    scope = _scope.get()
+    if scope is None:
         return
 
-    def end(_: object, error: BaseException | None, __: object) -> None:
+    def handle(_: object, error: BaseException | None, __: object) -> None:
         if error is not None:
-            tell(error)
+            callback(error)
 
-    work.ending.push(end)
+    scope.exit_stack.push(handle)
 
 
 def releases_locks(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator that releases all folders locked by :func:`lock_folder` when the function returns."""
 
     @functools.wraps(function)
-    def work(*args: P.args, **kwargs: P.kwargs) -> R:
-        own = Work(_work.get())
-        token = _work.set(own)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        scope = Scope(_scope.get())
+        token = _scope.set(scope)
         try:
-            with own.ending:
+            with scope.exit_stack:
                 return function(*args, **kwargs)
         finally:
-            _work.reset(token)
+            _scope.reset(token)
 
-    return work
+    return run
 
 
 def lock_folder(folder: Path, *, shared: bool = False) -> None:
     """Lock an existing folder until the function decorated by :func:`releases_locks` returns.
 
-    Files that dead processes had begun there are removed now, and once more in the end: workers may
-    be killed meanwhile. Outside of such a function nothing is held.
+    Unfinished files of dead processes there are removed now, and again at the end, since workers may
+    be killed meanwhile. Outside of such a function nothing is locked.
 
     Args:
-        folder: that is written to.
-        shared: with others that share it as well, as workers of a batch scheduler do.
+        folder: the folder that is written to.
+        shared: whether processes that also say so may work there at the same time, as workers of a
+            batch scheduler do.
 
     Raises:
         InputError: another process works there, or the folder cannot be written to.
     """
-    work = _work.get()
-    place = folder.resolve()
-    if work is None or work.holds(place):
+    scope = _scope.get()
+    resolved = folder.resolve()
+    if scope is None or scope.holds(resolved):
         return
-    work.ending.enter_context(_lock(folder, shared=shared))
-    work.held.add(place)
+    scope.exit_stack.enter_context(_lock(folder, shared=shared))
+    scope.locked.add(resolved)
     files.clear_unfinished(folder)
-    work.ending.callback(files.clear_unfinished, folder)
+    scope.exit_stack.callback(files.clear_unfinished, folder)
 
 
 @contextlib.contextmanager
 def lock_for_setup(folder: Path) -> Iterator[None]:
-    """Let one process at a time decide what it begins in an existing folder; others wait."""
+    """Let one process at a time set up its work in an existing folder; others wait."""
     if sys.platform == "win32":
         yield
         return
@@ -166,7 +167,7 @@ def _lock(folder: Path, *, shared: bool) -> Iterator[None]:
     except OSError as error:
         raise files.explain_disk_error(path, error) from error
     try:
-        # The owner's details are not worth an error on a full disk.
+        # A full disk is no reason to fail here: the content only describes the owner.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(describe_process()).encode() + b"\n", 0)
@@ -183,16 +184,16 @@ def _open_locked(path: Path, *, shared: bool) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
-            _take(descriptor, path, shared=shared)
-            if _is_at(descriptor, path):
+            _acquire(descriptor, path, shared=shared)
+            if _is_same_file(descriptor, path):
                 return descriptor
-            os.close(descriptor)  # its owner has removed the file meanwhile
+            os.close(descriptor)  # its owner has removed the file in the meantime
         except BaseException:
             os.close(descriptor)
             raise
 
 
-def _take(descriptor: int, path: Path, *, shared: bool) -> None:
+def _acquire(descriptor: int, path: Path, *, shared: bool) -> None:
     locked = lock(descriptor, shared=shared)
     if locked:
         return
@@ -201,10 +202,10 @@ def _take(descriptor: int, path: Path, *, shared: bool) -> None:
         raise InputError(_explain_refusal(path, owner, ""))
     # On a disk without locks, only the content of the file shows an owner.
     if owner and not shared and not _is_dead(owner):
-        raise InputError(_explain_refusal(path, owner, f", or delete {path} if that has ended"))
+        raise InputError(_explain_refusal(path, owner, f", or delete {path} if it has ended"))
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def _is_same_file(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -212,19 +213,19 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def describe_process() -> dict[str, Any]:
-    """Return what tells others of this process: its number, its machine, and since when."""
+    """Return the id, machine and start of work of this process, for messages of other processes."""
     since = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return {"process": os.getpid(), "host": socket.gethostname(), "since": since}
 
 
 def describe_owner(owner: Mapping[str, Any]) -> str:
-    """Return ``process 7 on HOST since TIME`` of what is known, in brackets; empty of nothing."""
-    words = [
-        f"{before} {str(owner[key])[:80]}"
-        for before, key in (("process", "process"), ("on", "host"), ("since", "since"))
+    """Return ``(process 7 on HOST since TIME)`` with the known parts; empty without any."""
+    phrases = [
+        f"{label} {str(owner[key])[:80]}"
+        for label, key in (("process", "process"), ("on", "host"), ("since", "since"))
         if key in owner
     ]
-    return f" ({' '.join(words)})" if words else ""
+    return f" ({' '.join(phrases)})" if phrases else ""
 
 
 def _read_owner(descriptor: int) -> dict[str, Any]:
@@ -249,8 +250,8 @@ def _is_dead(owner: dict[str, Any]) -> bool:
     return process == os.getpid()
 
 
-def _explain_refusal(path: Path, owner: dict[str, Any], more: str) -> str:
+def _explain_refusal(path: Path, owner: dict[str, Any], hint: str) -> str:
     return (
-        f"Another command is at work in {path.parent}{describe_owner(owner)}. Wait until it has "
-        f"ended{more}, or choose another output folder."
+        f"Another command is running in {path.parent}{describe_owner(owner)}. Wait until it has "
+        f"ended{hint}, or choose another output folder."
     )

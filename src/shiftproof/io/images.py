@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from PIL import TiffImagePlugin, UnidentifiedImageError
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.io.border import reason_of
+from shiftproof.io.border import describe_error
 from shiftproof.io.placeholders import ensure_local
 from shiftproof.io.png import drop_metadata
 from shiftproof.types import U16, Image
@@ -44,23 +44,23 @@ FORMATS = (
     "AVIF",
     "HEIF",
 )
-"""The formats, by Pillow's names, that are decoded. Pillow knows more, and one of them, PostScript,
-runs Ghostscript, whatever the file is called: reading an image would start a program."""
+"""Pillow's names of the formats that are decoded. Pillow knows more, and for one of them, PostScript, it
+runs Ghostscript, whatever the file's suffix: reading an image would start a program."""
 
 MAX_PIXELS = 178_956_970
-"""Larger images are refused before they are decoded: a few bytes can claim to be any size. It is
-where Pillow refuses by default, too, so that no setting of the whole process has to be changed."""
+"""Larger images are refused before they are decoded: a few bytes can claim any size. Pillow's default
+limit is the same, so that its setting, which the whole process shares, need not be changed."""
 
 
 def read_image(source: Path | bytes) -> Image:
     """Decode an image file to ``(H, W, 3)`` uint8 RGB, in upright orientation.
 
     The EXIF orientation is applied; palettes, CMYK and gray become RGB; 16-bit gray is scaled to
-    8 bits, transparency is dropped, and of an animation the first frame is taken. Metadata that is
-    damaged is passed over: the image is then taken to stand upright.
+    8 bits, transparency is dropped, and of an animation the first frame is read. Damaged metadata are
+    ignored: the image then counts as upright.
 
     Raises:
-        BrokenFileError: the file is missing, empty, truncated, no image, or above ``MAX_PIXELS``.
+        BrokenFileError: the file is missing, empty, truncated, not an image, or above ``MAX_PIXELS``.
     """
     return _read(source, _to_rgb)
 
@@ -71,8 +71,7 @@ def read_indices(source: Path | bytes) -> NDArray[np.integer[Any]]:
     Nothing is rotated, scaled or interpolated: each number is the label of its pixel.
 
     Raises:
-        BrokenFileError: as :func:`read_image`; a picture with several channels; or a format that
-            blurs the numbers, such as JPEG.
+        BrokenFileError: as :func:`read_image`; several channels; or a lossy format, such as JPEG.
     """
     name = source.name if isinstance(source, Path) else "image"
     return _read(source, lambda image: _to_indices(image, name))
@@ -83,7 +82,7 @@ def _read(source: Path | bytes, convert: Callable[[PillowImage.Image], Pixels]) 
     try:
         data = _read_bytes(source) if isinstance(source, Path) else source
     except OSError as error:
-        raise BrokenFileError(f"{name}: cannot be read ({reason_of(error)}).") from error
+        raise BrokenFileError(f"{name}: cannot be read ({describe_error(error)}).") from error
     if not data:
         raise BrokenFileError(f"{name}: the file is empty.")
     try:
@@ -100,39 +99,39 @@ def _read(source: Path | bytes, convert: Callable[[PillowImage.Image], Pixels]) 
     except BrokenFileError:
         raise
     except PillowImage.DecompressionBombError as error:
-        # Pillow counts the pixels first; its own limit can be lowered, and then it is the one.
+        # Pillow checks first; a program may have lowered Pillow's limit, which then applies.
         limit = min(MAX_PIXELS, 2 * (PillowImage.MAX_IMAGE_PIXELS or MAX_PIXELS))
         raise BrokenFileError(f"{name}: the image is {_describe_limit(limit)}") from error
     except UnidentifiedImageError as error:
         raise BrokenFileError(f"{name}: not an image that can be decoded.") from error
     except Exception as error:
         # Decoders raise many types for damaged files: OSError, SyntaxError, struct.error, ...
-        raise BrokenFileError(f"{name}: damaged image ({reason_of(error)}).") from error
+        raise BrokenFileError(f"{name}: damaged image ({describe_error(error)}).") from error
 
 
 def read_sixteen_bits(path: Path) -> U16:
-    """Decode a gray PNG of 16 bits to ``(H, W)`` with unchanged values, such as a depth map.
+    """Decode a 16-bit gray PNG, such as a depth map, to ``(H, W)`` with unchanged values.
 
     Raises:
-        BrokenFileError: the file is missing, damaged, another image, or above ``MAX_PIXELS``.
+        BrokenFileError: the file is missing, damaged, another kind of image, or above ``MAX_PIXELS``.
     """
     expected = "expected a gray PNG of 16 bits"
     ensure_local(path)
     try:
-        picture = PillowImage.open(io.BytesIO(_read_bytes(path)), formats=("PNG",))
-        if picture.mode not in ("I;16", "I"):
-            raise BrokenFileError(f"{path}: {expected}, got one of mode {picture.mode}.")
-        if picture.width * picture.height > MAX_PIXELS:
+        image = PillowImage.open(io.BytesIO(_read_bytes(path)), formats=("PNG",))
+        if image.mode not in ("I;16", "I"):
+            raise BrokenFileError(f"{path}: {expected}, got one of mode {image.mode}.")
+        if image.width * image.height > MAX_PIXELS:
             raise BrokenFileError(
-                f"{path}: {picture.width} x {picture.height} pixels is {_describe_limit(MAX_PIXELS)}"
+                f"{path}: {image.width} x {image.height} pixels is {_describe_limit(MAX_PIXELS)}"
             )
-        return np.asarray(picture).astype(np.uint16)
+        return np.asarray(image).astype(np.uint16)
     except BrokenFileError:
         raise
     except UnidentifiedImageError as error:
         raise BrokenFileError(f"{path}: {expected}.") from error
     except Exception as error:
-        raise BrokenFileError(f"{path}: {expected} ({reason_of(error)}).") from error
+        raise BrokenFileError(f"{path}: {expected} ({describe_error(error)}).") from error
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -181,33 +180,33 @@ def read_mode(path: Path) -> str | None:
 
 
 def _open(source: bytes | Path) -> PillowImage.Image:
-    """Open an image by its header; damaged metadata of a PNG is passed over."""
+    """Open an image by its header; damaged metadata of a PNG are ignored."""
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         return PillowImage.open(file, formats=_list_formats())
     except Exception:
         data = source if isinstance(source, bytes) else source.read_bytes()
-        plain = drop_metadata(data)
-        if plain == data:
+        stripped = drop_metadata(data)
+        if stripped == data:
             raise
-        return PillowImage.open(io.BytesIO(plain), formats=_list_formats())
+        return PillowImage.open(io.BytesIO(stripped), formats=_list_formats())
 
 
 def _decode(image: PillowImage.Image, data: bytes) -> PillowImage.Image:
-    """Load the pixels of an image that was opened; Pillow reads a PNG's last metadata with them."""
+    """Load the pixels of an opened image; Pillow reads a PNG's last metadata with them."""
     try:
         image.load()
     except Exception:
-        plain = drop_metadata(data)
-        if plain == data:
+        stripped = drop_metadata(data)
+        if stripped == data:
             raise
-        image = PillowImage.open(io.BytesIO(plain), formats=_list_formats())
+        image = PillowImage.open(io.BytesIO(stripped), formats=_list_formats())
         image.load()
     return image
 
 
 def _read_stored_size(image: PillowImage.Image) -> tuple[int, int]:
-    """Return width and height as they are stored; of a TIFF some versions of Pillow turn them."""
+    """Return width and height as stored; for a TIFF some versions of Pillow swap them."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return int(image.tag_v2[_WIDTH_TAG]), int(image.tag_v2[_HEIGHT_TAG])
     return image.size
@@ -242,48 +241,43 @@ _QUARTER_TURNS = frozenset({5, 6, 7, 8})
 
 
 def _read_orientation(image: PillowImage.Image) -> int:
-    """Return the orientation of EXIF or XMP; upright where neither can be read.
-
-    Damaged metadata does not affect the pixels, so the image is still read.
-    """
+    """Return the orientation of EXIF or XMP; upright where neither can be read."""
     with contextlib.suppress(Exception):
-        found = image.getexif().get(_ORIENTATION_TAG, 1)
-        return found if isinstance(found, int) else 1
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        return orientation if isinstance(orientation, int) else 1
     return 1
 
 
 def _to_rgb(image: PillowImage.Image) -> Image:
-    turn = _ORIENTATIONS.get(_read_orientation(image))
-    oriented = image if turn is None else image.transpose(turn)
-    if oriented.mode == "F":
+    transposition = _ORIENTATIONS.get(_read_orientation(image))
+    upright = image if transposition is None else image.transpose(transposition)
+    if upright.mode == "F":
         raise ValueError("a floating-point image; save it as 8 or 16 bit")
-    if oriented.mode.startswith("I"):
+    if upright.mode.startswith("I"):
         # 16-bit gray, "I;16" or in older Pillow "I": convert("RGB") would clip it at 255.
-        gray = np.clip(np.asarray(oriented).astype(np.int64) // 257, 0, 255).astype(np.uint8)
+        gray = np.clip(np.asarray(upright).astype(np.int64) // 257, 0, 255).astype(np.uint8)
         return np.repeat(gray[:, :, None], 3, axis=2)
-    if oriented.mode == "P" and "transparency" in oriented.info:
-        oriented = oriented.convert("RGBA")
-    return np.asarray(oriented.convert("RGB"), dtype=np.uint8)
+    if upright.mode == "P" and "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+    return np.asarray(upright.convert("RGB"), dtype=np.uint8)
 
 
-_EXACT = frozenset({"PNG", "TIFF", "BMP", "DIB", "GIF", "PPM"})
-"""Formats that give back the numbers that were stored."""
+_LOSSLESS = frozenset({"PNG", "TIFF", "BMP", "DIB", "GIF", "PPM"})
 
 
 def _to_indices(image: PillowImage.Image, name: str) -> NDArray[np.integer[Any]]:
-    if image.format not in _EXACT:
+    if image.format not in _LOSSLESS:
         raise BrokenFileError(
-            f"{name}: expected a label map in a format that keeps its numbers, got {image.format}, "
-            "which blurs them; save it as PNG."
+            f"{name}: expected a label map in a lossless format, got {image.format}; save it as PNG."
         )
     if image.mode in ("1", "L", "P"):
-        # A bilevel image as 0 and 1.
+        # Mode "1" gives 0 and 1.
         return np.array(image, dtype=np.uint8)
     if image.mode.startswith("I"):
         return np.array(image).astype(np.int32)
     raise BrokenFileError(
-        f"{name}: expected a label map, one number per pixel, got a picture in {image.mode}; a map "
-        "that paints its classes has to be turned into their numbers first."
+        f"{name}: expected a label map, one number per pixel, got an image of mode {image.mode}; "
+        "convert the colors of a painted map to class numbers first."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -36,7 +37,7 @@ _MAX_NAMES = 100_000
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is a URL instead of a path.
+    """Return whether a text is a URL instead of a path.
 
     >>> is_url("s3://bucket/a.tar"), is_url("data/a.tar")
     (True, False)
@@ -45,30 +46,28 @@ def is_url(text: str) -> bool:
 
 
 def has_braces(text: str) -> bool:
-    """Whether a text is a brace pattern as of a shell, such as ``{000..012}.tar`` or ``{a,b}.tar``."""
+    """Return whether a text has a shell's brace pattern, such as ``{000..012}.tar`` or ``{a,b}.tar``."""
     return any(_RANGE.fullmatch(inner) or "," in inner for inner in _BRACES.findall(text))
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Expand a brace pattern; numbers keep the width of the first.
+    """Expand a brace pattern; numbers have the width of the first.
 
     Raises:
-        InputError: a range that runs backwards, or more than 100,000 names.
+        InputError: a descending range, or more than 100,000 names.
 
     >>> expand_braces("{08..10}.{tar,txt}")
     ['08.tar', '08.txt', '09.tar', '09.txt', '10.tar', '10.txt']
     """
     parts = _BRACES.split(pattern)
     choices = [
-        [part] if place % 2 == 0 else _expand_choices(part, pattern)
-        for place, part in enumerate(parts)
+        [part] if index % 2 == 0 else _expand_choices(part, pattern)
+        for index, part in enumerate(parts)
     ]
-    total = 1
-    for each in choices:
-        total *= len(each)
+    total = math.prod(map(len, choices))
     if total > _MAX_NAMES:
         raise InputError(f"{redact_urls(pattern)} stands for {total:,} files; expected fewer.")
-    return ["".join(chosen) for chosen in itertools.product(*choices)]
+    return ["".join(combination) for combination in itertools.product(*choices)]
 
 
 def _expand_choices(inner: str, pattern: str) -> list[str]:
@@ -78,21 +77,21 @@ def _expand_choices(inner: str, pattern: str) -> list[str]:
     first, last, width = int(ends[1][:18]), int(ends[2][:18]), len(ends[1])
     if not first <= last <= first + _MAX_NAMES:
         raise InputError(
-            f"{redact_urls(pattern)}: expected a rising range of at most {_MAX_NAMES:,} numbers, got "
+            f"{redact_urls(pattern)}: expected an ascending range of at most {_MAX_NAMES:,} numbers, got "
             f"{{{inner[:40]}}}."
         )
     return [f"{number:0{width}}" for number in range(first, last + 1)]
 
 
-def find_version(about: Mapping[str, Any], *also: str) -> str | None:
-    """Return a version that changes with a file's content, from a store's entry; None without any.
+def find_version(info: Mapping[str, Any], *further_keys: str) -> str | None:
+    """Return a version that changes with a file's content, from the store's entry for it, or None.
 
     Args:
-        about: the store's entry for the file.
-        also: further keys, which are asked last.
+        info: what fsspec's ``info`` returns.
+        further_keys: tried after the usual ones.
     """
-    keys = (*_VERSION_KEYS, *also)
-    return next((f"{name} {about[name]}" for name in keys if about.get(name)), None)
+    keys = (*_VERSION_KEYS, *further_keys)
+    return next((f"{name} {info[name]}" for name in keys if info.get(name)), None)
 
 
 @dataclass(frozen=True)
@@ -130,14 +129,14 @@ class Location:
         """The suffix of the name, in lower case."""
         return Path(self.name).suffix.lower()
 
-    def beside(self, name: str) -> Location:
-        """Return a file of the same folder."""
+    def with_name(self, name: str) -> Location:
+        """Return the location of a file in the same folder."""
         if self.is_remote:
             return Location(f"{self.address.rpartition('/')[0]}/{name}")
         return Location(str(self.path.with_name(name)))
 
     def list_folder(self) -> list[Location] | None:
-        """Return what a folder holds, or None where there is no folder.
+        """Return the content of a folder, or None if it is not a folder.
 
         Raises:
             BrokenFileError: it cannot be listed.
@@ -153,7 +152,7 @@ class Location:
         return [Location(f"{self.address}/{name.rstrip('/').rpartition('/')[2]}") for name in names]
 
     def is_file(self) -> bool:
-        """Whether there is such a file."""
+        """Return whether it is an existing file."""
         if not self.is_remote:
             return os.path.isfile(self.address)  # noqa: PTH113 (pathlib's raises for long names)
         system, path = find_system(self.address)
@@ -167,7 +166,7 @@ class Location:
         return retry(str(self), lambda: bool(system.exists(path)))
 
     def size(self) -> int:
-        """Return its bytes.
+        """Return its size in bytes.
 
         Raises:
             BrokenFileError: it cannot be read.
@@ -187,8 +186,8 @@ class Location:
             with convert_errors(str(self), "cannot be read"):
                 return str(self.path.stat().st_mtime_ns)
         system, path = find_system(self.address)
-        about = retry(str(self), lambda: system.info(path))
-        return find_version(about)
+        info = retry(str(self), lambda: system.info(path))
+        return find_version(info)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -208,10 +207,10 @@ class Location:
             yield cast("IO[bytes]", RemoteFile(source, str(self)))
 
     def read(self, start: int, count: int) -> bytes:
-        """Return some bytes; those behind a URL by one request.
+        """Return ``count`` bytes from ``start``, for a URL by one request.
 
         Raises:
-            BrokenFileError: it cannot be read, or ends before.
+            BrokenFileError: it cannot be read, or is too short.
         """
         if self.is_remote:
             system, path = find_system(self.address)
@@ -242,70 +241,70 @@ class RemoteFile(io.RawIOBase):
     def __init__(self, source: Any, name: str) -> None:
         self._source = source
         self._name = name
-        self._place = 0
+        self._position = 0
 
     def readable(self) -> bool:
-        """Whether it can be read: yes."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Whether the server gives parts of files."""
+        """Return whether the server supports range requests."""
         return bool(self._source.seekable())
 
     def tell(self) -> int:
-        """Return where the next read begins."""
-        return self._place
+        """Return the position of the next read."""
+        return self._position
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Move to another byte."""
-        self._place = int(self._source.seek(offset, whence))
-        return self._place
+        """Set the position."""
+        self._position = int(self._source.seek(offset, whence))
+        return self._position
 
     def readinto(self, buffer: Any, /) -> int:
-        """Read into a buffer, as much as comes at once."""
+        """Fill a buffer; return the number of bytes, fewer only at the end of the file."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def readall(self) -> bytes:
-        """Return what is left."""
+        """Return the rest of the file."""
         return self.read(-1)
 
     def read(self, size: int = -1, /) -> bytes:
         """Return ``size`` bytes, fewer only at the end of the file.
 
         Raises:
-            RunError: the store does not answer, or breaks off each time.
+            RunError: every attempt failed.
         """
         data = retry(self._name, lambda: self._read(size))
-        self._place += len(data)
+        self._position += len(data)
         return data
 
     def _read(self, size: int) -> bytes:
-        self._go_back()
-        whole = getattr(self._source, "size", None)
-        wanted = size if size >= 0 else None
-        if whole is not None:
-            left = max(int(whole) - self._place, 0)
-            wanted = left if wanted is None else min(wanted, left)
+        self._restore_position()
+        file_size = getattr(self._source, "size", None)
+        count = size if size >= 0 else None
+        if file_size is not None:
+            available = max(int(file_size) - self._position, 0)
+            count = available if count is None else min(count, available)
         data = bytearray()
-        while wanted is None or len(data) < wanted:
-            more = self._source.read(-1 if wanted is None else wanted - len(data))
-            if not more:
+        while count is None or len(data) < count:
+            chunk = self._source.read(-1 if count is None else count - len(data))
+            if not chunk:
                 break
-            data += more
-        if whole is not None and len(data) < (wanted or 0):
-            raise ConnectionError(f"{len(data):,} of {wanted:,} bytes came")
+            data += chunk
+        if file_size is not None and len(data) < (count or 0):
+            raise ConnectionError(f"received {len(data):,} of {count:,} bytes")
         return bytes(data)
 
-    def _go_back(self) -> None:
-        """Go to where the last read that succeeded ended."""
-        if self._source.tell() == self._place:
+    def _restore_position(self) -> None:
+        """Seek to the end of the last successful read."""
+        if self._source.tell() == self._position:
             return
         try:
-            self._source.seek(self._place)
+            self._source.seek(self._position)
         except ValueError as error:
             raise RunError(
-                f"{self._name}: the connection broke off, and the server gives no parts of files to go "
-                "on with. Start the same command again."
+                f"{self._name}: the connection was lost, and the server sends only whole files, so the "
+                "rest cannot be requested. Start the same command again."
             ) from error

@@ -12,8 +12,7 @@ def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool |
     """Lock an open file until it is closed.
 
     Returns:
-        Whether it is locked now; None where that cannot be told: on Windows, and on disks that have
-        no locks.
+        Whether it is locked now; None if unknown: on Windows, and on disks without locks.
     """
     if sys.platform == "win32":
         return None

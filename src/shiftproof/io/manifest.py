@@ -20,7 +20,7 @@ _RENAMED_KEYS = {"labelled": "labeled"}
 """Renamed keys of settings in folders of earlier versions."""
 
 _NOT_DECISIVE = ("broken", "format", "left aside", "provenance")
-"""Keys of a copy's manifest, which has its settings beside them."""
+"""Keys of a copy's manifest that are not settings."""
 
 _MAX_SHOWN = 3
 
@@ -32,54 +32,55 @@ def begin(
     *,
     what: str,
     about: dict[str, Any] | None = None,
-    unnamed: Collection[str] = (),
-    ours: Collection[str] = (),
+    ignored: Collection[str] = (),
+    subfolders: Collection[str] = (),
     shared: bool = False,
     why: str = "",
 ) -> dict[str, Any]:
     """Create a folder for these settings, or resume an existing one.
 
-    Within a function that :func:`~shiftproof.io.folder_locks.releases_locks` marks, the folder is held: no
-    other process may begin there until the function ends.
+    Within a function that :func:`~shiftproof.io.folder_locks.releases_locks` marks, the folder is locked:
+    other processes are refused until the function ends.
 
     Args:
         folder: the folder.
-        name: of the JSON file in it that holds the settings.
+        name: name of the JSON file in it with the settings.
         settings: determine the results, and must be equal to resume.
         what: what the folder holds, for errors: "a run".
         about: further content of the file, which need not be equal.
-        unnamed: keys anywhere in the settings that need not be equal, such as names of data.
-        ours: names of subfolders of this kind of output; while they are empty, it counts as not
-            begun.
-        shared: others may work there at the same time, as workers of a batch scheduler do.
+        ignored: keys anywhere in the settings that need not be equal, such as names of data.
+        subfolders: names of subfolders of this kind of output; a folder with only these, empty, counts
+            as empty.
+        shared: whether other processes may work there at the same time, as workers of a batch scheduler
+            do.
         why: a sentence for the error, such as why this output cannot be extended.
 
     Returns:
-        What the file says.
+        The content of the file.
 
     Raises:
-        RunMismatchError: it belongs to other work.
+        RunMismatchError: it has other settings.
         BrokenFileError: the file is damaged.
-        InputError: it holds other things, cannot be written to, or another process works there.
+        InputError: it has other content, cannot be written to, or another process works there.
     """
     file = folder / name
     # Checked before anything is created, so that a refused folder stays unchanged.
     if not file.is_file():
-        _check_empty(folder, name, what, ours)
+        _check_empty(folder, name, what, subfolders)
         files.make_folder(folder)
     else:
-        _read_same(file, settings, what, unnamed, why)
+        _read_same(file, settings, what, ignored, why)
     lock_folder(folder, shared=shared)
     # Another process may just have created it.
     if file.is_file():
-        return _read_same(file, settings, what, unnamed, why)
-    _check_empty(folder, name, what, ours)
-    begun = {"format": FORMAT, **settings, **(about or {})}
-    files.write_json(file, begun)
-    return begun
+        return _read_same(file, settings, what, ignored, why)
+    _check_empty(folder, name, what, subfolders)
+    content = {"format": FORMAT, **settings, **(about or {})}
+    files.write_json(file, content)
+    return content
 
 
-def check_target(folder: Path, name: str, *, what: str, ours: Collection[str] = ()) -> None:
+def check_target(folder: Path, name: str, *, what: str, subfolders: Collection[str] = ()) -> None:
     """Refuse an unusable output folder before long work; creates nothing.
 
     Arguments as for :func:`begin`, which may still refuse a folder with other settings.
@@ -89,8 +90,8 @@ def check_target(folder: Path, name: str, *, what: str, ours: Collection[str] = 
     """
     if (folder / name).is_file():
         return
-    _check_empty(folder, name, what, ours)
-    existing = next((one for one in (folder, *folder.absolute().parents) if one.exists()), None)
+    _check_empty(folder, name, what, subfolders)
+    existing = next((path for path in (folder, *folder.absolute().parents) if path.exists()), None)
     if existing is not None and not existing.is_dir():
         raise InputError(f"{existing} is a file; expected a folder for {folder}.")
     if existing is not None and not os.access(existing, os.W_OK | os.X_OK):
@@ -99,18 +100,20 @@ def check_target(folder: Path, name: str, *, what: str, ours: Collection[str] = 
         )
 
 
-def _check_empty(folder: Path, name: str, what: str, ours: Collection[str]) -> None:
+def _check_empty(folder: Path, name: str, what: str, subfolders: Collection[str]) -> None:
     """Refuse a folder with other content than remains of killed processes and system files."""
     if not folder.is_dir():
         if folder.exists():
             raise InputError(f"{folder} is a file; expected a folder.")
         return
     try:
-        others = [path for path in folder.iterdir() if path.name[0] != "."]
-        strange = [path for path in others if path.name not in ours or not _has_no_output(path)]
+        visible = [path for path in folder.iterdir() if path.name[0] != "."]
+        foreign = [
+            path for path in visible if path.name not in subfolders or not _has_no_output(path)
+        ]
     except OSError as error:
         raise files.explain_disk_error(folder / name, error) from error
-    if strange and not (folder / name).is_file():
+    if foreign and not (folder / name).is_file():
         raise InputError(
             f"{folder} is not empty and holds no {what.removeprefix('a ')} (no {name}). Choose "
             "another output folder, or empty it."
@@ -122,116 +125,127 @@ def _has_no_output(path: Path) -> bool:
 
 
 def _read_same(
-    file: Path, settings: dict[str, Any], what: str, unnamed: Collection[str], why: str
+    file: Path, settings: dict[str, Any], what: str, ignored: Collection[str], why: str
 ) -> dict[str, Any]:
-    there = read_json(file)
-    if not isinstance(there, dict):
+    content = read_json(file)
+    if not isinstance(content, dict):
         raise BrokenFileError(
-            f"{file}: expected an object of settings, got a {type(there).__name__}. Choose another "
+            f"{file}: expected an object of settings, got a {type(content).__name__}. Choose another "
             "output folder, or delete this one to start anew."
         )
-    known = spell({key: there.get(key) for key in settings})
+    previous = update_keys({key: content.get(key) for key in settings})
     check_same(
-        file.parent, _without(known, unnamed), _without(settings, unnamed), what=what, why=why
+        file.parent,
+        _drop_keys(previous, ignored),
+        _drop_keys(settings, ignored),
+        what=what,
+        why=why,
     )
-    return there
+    return content
 
 
-def spell(settings: Any) -> Any:
-    """Return settings of an earlier version with the keys that this one has."""
+def update_keys(settings: Any) -> Any:
+    """Return settings of an earlier version with the keys of this version."""
     if not isinstance(settings, dict):
         return settings
-    return {_RENAMED_KEYS.get(key, key): spell(value) for key, value in settings.items()}
+    return {_RENAMED_KEYS.get(key, key): update_keys(value) for key, value in settings.items()}
 
 
-def _without(settings: Any, unnamed: Collection[str]) -> Any:
-    if not isinstance(settings, dict) or not unnamed:
+def _drop_keys(settings: Any, ignored: Collection[str]) -> Any:
+    if not isinstance(settings, dict) or not ignored:
         return settings
     return {
-        name: _without(value, unnamed) for name, value in settings.items() if name not in unnamed
+        name: _drop_keys(value, ignored) for name, value in settings.items() if name not in ignored
     }
 
 
-def check_same_work(here: Path, theirs: Path) -> None:
-    """Check that two files of settings, which two commands have begun, are of the same work.
+def check_same_work(ours: Path, theirs: Path) -> None:
+    """Check that the files of settings of two commands are of the same work.
 
     Provenance and results so far may differ.
 
     Raises:
-        RunMismatchError: they are of other work.
+        RunMismatchError: they are of different work.
         BrokenFileError: one is damaged.
     """
-    check_same(here.parent, _read_decisive(theirs), _read_decisive(here), what="work")
+    check_same(ours.parent, _read_decisive(theirs), _read_decisive(ours), what="work")
 
 
 def _read_decisive(file: Path) -> dict[str, Any]:
-    told = read_object(file)
-    if "settings" in told:
-        return {name: told[name] for name in ("kind", "job", "shards", "settings") if name in told}
-    return {name: value for name, value in told.items() if name not in _NOT_DECISIVE}
+    content = read_object(file)
+    if "settings" in content:
+        return {
+            name: content[name] for name in ("kind", "job", "shards", "settings") if name in content
+        }
+    return {name: value for name, value in content.items() if name not in _NOT_DECISIVE}
 
 
-def check_same(path: Path, there: Any, here: Any, *, what: str, why: str = "") -> None:
+def check_same(path: Path, previous: Any, current: Any, *, what: str, why: str = "") -> None:
     """Check that a folder's settings are those of the current work.
 
     Raises:
         RunMismatchError: they differ.
     """
-    found = describe_differences(there, here)
-    if found:
-        more = f"; and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
+    differences = describe_differences(previous, current)
+    if differences:
+        rest = (
+            f"; and {len(differences) - _MAX_SHOWN} more" if len(differences) > _MAX_SHOWN else ""
+        )
         raise RunMismatchError(
-            f"{path} holds {what} with other settings: {'; '.join(found[:_MAX_SHOWN])}{more}. "
+            f"{path} holds {what} with other settings: {'; '.join(differences[:_MAX_SHOWN])}{rest}. "
             f"{why and why + ' '}Choose another output folder, or delete this one to start anew."
         )
 
 
-def describe_differences(there: Any, here: Any) -> list[str]:
-    """Return the differences of two settings, one phrase each, the outermost first.
+def describe_differences(previous: Any, current: Any) -> list[str]:
+    """Return the differences of two settings, one phrase each, the least nested first.
 
     >>> describe_differences({"k": 1, "tests": {"art": 5}}, {"k": 1, "tests": {"art": 6}})
     ['tests: art was 5, now 6']
     >>> describe_differences({"data": {"shard_size": 2, "fingerprint": "a"}}, {"data": {"shard_size": 3}})
-    ['data: shard size was 2, now 3', 'data: another content']
+    ['data: shard size was 2, now 3', 'data: other content']
     """
-    # Fingerprints come last: the sentence shows the first few, and these say least.
-    found = sorted(
-        _find_differences(there, here), key=lambda one: (_has_fingerprints(one), len(one[0]))
+    # Fingerprints come last: errors show the first few differences, and these say least.
+    differences = sorted(
+        _find_differences(previous, current),
+        key=lambda difference: (_has_fingerprints(difference), len(difference[0])),
     )
-    return [_describe_difference(one) for one in found]
+    return [_describe_difference(difference) for difference in differences]
 
 
 _DIGEST = re.compile("[0-9a-f]{32,128}")
 
-# Not by a rule: a key may also be a name of the user's, as that of a test set.
+# Not by a rule: a key may also be a user's name, as that of a test set.
 _WORDS = {"batch_size": "batch size", "part_rows": "rows in a part", "shard_size": "shard size"}
 
-Differing: TypeAlias = tuple[tuple[str, ...], Any, Any]
+Difference: TypeAlias = tuple[tuple[str, ...], Any, Any]
 """The keys that lead to a setting, what it was, and what it is now."""
 
 
-def _find_differences(there: Any, here: Any, keys: tuple[str, ...] = ()) -> Iterator[Differing]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in dict.fromkeys([*there, *here]):
-            yield from _find_differences(there.get(key), here.get(key), (*keys, key))
-    elif there != here:
-        yield keys, there, here
+def _find_differences(
+    previous: Any, current: Any, keys: tuple[str, ...] = ()
+) -> Iterator[Difference]:
+    if isinstance(previous, dict) and isinstance(current, dict):
+        for key in dict.fromkeys([*previous, *current]):
+            yield from _find_differences(previous.get(key), current.get(key), (*keys, key))
+    elif previous != current:
+        yield keys, previous, current
 
 
-def _has_fingerprints(found: Differing) -> bool:
-    keys, *values = found
-    digests = all(isinstance(one, str) and _DIGEST.fullmatch(one) for one in values)
+def _has_fingerprints(difference: Difference) -> bool:
+    keys, *values = difference
+    digests = all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in values)
     return keys[-1:] == ("fingerprint",) or digests
 
 
-def _describe_difference(found: Differing) -> str:
+def _describe_difference(difference: Difference) -> str:
     """Describe a difference; the outermost key "settings" is omitted."""
-    keys, there, here = found
+    keys, previous, current = difference
     words = [_WORDS.get(key, key) for key in (keys[1:] if keys[:1] == ("settings",) else keys)]
-    if _has_fingerprints(found):
+    if _has_fingerprints(difference):
         owners = words[:-1] if words[-1] == "fingerprint" else words
-        return ": ".join([*owners, "another content"])
-    return f"{': '.join(words)} was {_shorten(there)}, now {_shorten(here)}"
+        return ": ".join([*owners, "other content"])
+    return f"{': '.join(words)} was {_shorten(previous)}, now {_shorten(current)}"
 
 
 def _shorten(value: Any) -> str:

@@ -12,16 +12,16 @@ _FOLDERS = re.compile(
     r"(?:(?<![^=:,])(?:~[^/?&=:,]*/|/(?!/)|[A-Za-z]:[\\/])|(?<=\bfile://)/|(?<=\blocal://)/)"
     r"(?:[^?&=:,]*[\\/])?(?=[^\\/?&=:,])"
 )
-"""The folders in front of a name whose path begins at the root, a home, or a drive."""
+"""The folders before a name, of a path that begins at the root, a home folder, or a drive."""
 
-_LOCAL = re.compile(r"(?:file|local)://", re.IGNORECASE)
-"""How a URL of a file of this machine begins."""
+_LOCAL_SCHEME = re.compile(r"(?:file|local)://", re.IGNORECASE)
+"""The beginning of a URL of a local file."""
 
 
 def hide_folders(text: str) -> str:
-    """Return a text with file names anonymized for records.
+    """Return a text without local folders and secrets, for records.
 
-    Of whole paths the last part stays, of URLs all but user, password and what their queries say.
+    Absolute paths keep only their last part; URLs lose user, password and the values of their queries.
 
     >>> hide_folders("onnx:/home/ada/net.onnx?size=224")
     'onnx:net.onnx?size=224'
@@ -30,13 +30,13 @@ def hide_folders(text: str) -> str:
 
 
 def name_source(source: str | Path) -> str:
-    """Return what data is called in a record: of a path the last part, of a URL all but its secrets.
+    """Return the name of data in a record: the last part of a path, or a URL without its secrets.
 
     >>> name_source("/home/ada/vectors/train")
     'train'
     """
-    if isinstance(source, str) and "://" in source and not _LOCAL.match(source):
+    if isinstance(source, str) and "://" in source and not _LOCAL_SCHEME.match(source):
         return redact_urls(source)
-    path = Path(_LOCAL.sub("", str(source)))
+    path = Path(_LOCAL_SCHEME.sub("", str(source)))
     name = path.resolve().name if path.name in ("", "..") else path.name
     return show_text(name or str(path))

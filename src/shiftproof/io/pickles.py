@@ -18,13 +18,13 @@ from shiftproof.io.border import convert_errors, open_regular
 from shiftproof.io.expansion import check_expansion
 
 MAX_BYTES = 2_000_000
-"""Larger files are refused: 90 cells of 80 classes take a third of it."""
+"""Larger files are refused; results of 90 cells and 80 classes take a third of it."""
 
-_MAPPING = ("collections", "OrderedDict")
+_ORDERED_DICT = ("collections", "OrderedDict")
 _DTYPE = ("numpy", "dtype")
 _SCALARS = (("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"))
 _ENCODE = ("_codecs", "encode")
-_KNOWN = frozenset({_MAPPING, _DTYPE, *_SCALARS, _ENCODE})
+_KNOWN = frozenset({_ORDERED_DICT, _DTYPE, *_SCALARS, _ENCODE})
 
 _NUMBERS = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 
@@ -43,20 +43,20 @@ _GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """Read a pickle of dicts, lists, tuples, texts and numbers, those of NumPy as well.
+    """Read a pickle of dicts, lists, tuples, texts and numbers, also NumPy's.
 
-    Nothing in it is executed. What it holds, its repeated parts written out, has no more values
-    than the file has bytes.
+    Nothing in it is executed. With repeated parts written out, it may have at most as many values as
+    the file has bytes.
 
     Raises:
-        BrokenFileError: it is missing, above 2 MB, no pickle, names a function or class, holds
-            itself, or stands for far more than it says.
+        BrokenFileError: it is missing, above 2 MB, not a pickle, names a function or class, contains
+            itself, or expands to more values.
     """
     with open_regular(path) as file, convert_errors(path, "not a pickle of plain values"):
         data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise BrokenFileError(
-                f"{path}: above {MAX_BYTES // 1_000_000} MB; no table of results."
+                f"{path}: above {MAX_BYTES // 1_000_000} MB, too large for a table of results."
             )
         value = _Reader().read(data)
         check_expansion(value, len(data), _list_parts)
@@ -95,11 +95,11 @@ class _Reader:
         elif name == "GLOBAL":
             stack.append(_Global(*argument.split(" ", 1)))
         elif name == "STACK_GLOBAL":
-            word, module = stack.pop(), stack.pop()
-            stack.append(_Global(module, word))
+            global_name, module = stack.pop(), stack.pop()
+            stack.append(_Global(module, global_name))
         elif name in ("REDUCE", "NEWOBJ"):
-            values, called = stack.pop(), stack.pop()
-            stack.append(called.make(*values))
+            values, callee = stack.pop(), stack.pop()
+            stack.append(callee.call(*values))
         elif name == "BUILD":
             state = stack.pop()
             stack[-1].build(state)
@@ -107,49 +107,47 @@ class _Reader:
             self._collect(name)
 
     def _collect(self, name: str) -> None:
-        """Make or fill a container."""
+        """Create or fill a container."""
         stack = self._stack
         if name == "EMPTY_DICT":
             stack.append({})
         elif name == "EMPTY_LIST":
             stack.append([])
         elif name == "DICT":
-            stack.append(_fill({}, self._above_mark()))
+            stack.append(_fill({}, self._pop_to_mark()))
         elif name == "LIST":
-            stack.append(self._above_mark())
+            stack.append(self._pop_to_mark())
         elif name == "TUPLE":
-            stack.append(tuple(self._above_mark()))
+            stack.append(tuple(self._pop_to_mark()))
         elif name in _TUPLES:
-            count = _TUPLES[name]
-            values = tuple(stack[len(stack) - count :]) if count <= len(stack) else None
-            if values is None:
+            start = len(stack) - _TUPLES[name]
+            if start < 0:
                 raise ValueError("a value is missing")
-            del stack[len(stack) - count :]
-            stack.append(values)
+            stack[start:] = [tuple(stack[start:])]
         elif name == "APPEND":
             value = stack.pop()
-            _list(stack[-1]).append(value)
+            _check_list(stack[-1]).append(value)
         elif name == "APPENDS":
-            new = self._above_mark()
-            _list(stack[-1]).extend(new)
+            new = self._pop_to_mark()
+            _check_list(stack[-1]).extend(new)
         elif name == "SETITEM":
             value, key = stack.pop(), stack.pop()
             _fill(stack[-1], [key, value])
         elif name == "SETITEMS":
-            new = self._above_mark()
+            new = self._pop_to_mark()
             _fill(stack[-1], new)
         else:
-            raise ValueError(f"the instruction {name} is of no table of results")
+            raise ValueError(f"a table of results does not need the instruction {name}")
 
-    def _above_mark(self) -> list[Any]:
+    def _pop_to_mark(self) -> list[Any]:
         stack = self._stack
-        place = len(stack) - 1
-        while stack[place] is not _MARK:
-            place -= 1
-            if place < 0:
+        index = len(stack) - 1
+        while stack[index] is not _MARK:
+            index -= 1
+            if index < 0:
                 raise ValueError("a mark is missing")
-        values = stack[place + 1 :]
-        del stack[place:]
+        values = stack[index + 1 :]
+        del stack[index:]
         return values
 
 
@@ -161,43 +159,43 @@ class _Global:
             raise ValueError(f"it names {module}.{name}, which is not allowed")
         self._name = (module, name)
 
-    def make(self, *values: Any) -> Any:
-        if self._name == _MAPPING:
+    def call(self, *values: Any) -> Any:
+        if self._name == _ORDERED_DICT:
             return _fill({}, [part for pair in (values[0] if values else ()) for part in pair])
         if self._name == _DTYPE:
             return _Dtype(values[0])
         if self._name == _ENCODE:
             text, encoding = values
             if encoding not in ("latin1", "latin-1"):
-                raise ValueError(f"the encoding {encoding} is of no number")
+                raise ValueError(f"the encoding {encoding} is not that of a number")
             return text.encode("latin-1")
         dtype, data = values
-        return dtype.number(data)
+        return dtype.read_number(data)
 
 
 class _Dtype:
-    """A type of NumPy's numbers."""
+    """The dtype of a NumPy scalar."""
 
     def __init__(self, code: str) -> None:
         if code not in _NUMBERS:
-            raise ValueError(f"the type {code!r:.40} is none of a number")
+            raise ValueError(f"the type {code!r:.40} is not a number's")
         self._code = code
         self._order = "<"
 
     def build(self, state: tuple[Any, ...]) -> None:
         if state[1] not in ("<", ">", "|", "="):
-            raise ValueError(f"the byte order {state[1]!r:.40} is none")
+            raise ValueError(f"the byte order {state[1]!r:.40} is invalid")
         self._order = state[1]
 
-    def number(self, data: bytes | str) -> Any:
-        """Return the Python number that these bytes are."""
+    def read_number(self, data: bytes | str) -> Any:
+        """Return the bytes as a Python number."""
         # Python 2 wrote bytes as text.
         content = data.encode("latin-1") if isinstance(data, str) else data
         (value,) = np.frombuffer(content, np.dtype(self._order + self._code)).tolist()
         return value
 
 
-def _list(value: Any) -> list[Any]:
+def _check_list(value: Any) -> list[Any]:
     if type(value) is not list:
         raise TypeError(f"expected a list, got {type(value).__name__}")
     return value
@@ -221,4 +219,4 @@ def _list_parts(value: Any) -> Iterable[Any] | None:
         return value
     if isinstance(value, (str, bytes, int, float)) or value is None:
         return None
-    raise TypeError("it leaves something else than values")
+    raise TypeError(f"expected plain values, got {type(value).__name__}")

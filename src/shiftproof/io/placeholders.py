@@ -1,7 +1,7 @@
 """Placeholders of remote files: their content is fetched when they are read.
 
 The local copy of a remote folder has placeholders in place of images and archives: sparse files of the
-right size with a date that no other file has. Code that opens a file that may be a placeholder calls
+right size with a special date. Code that opens a file that may be a placeholder calls
 :func:`ensure_local` first. ``shiftproof.storage`` creates such folders.
 """
 
@@ -35,7 +35,7 @@ _ADDRESS = "SHIFTPROOF_URL_"
 """Prefix of the environment variable that passes a URL with secrets to worker processes."""
 
 _CHECKED_AFTER = 16
-"""A process checks the limit each time it has fetched one part in so many of it."""
+"""A process checks the limit each time it has fetched this fraction (1/16) of it."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class Origin:
 
     def record(self) -> None:
         """Write the URL beside the folder; secrets are passed only to processes started later."""
-        text = json.dumps({"url": self.shown}) + "\n"
         if self.shown != self.address:
             os.environ[_ADDRESS + self.root.parent.name] = self.address
         self.root.mkdir(parents=True, exist_ok=True)
-        _replace(self.root.parent / SOURCE_FILE, text.encode())
+        with _write_atomically(self.root.parent / SOURCE_FILE) as temporary:
+            temporary.write_text(json.dumps({"url": self.shown}) + "\n", "utf-8")
 
 
 def find_origin(path: Path) -> Origin | None:
@@ -75,8 +75,8 @@ def find_origin(path: Path) -> Origin | None:
         RunError: the URL has a secret that this process does not have.
     """
     # Only in the cache: a SOURCE_FILE in a folder from elsewhere could make us read any URL.
-    whole, cache = path.absolute(), find_cache()
-    for folder in whole.parents if whole.is_relative_to(cache) else ():
+    absolute, cache = path.absolute(), find_cache()
+    for folder in absolute.parents if absolute.is_relative_to(cache) else ():
         if folder.parent.parent != cache:
             continue
         with contextlib.suppress(OSError, ValueError):
@@ -84,7 +84,7 @@ def find_origin(path: Path) -> Origin | None:
             address = os.environ.get(_ADDRESS + folder.parent.name, url)
             if redact_urls(address) == address and "***" in address:
                 raise RunError(
-                    f"{url} has a secret that this process was not told; start the same command again."
+                    f"{url} has a secret that this process does not have; start the same command again."
                 )
             return Origin(folder, address)
     return None
@@ -92,23 +92,23 @@ def find_origin(path: Path) -> Origin | None:
 
 def find_cache() -> Path:
     """Return the folder with the local copies of remote folders."""
-    if stated := os.environ.get(CACHE):
-        return Path(stated).absolute()
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home).absolute() / "shiftproof"
+    if configured := os.environ.get(CACHE):
+        return Path(configured).absolute()
+    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache_home).absolute() / "shiftproof"
 
 
 def is_placeholder(path: Path | str) -> bool:
-    """Whether a file is a placeholder."""
+    """Return whether a file is a placeholder."""
     try:
-        return os.stat(path).st_mtime == _DATE  # noqa: PTH116 (a Path takes longer than the file)
+        return os.stat(path).st_mtime == _DATE  # noqa: PTH116 (making a Path takes longer)
     except (OSError, ValueError):
         return False
 
 
 def make_placeholder(path: Path, size: int) -> None:
     """Replace a file, or create it, as a placeholder of ``size`` bytes."""
-    with _beside(path) as temporary:
+    with _write_atomically(path) as temporary:
         os.truncate(temporary, size)
         os.utime(temporary, (_DATE, _DATE))
 
@@ -129,7 +129,7 @@ def ensure_local(path: Path) -> Path:
         _make_room(origin.root, size)
     elif size and getattr(path.stat(), "st_blocks", 1) == 0:
         raise RunError(
-            f"{path} stands here by its name alone, and this process knows of no URL to fetch it from. "
+            f"{path} is only a placeholder here, and this process knows no URL to fetch it from. "
             f"Set {CACHE} to one folder for all machines that share the work."
         )
     return path
@@ -145,22 +145,22 @@ def fetch(address: str, path: Path, size: int | None) -> None:
 
     Raises:
         BrokenFileError: the file does not exist.
-        RunError: every attempt gave another size than listed; or as :func:`retry`.
+        RunError: every attempt received another size than listed; or as :func:`retry`.
     """
     system, remote = find_system(address)
 
     def request() -> None:
-        with _beside(path) as temporary:
+        with _write_atomically(path) as temporary:
             system.get_file(remote, str(temporary))
-            got = temporary.stat().st_size
-            if size is not None and got != size:
-                raise ConnectionError(f"{size:,} bytes are listed, {got:,} came")
+            received = temporary.stat().st_size
+            if size is not None and received != size:
+                raise ConnectionError(f"{size:,} bytes are listed, {received:,} were received")
 
     retry(redact_urls(address), request)
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
+def _write_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary file that replaces ``path`` when the block ends without an error."""
     descriptor, name = tempfile.mkstemp(prefix=".away-", dir=path.parent)
     os.close(descriptor)
@@ -173,11 +173,6 @@ def _beside(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _replace(path: Path, data: bytes) -> None:
-    with _beside(path) as temporary:
-        temporary.write_bytes(data)
-
-
 # ---------------------------------------------------------------- limit of the cache
 
 
@@ -185,7 +180,7 @@ _fetched: dict[Path, int] = {}
 """Bytes that this process has fetched into each folder since it last checked the limit."""
 
 
-def limit_bytes() -> int:
+def read_limit() -> int:
     """Return the limit in bytes of fetched images in a local copy: 20 GB by default."""
     try:
         return int(float(os.environ[LIMIT]) * 1e9)
@@ -195,30 +190,30 @@ def limit_bytes() -> int:
 
 def _make_room(root: Path, size: int) -> None:
     _fetched[root] = _fetched.get(root, 0) + size
-    if _fetched[root] * _CHECKED_AFTER >= limit_bytes():
+    if _fetched[root] * _CHECKED_AFTER >= read_limit():
         _fetched[root] = 0
-        drop_oldest(root, limit_bytes())
+        drop_oldest(root, read_limit())
 
 
 def drop_oldest(root: Path, limit: int) -> None:
-    """Turn the files that were fetched first into placeholders, down to three quarters of a limit.
+    """Replace the files that were fetched first by placeholders, until the rest is below 3/4 of a limit.
 
-    Nothing is done while the files are within the limit. A process that has such a file open can
-    still read it.
+    Does nothing while the files are within the limit. A process that has such a file open can still
+    read it.
     """
     fetched = [
-        (about.st_mtime_ns, about.st_size, path)
+        (status.st_mtime_ns, status.st_size, path)
         for path in _list_fetchable(root)
-        if (about := path.stat()).st_mtime != _DATE
+        if (status := path.stat()).st_mtime != _DATE
     ]
-    held = sum(size for _, size, _ in fetched)
-    if held <= limit:
+    total = sum(size for _, size, _ in fetched)
+    if total <= limit:
         return
     for _, size, path in sorted(fetched):
-        if held <= limit * 3 // 4:
+        if total <= limit * 3 // 4:
             return
         make_placeholder(path, size)
-        held -= size
+        total -= size
 
 
 PLACEHOLDERS = "may-be-away.txt"

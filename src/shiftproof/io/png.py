@@ -1,4 +1,4 @@
-"""PNG files whose metadata is damaged: what is not needed for the pixels can be left out."""
+"""PNG files with damaged metadata: dropping the chunks that the pixels do not need."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ _TRANSPARENCY = b"tRNS"
 
 
 def drop_metadata(data: bytes) -> bytes:
-    """Return a PNG file without the chunks that say nothing of its pixels; other bytes as they are.
+    """Return a PNG file without the chunks that its pixels do not need; other bytes unchanged.
 
-    By the PNG specification (13.1) a damaged ancillary chunk, which a small first letter marks, need
-    not cost the image; libpng passes it over, Pillow refuses the file.
+    By the PNG specification (13.1) an image with a damaged ancillary chunk, whose first letter is
+    lower case, can still be decoded; libpng ignores the chunk, Pillow refuses the file.
     """
     if not data.startswith(SIGNATURE):
         return data
-    kept = [SIGNATURE]
-    at = len(SIGNATURE)
-    while at < len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        kind = data[at + 4 : at + 8]
+    chunks = [SIGNATURE]
+    start = len(SIGNATURE)
+    while start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        kind = data[start + 4 : start + 8]
         if kind[:1].isupper() or kind == _TRANSPARENCY:
-            kept.append(data[at:end])
-        at = end
-    return b"".join(kept)
+            chunks.append(data[start:end])
+        start = end
+    return b"".join(chunks)

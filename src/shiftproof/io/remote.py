@@ -8,16 +8,16 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError, RunError
-from shiftproof.io.border import reason_of
+from shiftproof.io.border import describe_error
 from shiftproof.io.urls import redact_urls
 from shiftproof.lazy import import_extra
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 ATTEMPTS = 3
 
 PAUSE = 0.5
-"""Seconds before the second attempt, doubled before each further one: 1.5 s in all, in addition to the
+"""Seconds before the second attempt, doubled before each further one: 1.5 s in total, in addition to the
 retries of fsspec's file systems (s3fs makes each request up to five times)."""
 
 _PACKAGES = {
@@ -43,10 +43,10 @@ _PACKAGES = {
 }
 """The package that a protocol needs in addition to fsspec."""
 
-_FINAL = (FileNotFoundError, FileExistsError, PermissionError, NotImplementedError, ImportError)
+_PERMANENT = (FileNotFoundError, FileExistsError, PermissionError, NotImplementedError, ImportError)
 """Errors that another attempt would repeat."""
 
-_REFUSED = (401, 403)
+_DENIED = (401, 403)
 """HTTP status of denied access; for 404 fsspec raises FileNotFoundError."""
 
 _WITHOUT_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError",
@@ -54,11 +54,10 @@ _WITHOUT_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "NoAuth
 """Names of the errors for missing credentials in the libraries of S3 and Google Cloud, which need not be
 imported for this."""
 
-
 _INVALID = ("ParamValidationError", "InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError")
 """Names of the errors for addresses that cannot exist, in the libraries of S3 and of HTTP."""
 
-_IN_BUCKETS = frozenset({"gcs", "gs", "oss", "r2", "s3", "s3a"})
+_BUCKET_PROTOCOLS = frozenset({"gcs", "gs", "oss", "r2", "s3", "s3a"})
 """Protocols whose URLs begin with the name of a bucket."""
 
 
@@ -79,7 +78,7 @@ def find_system(address: str) -> tuple[Any, str]:
         if _lacks_credentials(error):
             raise _explain_no_credentials(redact_urls(address)) from error
         raise InputError(
-            f"{redact_urls(address)} cannot be reached ({reason_of(error)})."
+            f"{redact_urls(address)} cannot be reached ({describe_error(error)})."
         ) from error
     return system, path
 
@@ -89,18 +88,20 @@ def _check_address(address: str) -> None:
     try:
         urlsplit(address.rpartition("::")[2])
     except ValueError as error:
-        raise InputError(f"{redact_urls(address)} is no valid URL ({reason_of(error)}).") from error
-    if protocol.lower() in _IN_BUCKETS and rest.startswith("/"):
+        raise InputError(
+            f"{redact_urls(address)} is not a valid URL ({describe_error(error)})."
+        ) from error
+    if protocol.lower() in _BUCKET_PROTOCOLS and rest.startswith("/"):
         raise InputError(
             f"{redact_urls(address)} names no bucket; expected {protocol}://BUCKET/FOLDER."
         )
 
 
-def retry(place: str, request: Callable[[], Answer], *, what: str = "read") -> Answer:
+def retry(url: str, request: Callable[[], Response], *, what: str = "read") -> Response:
     """Return the result of a request to a store, with up to :data:`ATTEMPTS` attempts.
 
     Args:
-        place: the URL for messages, without secrets.
+        url: for messages, without secrets.
         request: an idempotent function that makes the request.
         what: the operation for messages: "read", "listed", "written".
 
@@ -115,45 +116,50 @@ def retry(place: str, request: Callable[[], Answer], *, what: str = "read") -> A
         except (InputError, RunError, MissingExtraError):
             raise
         except Exception as error:
-            if is_final(error):
-                raise _explain(place, error, what) from error
+            if is_permanent(error):
+                raise _explain(url, error, what) from error
             if attempt + 1 == ATTEMPTS:
                 raise RunError(
-                    f"{place} could not be {what} in {ATTEMPTS} attempts ({reason_of(error)}). What "
-                    "is finished is kept; start the same command again when the store answers."
+                    f"{url} could not be {what} in {ATTEMPTS} attempts ({describe_error(error)}). "
+                    "Finished work is kept; start the same command again when the store responds."
                 ) from error
         time.sleep(PAUSE * 2**attempt)
     raise AssertionError("the last attempt returns or raises")
 
 
-def is_final(error: BaseException) -> bool:
-    """Whether another attempt would meet the same error."""
-    refused = getattr(error, "status", None) in _REFUSED
-    return isinstance(error, _FINAL) or refused or _is_invalid(error) or _lacks_credentials(error)
+def is_permanent(error: BaseException) -> bool:
+    """Return whether another attempt would raise the same error."""
+    is_denied = getattr(error, "status", None) in _DENIED
+    return (
+        isinstance(error, _PERMANENT)
+        or is_denied
+        or _is_invalid(error)
+        or _lacks_credentials(error)
+    )
 
 
-def _explain(place: str, error: BaseException, what: str) -> Exception:
+def _explain(url: str, error: BaseException, what: str) -> Exception:
     if _lacks_credentials(error):
-        return _explain_no_credentials(place)
+        return _explain_no_credentials(url)
     if _is_invalid(error):
         return InputError(
-            f"{place} cannot be {what}: there can be no such address ({_describe_invalid(error)}). "
-            "Check how the bucket or host and the path are spelled."
+            f"{url} cannot be {what}: the address is invalid ({_describe_invalid(error)}). "
+            "Check the spelling of bucket or host and path."
         )
     if isinstance(error, ImportError):
-        return InputError(f"{place} cannot be {what} ({reason_of(error)}).")
-    if isinstance(error, PermissionError) or getattr(error, "status", None) in _REFUSED:
+        return InputError(f"{url} cannot be {what} ({describe_error(error)}).")
+    if isinstance(error, PermissionError) or getattr(error, "status", None) in _DENIED:
         # No BrokenFileError: credentials may expire during a run whose images are intact.
         return InputError(
-            f"{place} cannot be {what}: the store refuses it ({reason_of(error)}). Check that these "
-            "credentials may do so there, and have not expired."
+            f"{url} cannot be {what}: the store denies access ({describe_error(error)}). Check that the "
+            "credentials permit it and have not expired."
         )
     if isinstance(error, NotImplementedError):
         return InputError(
-            f"{place} cannot be {what}: this kind of store cannot do that. Folders are written to "
+            f"{url} cannot be {what}: this kind of store does not support it. Folders are written to "
             "stores such as s3, gs, abfs and hdfs."
         )
-    return BrokenFileError(f"{place} cannot be {what} ({reason_of(error)}).")
+    return BrokenFileError(f"{url} cannot be {what} ({describe_error(error)}).")
 
 
 def _is_invalid(error: BaseException) -> bool:
@@ -161,9 +167,9 @@ def _is_invalid(error: BaseException) -> bool:
 
 
 def _describe_invalid(error: BaseException) -> str:
-    """Return what is wrong, without the heading and the regular expressions of botocore."""
+    """Return the message, without botocore's heading and regular expressions."""
     heading, _, rest = str(error).partition("\n")
-    first = reason_of(ValueError(rest or heading))
+    first = describe_error(ValueError(rest or heading))
     return first.partition('": ')[0] + '"' if '": ' in first else first
 
 
@@ -175,10 +181,10 @@ def _lacks_credentials(error: BaseException | None) -> bool:
     return False
 
 
-def _explain_no_credentials(place: str) -> InputError:
+def _explain_no_credentials(url: str) -> InputError:
     return InputError(
-        f"{place} cannot be reached: no credentials were found. Give them as the store's own tools "
-        "take them, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or `aws configure` for s3."
+        f"{url} cannot be reached: no credentials were found. Set them as for the store's own tools, "
+        "for s3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `aws configure`."
     )
 
 
@@ -186,7 +192,9 @@ def _explain_missing_package(address: str, error: ImportError) -> MissingExtraEr
     protocol = address.split("://")[0].split("::")[-1].lower()
     package = _PACKAGES.get(protocol)
     if package is None:
-        return MissingExtraError(f"{redact_urls(address)} cannot be reached ({reason_of(error)}).")
+        return MissingExtraError(
+            f"{redact_urls(address)} cannot be reached ({describe_error(error)})."
+        )
     return MissingExtraError(
         f"{redact_urls(address)} needs {package}, which is not installed. Install it with: "
         f'python -m pip install "{package}"'

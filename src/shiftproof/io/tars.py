@@ -1,4 +1,4 @@
-"""Webdataset tars: their members, the keys of samples, and whether a tar is whole."""
+"""Webdataset tars: their members, the keys of samples, and checks that a tar is complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REGENERATED_KEYS = frozenset(
     {"gid", "gname", "hdrcharset", "linkpath", "mtime", "path", "size", "uid", "uname"}
 )
 _LATEST = 2.0**40
-"""Seconds; no file is of a later year than 36,000."""
+"""Seconds since 1970: the year 36,800, beyond all valid dates."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Entry:
 
     Attributes:
         info: the member.
-        title: its name as it can be printed, with a number where it is not the first of that name.
-        key: of its sample, by webdataset's rule: its name up to the first dot of the last part.
-        suffix: what follows that dot, in small letters.
+        title: its printable name, with a number if it is not the first of that name.
+        key: the key of its sample, by webdataset's rule: its name up to the first dot of the last part.
+        suffix: the rest after that dot, in lower case.
         is_image: whether it is the image of its sample.
         fault: why it is excluded from rows and copies, or None.
     """
@@ -46,7 +46,7 @@ class Entry:
     fault: str | None
 
     @property
-    def not_the_image(self) -> str | None:
+    def image_fault(self) -> str | None:
         """Return why a member with an image's suffix is not the image of its sample, or None."""
         if self.is_image or not is_image(Path(self.info.name)) or self.info.isdir():
             return None
@@ -56,7 +56,7 @@ class Entry:
             return "a link is not read as an image"
         return (
             f"by webdataset's rule it is {show_name(self.suffix)!r} of the sample "
-            f"{show_name(self.key)!r}, not its image; only one dot may be in the last part of its name"
+            f"{show_name(self.key)!r}, not its image; the last part of its name may have only one dot"
         )
 
 
@@ -78,38 +78,39 @@ class TarReader:
         Raises:
             BrokenFileError: as :meth:`members`.
         """
-        met: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for member in self.members():
-            met[member.name] += not member.isdir()
-            count = met[member.name]
+            counts[member.name] += not member.isdir()
+            count = counts[member.name]
             title = show_name(member.name) + (f" ({count})" if count > 1 else "")
             key, suffix = split_key(member.name)
-            fault = _find_fault(member) or ("it is there twice" if count > 1 else None)
-            image = fault is None and member.isreg() and is_image_member(member.name)
-            yield Entry(member, title, key, suffix, image, fault)
+            fault = _find_fault(member) or ("it occurs twice" if count > 1 else None)
+            has_image_role = fault is None and member.isreg() and is_image_member(member.name)
+            yield Entry(member, title, key, suffix, has_image_role, fault)
 
     def members(self) -> Iterator[tarfile.TarInfo]:
         """Yield the members in order, and check at the end that the tar is complete.
 
         Raises:
-            BrokenFileError: damaged or cut, wherever it is met; what came before has been yielded.
+            BrokenFileError: damaged or cut short, when the damage is reached; earlier members have been
+                yielded.
         """
         members = iter(self._source)
         end = 0
         while True:
-            with self._damage():
+            with self._convert_errors():
                 member = next(members, None)
                 if member is not None and (member.offset_data <= end or member.size < 0):
-                    # Else a size below zero would lead back, and round and round.
-                    raise ValueError(f"{show_name(member.name)} has a size below zero")
+                    # A negative size would lead back to an earlier member, in an endless loop.
+                    raise ValueError(f"{show_name(member.name)} has a negative size")
             if member is None:
                 break
             end = member.offset_data
-            # A sparse member counts by what it would unfold to.
+            # The size of a sparse member is the expanded one.
             if member.isreg() and member.offset_data + member.size > self._size:
                 raise BrokenFileError(
                     f"{self.name}: the tar is damaged ({show_name(member.name)} claims "
-                    f"{member.size} bytes, of which not all are there)."
+                    f"{member.size} bytes, more than the file has)."
                 )
             yield member
         self._check_end()
@@ -118,12 +119,14 @@ class TarReader:
         """Return the content of a regular file.
 
         Raises:
-            BrokenFileError: the tar is cut before its end.
+            BrokenFileError: the tar is damaged or cut short.
         """
-        with self._damage():
+        with self._convert_errors():
             content = self._source.extractfile(member)
             if content is None:
-                raise BrokenFileError(f"{self.name}: {show_name(member.name)} is no regular file.")
+                raise BrokenFileError(
+                    f"{self.name}: {show_name(member.name)} is not a regular file."
+                )
             data = content.read()
         if len(data) < member.size:
             raise BrokenFileError(
@@ -134,18 +137,18 @@ class TarReader:
     def _check_end(self) -> None:
         """Check that a tar ends with a block of zeros.
 
-        ``tarfile`` takes what is no header for the end, so that a tar that was cut short seems whole.
+        ``tarfile`` treats an invalid header as the end, so that a truncated tar would seem complete.
         """
-        with self._damage():
+        with self._convert_errors():
             assert self._source.fileobj is not None
             self._source.fileobj.seek(self._source.offset)
             end = self._source.fileobj.read(tarfile.BLOCKSIZE)
         if end != tarfile.NUL * tarfile.BLOCKSIZE:
             raise BrokenFileError(
-                f"{self.name}: the tar is damaged (it has no end where one is due)."
+                f"{self.name}: the tar is damaged (it does not end with a block of zeros)."
             )
 
-    def _damage(self) -> contextlib.AbstractContextManager[None]:
+    def _convert_errors(self) -> contextlib.AbstractContextManager[None]:
         return convert_errors(self.name, "the tar is damaged")
 
 
@@ -154,34 +157,34 @@ def open_tar(path: Path | Location, name: str | None = None) -> Iterator[TarRead
     """Open an uncompressed tar.
 
     Args:
-        path: the file, here or behind a URL.
-        name: as messages are to call it; the path by default.
+        path: the file, local or at a URL.
+        name: its name in messages; the path by default.
 
     Raises:
         BrokenFileError: it cannot be read as a tar.
     """
-    called = str(path) if name is None else name
-    place = path if isinstance(path, Location) else Location(str(path))
+    shown_name = str(path) if name is None else name
+    location = path if isinstance(path, Location) else Location(str(path))
     with contextlib.ExitStack() as stack:
-        with convert_errors(called, "cannot be read as a tar"):
-            local = Path(place.address)
-            if not place.is_remote and local.exists() and not local.is_file():
-                raise BrokenFileError(f"{called}: not a regular file.")
-            opened = place.open() if place.is_remote else ensure_local(local).open("rb")
-            file = stack.enter_context(opened)
-            size = place.size() if place.is_remote else os.fstat(file.fileno()).st_size
+        with convert_errors(shown_name, "cannot be read as a tar"):
+            local = Path(location.address)
+            if not location.is_remote and local.exists() and not local.is_file():
+                raise BrokenFileError(f"{shown_name}: not a regular file.")
+            stream = location.open() if location.is_remote else ensure_local(local).open("rb")
+            file = stack.enter_context(stream)
+            size = location.size() if location.is_remote else os.fstat(file.fileno()).st_size
             source = stack.enter_context(tarfile.open(fileobj=file, mode="r:"))
-        yield TarReader(source, called, size)
+        yield TarReader(source, shown_name, size)
 
 
 def _find_fault(member: tarfile.TarInfo) -> str | None:
-    """Return why a member is neither read nor copied, or None; as Python's ``data`` filter has it."""
+    """Return why a member is neither read nor copied, or None; the rules of Python's ``data`` filter."""
     if not is_utf8(member.name):
         return "its name is not UTF-8; rename it"
     if member.issym() or member.islnk():
         target = PureWindowsPath(member.linkname)
         if target.drive or target.root or ".." in target.parts or not is_utf8(member.linkname):
-            return "a link that may lead out of the folder"
+            return "a link that may point outside the folder"
         return None
     if member.issparse():
         return "a sparse file, which is not read"
@@ -189,14 +192,13 @@ def _find_fault(member: tarfile.TarInfo) -> str | None:
 
 
 def copy_header(member: tarfile.TarInfo, *, name: str | None = None) -> tarfile.TarInfo:
-    """Return a member's header as it can be written to a copy, without what only it could claim.
+    """Return a member's header for a copy, without extended fields that writing regenerates.
 
-    Sizes, times and long names are written anew from the member itself; a time that is no number
-    becomes 0.
+    Sizes, times and long names are written from the member itself; an invalid time becomes 0.
 
     Args:
-        member: as it was read.
-        name: what it is to be called instead.
+        member: the member that was read.
+        name: a new name, if it is renamed.
     """
     header = copy.copy(member)
     header.name = member.name if name is None else name
@@ -211,18 +213,17 @@ def copy_header(member: tarfile.TarInfo, *, name: str | None = None) -> tarfile.
 
 
 def is_tar(name: str) -> bool:
-    """Whether a file is called like a tar that is not compressed."""
+    """Return whether a name has the suffix of an uncompressed tar."""
     return name.lower().endswith(".tar")
 
 
 def is_image_member(name: str) -> bool:
-    """Whether a member is the image of its sample.
+    """Return whether a member is the image of its sample.
 
-    As webdataset reads names, all after the first dot says what a member is: ``7.jpg`` is an image,
-    ``7.seg.png`` something about it, such as a mask.
+    By webdataset's rule the text after the first dot is the role of a member: ``7.jpg`` is an image,
+    ``7.seg.png`` another part of the sample, such as a mask.
     """
-    base = Path(name).name
-    return is_image(Path(name)) and base.count(".") == 1
+    return is_image(Path(name)) and Path(name).name.count(".") == 1
 
 
 def split_key(member: str) -> tuple[str, str]:
@@ -237,10 +238,10 @@ def split_key(member: str) -> tuple[str, str]:
 
 
 def sort_key(name: str) -> list[tuple[int, str]]:
-    """Return what names are sorted by so that 2 comes before 10.
+    """Return a key for sorting names in natural order: 2 before 10.
 
     >>> sorted(["10.tar", "2.tar"], key=sort_key)
     ['2.tar', '10.tar']
     """
-    words = re.split(r"([0-9]+)", name)
-    return [(int(word), "") if word.isascii() and word.isdigit() else (-1, word) for word in words]
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in parts]

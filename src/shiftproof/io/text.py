@@ -15,23 +15,23 @@ def read_text(path: Path, *, errors: str = "strict") -> str:
 
     Args:
         path: the file.
-        errors: what becomes of bytes that are not UTF-8, as in ``bytes.decode``.
+        errors: how bytes that are not UTF-8 are handled, as in ``bytes.decode``.
 
     Raises:
         BrokenFileError: it cannot be read, or is not UTF-8.
     """
     with (
-        open_regular(path, handed_over=True) as file,
+        open_regular(path, allow_pipe=True) as file,
         convert_errors(path, "expected a text file in UTF-8"),
     ):
         return file.read().decode("utf-8-sig", errors)
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
+    """Return the object of a JSON file.
 
     Raises:
-        BrokenFileError: it is missing, not JSON, or holds another type.
+        BrokenFileError: it is missing, not JSON, or has another type.
     """
     value = read_json(path)
     if not isinstance(value, dict):
@@ -40,10 +40,10 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+    """Return the value of a JSON file.
 
     Raises:
         BrokenFileError: it is missing or not JSON.
     """
-    with open_regular(path, handed_over=True) as file, convert_errors(path, "not valid JSON"):
+    with open_regular(path, allow_pipe=True) as file, convert_errors(path, "not valid JSON"):
         return json.loads(file.read().decode("utf-8-sig"))

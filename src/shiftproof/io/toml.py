@@ -16,10 +16,10 @@ else:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the table that a TOML file holds.
+    """Return the content of a TOML file.
 
     Raises:
-        BrokenFileError: it is missing, not UTF-8 or not TOML; says the line.
+        BrokenFileError: it is missing, not UTF-8 or not TOML; names the line.
     """
     text = read_text(path)
     with convert_errors(path, "not valid TOML"):

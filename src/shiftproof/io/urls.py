@@ -6,21 +6,21 @@ import re
 
 HIDDEN = "***"
 
-_OTHERS = "demo|file|local|onnx|open_clip|python|timm|torchvision|transformers|ultralytics"
+_MODEL_SOURCES = "demo|file|local|onnx|open_clip|python|timm|torchvision|transformers|ultralytics"
 _URL = re.compile(
-    rf"\b(?:[A-Za-z][A-Za-z0-9+.\-]+://|(?!(?:{_OTHERS}):)[A-Za-z][A-Za-z0-9+.\-]+:/)(?=[^/\s])",
+    rf"\b(?:[A-Za-z][A-Za-z0-9+.\-]+://|(?!(?:{_MODEL_SOURCES}):)[A-Za-z][A-Za-z0-9+.\-]+:/)(?=[^/\s])",
     re.IGNORECASE,
 )
-"""How a URL begins, also as ``pathlib`` writes it, with one slash; what stands before the path of a
-model is no scheme."""
+"""The beginning of a URL, also with one slash, as ``pathlib`` writes it; the source before the path of a
+model is not a scheme."""
 
 _END = re.compile(r"[\s\"'<>`]|::(?=[A-Za-z][A-Za-z0-9+.\-]*:/)|\)(?=[\s.,;]|$)")
 _WITHOUT_USER = re.compile(
     r"(?:\[[^\]@]*\]|[^@:/?#]*)(?:(?=[/?#]|$)|:[0-9]*(?=[/?#]|$)(?!/[^/?#]*@))"
 )
-"""A host, and perhaps a port; behind a number and a slash an @ makes a password more likely."""
+"""A host with an optional port. After a number and a slash, an @ shows that it was a password."""
 
-_PLAIN = frozenset(
+_HARMLESS = frozenset(
     {
         "alt",
         "dl",
@@ -34,11 +34,11 @@ _PLAIN = frozenset(
         "versionid",
     }
 )
-"""Harmless names in a query; the values of all others are hidden."""
+"""Keys of queries whose values are shown; all other values are hidden."""
 
 
 def join_url(folder: str, name: str) -> str:
-    """Return the URL of a file in a folder; a query stays at the end.
+    """Return the URL of a file in a folder; the query stays at the end.
 
     >>> join_url("s3://bucket/photos?versionId=3", "a.png")
     's3://bucket/photos/a.png?versionId=3'
@@ -50,8 +50,8 @@ def join_url(folder: str, name: str) -> str:
 def redact_urls(text: str) -> str:
     """Return a text whose URLs have no user, no password, and no values in their queries.
 
-    A value of a query stays only where its name is known to be harmless, such as ``versionId``: what
-    signatures and tokens are called differs from one store to the next.
+    Only values of harmless keys, such as ``versionId``, stay in a query, since every store has other
+    names for signatures and tokens.
 
     >>> redact_urls("s3://AKIA:wJal/rXU@bucket/rows.npy is not there")
     's3://***@bucket/rows.npy is not there'
@@ -59,34 +59,29 @@ def redact_urls(text: str) -> str:
     'https://host/rows.npy?versionId=3&sig=***'
     """
     parts = []
-    place = 0
-    while found := _URL.search(text, place):
-        parts.append(text[place : found.end()])
-        ends = _END.search(text, found.end())
-        place = len(text) if ends is None else ends.start()
-        parts.append(_redact(text[found.end() : place]))
-    return "".join([*parts, text[place:]])
+    position = 0
+    while found := _URL.search(text, position):
+        parts.append(text[position : found.end()])
+        end = _END.search(text, found.end())
+        position = len(text) if end is None else end.start()
+        parts.append(_redact(text[found.end() : position]))
+    return "".join([*parts, text[position:]])
 
 
 def _redact(rest: str) -> str:
-    """Redact what stands behind ``scheme://``."""
+    """Redact the part of a URL after ``scheme://``."""
     if not _WITHOUT_USER.match(rest):
-        # The last @ ends the user: a password that nobody encoded may hold any sign.
-        _, at, host = rest.rpartition("@")
-        rest = f"{HIDDEN}@{host}" if at else rest
-    address, mark, query = _split(rest)
-    return address + mark + "".join(map(_redact_word, re.split(r"([&;?#])", query)))
+        # The last @ ends the user: a password that was not encoded may have any character.
+        _, at_sign, host = rest.rpartition("@")
+        rest = f"{HIDDEN}@{host}" if at_sign else rest
+    address = re.split(r"[?#]", rest, maxsplit=1)[0]
+    query = re.split(r"([&;?#])", rest[len(address) :])
+    return address + "".join(map(_redact_parameter, query))
 
 
-def _split(rest: str) -> tuple[str, str, str]:
-    found = re.search(r"[?#]", rest)
-    if found is None:
-        return rest, "", ""
-    return rest[: found.start()], found[0], rest[found.end() :]
-
-
-def _redact_word(word: str) -> str:
-    name, equals, _ = word.partition("=")
-    if word in ("", "&", ";", "?", "#") or (equals and name.lower() in _PLAIN):
-        return word
-    return f"{name}={HIDDEN}" if equals else HIDDEN
+def _redact_parameter(text: str) -> str:
+    """Redact ``key=value`` of a query; separators stay."""
+    key, equals, _ = text.partition("=")
+    if text in ("", "&", ";", "?", "#") or (equals and key.lower() in _HARMLESS):
+        return text
+    return f"{key}={HIDDEN}" if equals else HIDDEN

@@ -1,4 +1,4 @@
-"""YAML of plain values, with a limit on their number from the size of the file."""
+"""YAML of plain values, whose number is limited by the size of the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_BYTES = 1_000_000
 """Larger files are refused: a dataset of 20,000 classes takes half of it."""
 
 _MAX_VALUES = 50_000
-"""More are refused while they are read: PyYAML takes 25 microseconds for each."""
+"""Files with more are refused while they are read: PyYAML takes 25 microseconds for each."""
 
 _MAX_DIGITS = 64
 _INT = "tag:yaml.org,2002:int"
@@ -26,21 +26,23 @@ _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a YAML file holds: mappings, lists, texts, numbers, truth values and None.
+    """Return the value of a YAML file: mappings, lists, texts, numbers, truth values and None.
 
-    Nothing in it is executed. A date stays the text that it is. Aliases (``*name``) are followed as
-    long as the whole, written out, has no more values than the file has bytes.
+    Nothing in it is executed. Dates are returned as text. With aliases (``*name``) written out, it may
+    have at most as many values as the file has bytes.
 
     Raises:
-        BrokenFileError: it cannot be read, is above a megabyte or 50,000 values, is no YAML,
-            nests deeper than 64 levels, holds itself, or means far more than it says.
+        BrokenFileError: it cannot be read, is above a megabyte or 50,000 values, is not YAML,
+            nests deeper than 64 levels, contains itself, or expands to more values.
         MissingExtraError: PyYAML is not installed.
     """
     yaml = import_extra("yaml", "detection", package="PyYAML")
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:
-            raise BrokenFileError(f"{path}: above {MAX_BYTES // 1_000_000} MB; no data.yaml.")
+            raise BrokenFileError(
+                f"{path}: above {MAX_BYTES // 1_000_000} MB, too large for a data.yaml."
+            )
         with convert_errors(path, "not valid YAML"):
             loader = yaml.SafeLoader(file.read(MAX_BYTES))
             loader.compose_node = _limit_count(loader.compose_node)
@@ -57,11 +59,11 @@ def read_yaml(path: Path) -> Any:
 
 
 def _limit_count(compose: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Return what composes a value, but stops at too many."""
-    numbers = iter(range(_MAX_VALUES))
+    """Wrap PyYAML's function that composes a value, to refuse too many values."""
+    remaining = iter(range(_MAX_VALUES))
 
     def compose_counted(parent: Any, index: Any) -> Any:
-        if next(numbers, None) is None:
+        if next(remaining, None) is None:
             raise ValueError(f"more than {_MAX_VALUES} values")
         return compose(parent, index)
 
@@ -73,10 +75,10 @@ def _list_parts(node: Any) -> list[Any] | None:
         _check_scalar(node)
         return None
     pairs = (entry if isinstance(entry, tuple) else (entry,) for entry in node.value)
-    return [part for pair in pairs for part in pair]
+    return [part for item in pairs for part in item]
 
 
 def _check_scalar(node: Any) -> None:
-    node.value.encode()  # half a surrogate pair, which nothing could write down again
+    node.value.encode()  # refuses half a surrogate pair, which could not be written again
     if node.tag in (_INT, _FLOAT) and len(node.value) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(node.value)} digits")

@@ -15,7 +15,7 @@ from typing import Any, final
 
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
-from shiftproof.io.border import reason_of
+from shiftproof.io.border import describe_error
 from shiftproof.models.structure import is_torch_module
 
 
@@ -191,7 +191,7 @@ def _import(module_name: str, target: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise ModelError(
             f"python:{target}: the module {module_name!r} cannot be imported "
-            f"({type(error).__name__}: {reason_of(error)})."
+            f"({type(error).__name__}: {describe_error(error)})."
         ) from error
 
 
@@ -216,7 +216,7 @@ def _call(own: OwnFunction) -> Any:
             return own.function()
     except (Exception, SystemExit) as error:
         raise ModelError(
-            f"python:{own.target} failed ({type(error).__name__}: {reason_of(error)})."
+            f"python:{own.target} failed ({type(error).__name__}: {describe_error(error)})."
         ) from error
 
 

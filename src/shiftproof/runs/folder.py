@@ -84,7 +84,7 @@ class RunFolder:
             return folder
         with lock_for_setup(path):
             info = read_object(folder.run_file)
-            known = manifest.spell(read_requested_settings(info))
+            known = manifest.update_keys(read_requested_settings(info))
             # Another worker may have begun the extension.
             new_extension = None if known == settings else extension
             if new_extension is not None:
@@ -104,7 +104,7 @@ class RunFolder:
         manifest.begin(
             self.path,
             RUN_FILE,
-            {"kind": kind, "settings": manifest.spell(settings)},
+            {"kind": kind, "settings": manifest.update_keys(settings)},
             what="a run",
             about=about,
             shared=shared,

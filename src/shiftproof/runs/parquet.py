@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
-from shiftproof.io.border import reason_of
+from shiftproof.io.border import describe_error
 from shiftproof.io.parquet import NameCache, read_parquet
 from shiftproof.types import Flags
 
@@ -110,7 +110,7 @@ def open_table(
         BrokenFileError: the file is missing or damaged, or its content was not as expected.
     """
     try:
-        table = read_parquet(path, unique=unique, shared=["error"], known=known)
+        table = read_parquet(path, unique=unique, shared=["error"], cache=known)
         names = table.schema.names
         if schema is not None and names != schema.names:
             schema = _select_schema(names, schema, newer)
@@ -120,7 +120,7 @@ def open_table(
                 raise TypeError(f"expected {field.type} in the column {field.name}, got {actual}")
         yield table
     except Exception as error:  # damaged files raise any kind of exception
-        reason = reason_of(error).removeprefix(f"{path}: ").rstrip(".")
+        reason = describe_error(error).removeprefix(f"{path}: ").rstrip(".")
         raise BrokenFileError(
             f"{path}: not a readable record table ({reason}). "
             "Delete it and start the run again: only missing cells are computed."

@@ -385,7 +385,7 @@ def _open_job(sent: _SentJob) -> tuple[Function, Any]:
         if sent.place not in sys.path:
             sys.path.append(sent.place)
         for one in sent.fetched:
-            one.provide()
+            one.ensure_local()
         _loaded_job.clear()
         _loaded_job[key] = pickle.loads(ray.get(reference))
     return _loaded_job[key]

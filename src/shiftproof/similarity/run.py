@@ -56,7 +56,7 @@ def begin_run(folder: Path, kind: str, settings: Settings, sharding: Sharding) -
         {"kind": kind, "settings": settings},
         what="a run",
         about={"provenance": provenance("cpu", sharding.backend.processes())},
-        unnamed=("source",),
+        ignored=("source",),
         shared=isinstance(sharding.backend, Scheduled),
     )
     on_error(functools.partial(_mark_refused, folder / RUN_FILE, settings))

@@ -485,7 +485,7 @@ def _find_shards(location: Location) -> list[tuple[Location, Location | None]]:
             )
         if not location.exists():
             raise InputError(f"{location} is not there.")
-        beside = location.beside(Path(location.name).stem + ".parquet")
+        beside = location.with_name(Path(location.name).stem + ".parquet")
         return [(location, beside if beside.exists() else None)]
     children = {child.name: child for child in listing}
     if location.is_remote and STATE_FOLDER in children:

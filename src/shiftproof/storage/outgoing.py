@@ -20,7 +20,7 @@ from shiftproof.io.arrivals import register_arrivals
 from shiftproof.io.border import show_as, show_text
 from shiftproof.io.folder_locks import LOCK_FILE
 from shiftproof.io.manifest import check_same_work
-from shiftproof.io.placeholders import drop_oldest, fetch, is_placeholder, limit_bytes
+from shiftproof.io.placeholders import drop_oldest, fetch, is_placeholder, read_limit
 from shiftproof.storage.claims import (
     EXCLUSIVE,
     Claim,
@@ -516,10 +516,10 @@ class _Output:
 
     def _free_space(self, size: int) -> None:
         self._unchecked += size
-        if self._unchecked * 16 >= limit_bytes():
+        if self._unchecked * 16 >= read_limit():
             self._unchecked = 0
             self._copy.record_placeholders(choose_placeholders(self._contents.files))
-            drop_oldest(self._copy.root, limit_bytes())
+            drop_oldest(self._copy.root, read_limit())
 
     # ------------------------------------------------------------ record of uploads
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from shiftproof.corruptions.checks import check_image, check_same_form
+from shiftproof.corruptions.checks import check_image, check_same_shape
 from shiftproof.errors import ImageError, InputError
 from shiftproof.types import Image
 
@@ -61,7 +61,7 @@ def check_result(content: Image, result: object) -> Image:
     expected = (
         f"An engine returns a uint8 picture of the content's shape {content.shape}; got {{}}."
     )
-    return check_same_form(result, content, expected)
+    return check_same_shape(result, content, expected)
 
 
 def fit_size(width: int, height: int, side: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
-from shiftproof.io.border import open_regular, reason_of
+from shiftproof.io.border import describe_error, open_regular
 from shiftproof.lazy import import_extra
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def read_state(path: str | Path) -> tuple[dict[str, Any], State]:
             return settings, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # a damaged file can raise anything
         raise BrokenFileError(
-            f"{path}: cannot be read as what `save` wrote ({reason_of(error)})."
+            f"{path}: cannot be read as what `save` wrote ({describe_error(error)})."
         ) from error
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from shiftproof.errors import InputError, ModelError
-from shiftproof.io.border import reason_of, show_name
+from shiftproof.io.border import describe_error, show_name
 from shiftproof.lazy import import_extra
 
 
@@ -65,7 +65,7 @@ def measure_values(
         except Exception as error:
             raise ModelError(
                 f"{source}: does not run on the images to calibrate with "
-                f"({show_name(reason_of(error))})."
+                f"({show_name(describe_error(error))})."
             ) from error
         for name, value in zip(names, values, strict=True):
             sums[name].add(value)
@@ -94,6 +94,6 @@ def _open_session(model: ModelProto, names: Sequence[str], source: str) -> tuple
         )
     except Exception as error:
         raise ModelError(
-            f"{source}: cannot be run to calibrate ({show_name(reason_of(error))})."
+            f"{source}: cannot be run to calibrate ({show_name(describe_error(error))})."
         ) from error
     return session, session.get_inputs()[0].name

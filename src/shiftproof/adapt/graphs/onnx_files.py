@@ -13,7 +13,7 @@ from onnx import ModelProto, inliner
 from shiftproof import __version__
 from shiftproof.errors import BrokenFileError, InputError, ModelError
 from shiftproof.io import files
-from shiftproof.io.border import convert_errors, open_regular, reason_of, show_name
+from shiftproof.io.border import convert_errors, describe_error, open_regular, show_name
 from shiftproof.types import Settings
 
 MAX_BYTES = 2**31 - 2**24
@@ -143,7 +143,7 @@ class _explain_check:
         if isinstance(error, Exception) and not isinstance(error, OSError):
             raise ModelError(
                 f"{self._path}: the graph cannot be made to adapt, as what comes out is not valid "
-                f"ONNX ({show_name(reason_of(error))})."
+                f"ONNX ({show_name(describe_error(error))})."
             ) from error
 
 

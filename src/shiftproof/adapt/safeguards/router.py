@@ -23,7 +23,7 @@ from shiftproof.adapt.safeguards.first_layers import FirstLayers
 from shiftproof.adapt.safeguards.ledger import open_ledger
 from shiftproof.adapt.table import make_adapter
 from shiftproof.errors import InputError, ModelError
-from shiftproof.io.border import reason_of
+from shiftproof.io.border import describe_error
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Image, Images, Logits, Settings
 
@@ -136,7 +136,7 @@ class Router(Adapter):
         """Create an expert, or record why this model does not support it."""
         name = wanted if isinstance(wanted, str) else getattr(wanted, "__qualname__", "function")
         if name in (SOURCE, *self._unsupported, *(expert.name for expert in self._experts)):
-            raise InputError(f"experts: {name!r} is there twice; the source is always there.")
+            raise InputError(f"experts: {name!r} occurs twice; the source is always included.")
         try:
             made: object = make_adapter(wanted, model) if isinstance(wanted, str) else wanted(model)
         except ModelError as error:
@@ -298,7 +298,7 @@ class Router(Adapter):
                 try:
                     answer = _check_answer(ask(expert), source_logits)
                 except Exception as error:  # any error excludes this expert only
-                    reasons[place] = f"{expert.name} was left out: {reason_of(error)}"
+                    reasons[place] = f"{expert.name} was left out: {describe_error(error)}"
                 expert_events += _name_events(
                     expert, find_new_events(events, expert.adapter.events)
                 )

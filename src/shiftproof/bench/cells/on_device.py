@@ -76,7 +76,7 @@ class OnDevice:
         self, images: torch.Tensor, cell: Cell, places: list[int], keys: Sequence[str]
     ) -> torch.Tensor:
         from shiftproof.corruptions.torch import corrupt_tensor
-        from shiftproof.corruptions.torch.filters import send
+        from shiftproof.corruptions.torch.filters import copy_to_device
 
         def corrupt(some: torch.Tensor, of: Sequence[str]) -> torch.Tensor:
             name = cast("str", self.view.corruptions[cell.corruption])
@@ -86,7 +86,7 @@ class OnDevice:
             return corrupt(images, keys)
         import torch
 
-        index = send(places, images.device, torch.int64)
+        index = copy_to_device(places, images.device, torch.int64)
         return images.index_copy(
             0, index, corrupt(images.index_select(0, index), [keys[place] for place in places])
         )

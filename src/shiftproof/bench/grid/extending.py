@@ -20,10 +20,10 @@ from shiftproof.bench.grid.request import LoadedGrid
 from shiftproof.bench.tasks.classification.calibrating import HELD_OUT_RECORDS, keep_calibrations
 from shiftproof.bench.tasks.interface import SOURCE, Prepared
 from shiftproof.corruptions.extent import (
-    count_added,
-    count_there,
     describe_cells,
-    find_unknown,
+    find_custom,
+    format_added,
+    format_existing,
     join_names,
     unite_names,
 )
@@ -180,7 +180,7 @@ def merge_run(path: Path, grid: LoadedGrid, *, joins: bool = False) -> MergedRun
 
 
 def _merge(path: Path, request: MergedRun, info: Mapping[str, Any], previous: Any) -> MergedRun:
-    previous = stored = manifest.spell(previous)
+    previous = stored = manifest.update_keys(previous)
     settings, grid = request.settings, request.grid
     renamed, requested = _match_names(stored, settings)
     stored, settings = _rename(stored, renamed), _rename(settings, requested)
@@ -328,7 +328,7 @@ def _resolve_corruptions(
 ) -> tuple[dict[str, CorruptionLike], dict[str, str]]:
     """Return all corruptions, unrequested ones by name; and those that a name does not determine."""
     absent = [name for name, one in named.items() if one is None and not on_disk]
-    unresolved = find_unknown(identities, absent)
+    unresolved = find_custom(identities, absent)
     return {name: name if one is None else one for name, one in named.items()}, unresolved
 
 
@@ -433,7 +433,7 @@ def describe_extent(merged: MergedRun, folder: RunFolder) -> str | None:
         return None
     total = len(merged.titles) * len(merged.grid.cells)
     missing = len(merged.list_missing(folder))
-    stored = count_there(total - missing)
+    stored = format_existing(total - missing)
     if merged.pending is not None:
         return (
             f"{stored}; others were begun and are left out: {merged.pending}. Ask for them to go on"
@@ -443,7 +443,7 @@ def describe_extent(merged: MergedRun, folder: RunFolder) -> str | None:
         return f"{stored}{left}; all are kept, also what was not asked for: {_describe_unrequested(merged)}"
     new = total - _count_before(merged)
     left = f", {missing - new:,} were left" if missing > new else ""
-    return f"{stored}{left}, {count_added(new)}: {describe_added(merged)}"
+    return f"{stored}{left}, {format_added(new)}: {describe_added(merged)}"
 
 
 def _count_before(merged: MergedRun) -> int:

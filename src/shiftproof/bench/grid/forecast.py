@@ -20,7 +20,7 @@ from shiftproof.bench.grid.request import GridRequest, LoadedGrid
 from shiftproof.bench.tasks.interface import AdapterLike, Prepared, Task
 from shiftproof.compute.needs import Needs, measure_memory
 from shiftproof.corruptions import COMMON
-from shiftproof.corruptions.extent import count_there
+from shiftproof.corruptions.extent import format_existing
 from shiftproof.data import ImageData
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.runs.folder import RunFolder
@@ -206,7 +206,7 @@ def _describe(merged: MergedRun, left: _Left, folder: RunFolder | None) -> str |
         return None
     info = describe_extent(merged, folder)
     stored = len(merged.titles) * len(merged.grid.cells) - left.tables
-    return info or f"{count_there(stored)}, {left.tables:,} are left"
+    return info or f"{format_existing(stored)}, {left.tables:,} are left"
 
 
 def _spread(samples: Sequence[Sample]) -> Iterator[Sample]:

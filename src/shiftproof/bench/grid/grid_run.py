@@ -131,10 +131,10 @@ def run(
 
 def _keep_vectors(task: Task, out: str | Path) -> Task:
     """Thousands of sentences need not be read again where the resumed run has their vectors."""
-    if not isinstance(task, Classification) or task.kept is not None:
+    if not isinstance(task, Classification) or task.run_folder is not None:
         return task
     return Classification(
-        calibrate=task.calibrate, coverage=task.coverage, kept=out, trust=task.trust
+        calibrate=task.calibrate, coverage=task.coverage, run_folder=out, trust=task.trust
     )
 
 

@@ -121,7 +121,7 @@ def run_anytime(
     _check_stopping(budget, precision, compare)
     check_classifiers(models, data, "An anytime run")
     request = GridRequest(
-        models=models, data=data, task=Classification(kept=out), corruptions=corruptions,
+        models=models, data=data, task=Classification(run_folder=out), corruptions=corruptions,
         severities=severities, images=images, batch_size=batch_size, seed=seed, encode=encode,
         workers=workers, device=device, show_progress=show_progress,
     )  # fmt: skip

@@ -125,7 +125,7 @@ def find_breaking(
     """
     check_classifiers(models, data, "A breaking point")
     request = GridRequest(
-        models=models, data=data, task=Classification(kept=out), corruptions=corruptions,
+        models=models, data=data, task=Classification(run_folder=out), corruptions=corruptions,
         images=images, batch_size=batch_size, seed=seed, encode=encode, workers=workers,
         device=device, show_progress=show_progress,
     )  # fmt: skip

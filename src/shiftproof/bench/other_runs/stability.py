@@ -143,7 +143,7 @@ def measure_stability(
         normalize_settings(settings),
         what="a run",
         about={"provenance": provenance("", 0)},
-        ours=("records",),
+        subfolders=("records",),
         shared=isinstance(backend, Scheduled),
         why="A run over sequences cannot be extended; one of `bench` can.",
     )

@@ -220,7 +220,7 @@ class _Truth:
         """Return the table of a cell.
 
         Raises:
-            InputError: an image is missing, there twice, or unknown; scores of other classes; the best
+            InputError: an image is missing, duplicate or unknown; scores of other classes; the best
                 classes alone where a calibrator needs all.
         """
         if calibrator is None and predictions.logits is None:
@@ -288,7 +288,7 @@ class _Truth:
         twice = next((row for row, count in Counter(rows).items() if count > 1), None)
         if twice is not None:
             raise InputError(
-                f"{predictions.where}: {self.samples[twice].id} is there twice, under two names."
+                f"{predictions.where}: {self.samples[twice].id} occurs twice, under two names."
             )
         if len(rows) < len(self.samples):
             lacking = sorted(set(range(len(self.samples))) - set(rows))

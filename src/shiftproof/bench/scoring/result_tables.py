@@ -76,7 +76,7 @@ def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Perfo
             known = cells.setdefault(cell, one)
             if known is not one and known.replicates[0] != one.replicates[0]:
                 raise InputError(
-                    f"{path.name}: the clean cell is there twice, as {known.replicates[0]:g} and "
+                    f"{path.name}: the clean cell occurs twice, as {known.replicates[0]:g} and "
                     f"{one.replicates[0]:g} (under {corruption}); expected one value."
                 )
     if not cells:
@@ -233,8 +233,6 @@ def _from_csv(path: Path) -> dict[str, dict[str, str]]:
             raise InputError(f"{path.name}, line {number}: expected 3 columns, got {len(row)}.")
         corruption, severity, value = (cell.strip() for cell in row)
         if severity in table.setdefault(corruption, {}):
-            raise InputError(
-                f"{path.name}, line {number}: {corruption}, {severity} is there twice."
-            )
+            raise InputError(f"{path.name}, line {number}: {corruption}, {severity} occurs twice.")
         table[corruption][severity] = value
     return table

@@ -13,18 +13,18 @@ from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.corruptions.kernels.filters import truncate_block
 from shiftproof.corruptions.kernels.lanes import (
     FLOATS,
-    add_up,
+    build_sum,
     fill_lanes,
     find_lowest,
-    keep_small,
     load,
     load_entry,
+    optimize_for_size,
     store,
     sum_pairs,
 )
 from shiftproof.types import F32, F64, I32, I64, U8, U16, U32
 
-NEAR = np.float32(5e-5)
+TOLERANCE = np.float32(5e-5)
 """Distance in gray levels within which a float32 sum counts as an integer."""
 
 WORDS = 32
@@ -52,12 +52,12 @@ def shuffle_pixels(pixels: U32, width: int, delta: int, offsets: I32, exchange: 
     n = 0
     for y in range(height - delta, delta, -1):
         for x in range(width - delta, delta, -1):
-            here, there = np.uintp(y * width + x), np.uintp(y * width + x + offsets[n])
+            target, source = np.uintp(y * width + x), np.uintp(y * width + x + offsets[n])
             n += 1
-            value = pixels[here]
-            pixels[here] = pixels[there]
+            value = pixels[target]
+            pixels[target] = pixels[source]
             if exchange:
-                pixels[there] = value
+                pixels[source] = value
 
 
 @compile_inner
@@ -67,7 +67,7 @@ def _write_flat_sums(doubtful: np.int64, sums: F32, flat: U8, start: int, out: U
     The published result for a flat area, where the exact sum is an integer, depends on the last bit
     of float64 sums; ``flat`` ``(256,)`` has it for each gray level.
     """
-    keep_small()
+    optimize_for_size()
     while doubtful:
         j = find_lowest(doubtful)
         doubtful &= doubtful - 1
@@ -81,7 +81,7 @@ def _write_differences(
     """Add the weighted difference of sums of uint16, modulo 2 ** 16, to ``WORDS`` float32 at
     ``out``.
 
-    ``added`` and ``taken`` are addresses of ``count`` addresses, ``offset`` is added to each.
+    ``added`` and ``subtracted`` are addresses of ``count`` addresses, ``offset`` is added to each.
     """
     signature = types.void(*[types.int64] * 4, types.float32, types.int64)
 
@@ -91,14 +91,14 @@ def _write_differences(
         wide, long = ir.VectorType(ir.FloatType(), WORDS), ir.IntType(64)
 
         def read(table: Any, n: Any) -> Any:
-            place = builder.add(load_entry(builder, table, n, long), offset)
-            return load(builder, place, small)
+            address = builder.add(load_entry(builder, table, n, long), offset)
+            return load(builder, address, small)
 
         def add(total: Any, n: Any) -> Any:
             return builder.add(total, builder.sub(read(plus, n), read(minus, n)))
 
-        nothing = ir.Constant(small, [0] * WORDS)
-        total = add_up(builder, long(0), count, 1, nothing, add)
+        zeros = ir.Constant(small, [0] * WORDS)
+        total = build_sum(builder, long(0), count, 1, zeros, add)
         weighted = builder.fmul(builder.uitofp(total, wide), fill_lanes(builder, weight, wide))
         store(builder, builder.fadd(load(builder, out, wide), weighted), out)
         return context.get_dummy_value()
@@ -112,7 +112,7 @@ _add_differences: Any = intrinsic(_write_differences)
 @compile_inner
 def _run_sums(row: U8, channels: int, running: U16) -> None:
     """Write the cumulative sums of each channel of a row, modulo 2 ** 16."""
-    keep_small()
+    optimize_for_size()
     if channels == 3:
         r, g, b = np.uint16(0), np.uint16(0), np.uint16(0)
         for x in range(row.shape[0] // 3):
@@ -143,7 +143,7 @@ def _sum_disk(
         spans: ``(2, 2 r + 1)``, scratch.
         out: ``(n,)``, n a multiple of ``WORDS``; written.
     """
-    keep_small()
+    optimize_for_size()
     lines, radius = running.shape[0], widths.shape[0] - 1
     base, step = running.ctypes.data, 2 * running.shape[1]
     for half in range(2):
@@ -166,13 +166,13 @@ def _sum_disk(
 
 
 @compile_inner
-def _sum_down(above: U16, row: U8, here: U16) -> None:
+def _sum_down(previous: U16, row: U8, out: U16) -> None:
     """Write the column sums including one more row, modulo 2 ** 16."""
     for i in range(row.shape[0]):
-        here[i] = above[i] + np.uint16(row[i])
+        out[i] = previous[i] + np.uint16(row[i])
 
 
-# In one piece: a part as a function of its own takes 0.1 s longer to compile.
+# Not split: separate functions take 0.1 s longer to compile.
 @compiled
 def blur_by_disk(
     padded: U8,
@@ -225,12 +225,12 @@ def blur_by_disk(
         spare: ``(FLOATS,)``, scratch.
         out: ``(H, N)``, written.
     """
-    keep_small()
+    optimize_for_size()
     height, size = out.shape
     radius = widths.shape[0] - 1
     # Two more pixels on either side, for the horizontal Gaussian.
     first = (reach - 2) * channels
-    lines, table, total = running.shape[0], rows.ctypes.data, block.ctypes.data
+    lines, addresses, total = running.shape[0], rows.ctypes.data, block.ctypes.data
     base, step = running.ctypes.data, 2 * running.shape[1]
     added, subtracted = spans[0].ctypes.data, spans[1].ctypes.data
     for line in range(height + 2 * reach):
@@ -272,11 +272,11 @@ def blur_by_disk(
         rows[1], rows[3], rows[4] = center, center - pixel, center + pixel
         rows[5], rows[6] = center - 2 * pixel, center + 2 * pixel
         for start in range(0, size, FLOATS):
-            sum_pairs(table, smooth.ctypes.data, 3, 4 * start, total)
+            sum_pairs(addresses, smooth.ctypes.data, 3, 4 * start, total)
             for j in range(FLOATS):
                 block[j] = min(block[j] * scale, np.float32(255))
             length = min(FLOATS, size - start)
-            doubtful = truncate_block(total, NEAR, start, length, spare, out[y])
+            doubtful = truncate_block(total, TOLERANCE, start, length, spare, out[y])
             if doubtful:
                 _write_flat_sums(doubtful, block, flat, start, out[y])
 
@@ -284,7 +284,7 @@ def blur_by_disk(
 @compile_inner
 def _smooth_down(lines: F32, y: int, smooth: F32, size: int, rows: I64, out: F32) -> None:
     """Write row ``y`` of ``lines`` ``(5, n)``, which holds row y in line y % 5, smoothed."""
-    keep_small()
+    optimize_for_size()
     base, step = lines.ctypes.data, 4 * lines.shape[1]
     rows[0] = base + y % 5 * step
     rows[1], rows[2] = base + (y - 1) % 5 * step, base + (y + 1) % 5 * step
@@ -302,8 +302,8 @@ def _vertical_edges(
     Args:
         below: running sums down the columns, row n in line n % lines.
         line: the padded row in the middle.
-        first: where the image starts in the padded row.
-        channels: that are interleaved.
+        first: start of the image in the padded row.
+        channels: number of interleaved channels.
         edges: see ``blur_by_disk``.
         edge_weights: see ``edges``.
         out: written.
@@ -332,14 +332,14 @@ def _write_mixed(typing_context: Any, left: Any, right: Any, share: Any, out: An
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         small, real = (ir.VectorType(kind, LANES) for kind in (ir.IntType(8), ir.FloatType()))
-        *sources, part, target = arguments
+        *sources, share_address, target = arguments
         one, other = (
             builder.uitofp(
                 builder.load(builder.inttoptr(source, small.as_pointer()), align=1), real
             )
             for source in sources
         )
-        share = builder.load(builder.inttoptr(part, real.as_pointer()), align=4)
+        share = builder.load(builder.inttoptr(share_address, real.as_pointer()), align=4)
         mixed = builder.fadd(one, builder.fmul(builder.fsub(other, one), share))
         builder.store(mixed, builder.inttoptr(target, real.as_pointer()), align=4)
         return context.get_dummy_value()
@@ -393,7 +393,7 @@ def _average_exactly(
     rows: I64, up: F64, down: F64, columns: I64, across: F64,
 ) -> np.uint8:  # fmt: skip
     """Return one value of the average, interpolated in float64 and summed in float32."""
-    keep_small()
+    optimize_for_size()
     whole = np.float32(255)
     sums = np.float32(image[y, i]) / whole
     for n in range(rows.shape[0]):
@@ -420,24 +420,24 @@ def _reads_one_color(
     ``shares`` ``(L, H)`` are the sums of the weights of both rows: 0 where a layer is black.
     """
     height, width = image.shape[0], columns.shape[1]
-    slope = np.uint8(0)
+    difference = np.uint8(0)
     for i in range(first * channels, last * channels):
-        slope |= image[y, i] ^ image[y, i + channels]
+        difference |= image[y, i] ^ image[y, i + channels]
     for n in range(rows.shape[0]):
         start, end = columns[n, first], columns[n, last] + 1
-        if slope != 0 or end > width or shares[n, y] == 0.0:
+        if difference != 0 or end > width or shares[n, y] == 0.0:
             return False
         for line in range(rows[n, y], min(rows[n, y] + 2, height)):
             row = image[line, start * channels :]
-            beside = row[channels:]
+            next_pixels = row[channels:]
             for i in range((end - start) * channels):
-                slope |= row[i] ^ beside[i]
+                difference |= row[i] ^ next_pixels[i]
             for c in range(channels):
-                slope |= row[c] ^ image[y, first * channels + c]
-    return bool(slope == 0)
+                difference |= row[c] ^ image[y, first * channels + c]
+    return bool(difference == 0)
 
 
-# In one piece: a part as a function of its own takes 0.3 s longer to compile.
+# Not split: separate functions take 0.3 s longer to compile.
 @compiled
 def average_zooms(
     image: U8,
@@ -452,10 +452,10 @@ def average_zooms(
     targets: I64,
     sources: I64,
     shares: F32,
-    near: np.float32,
+    tolerance: np.float32,
     flat: U8,
-    kept: F32,
-    kept_rows: I64,
+    cache: F32,
+    cached_rows: I64,
     sums: F32,
     spare: U8,
     out: U8,
@@ -478,10 +478,10 @@ def average_zooms(
         targets: ``(L, m)``, for each layer the targets of ``_stretch_row``.
         sources: ``(L, m)``, see ``targets``.
         shares: ``(L, W * C + LANES)``, see ``targets``.
-        near: bound of the error of the float32 sums, in gray levels.
+        tolerance: bound of the error of the float32 sums, in gray levels.
         flat: ``(256,)``, the result for each gray level where all are equal.
-        kept: ``(2 L, W * C + LANES)``, scratch: the last two rows of each layer.
-        kept_rows: ``(2 L,)``, -1, scratch: their indices.
+        cache: ``(2 L, W * C + LANES)``, scratch: the last two rows of each layer.
+        cached_rows: ``(2 L,)``, -1, scratch: their indices.
         sums: ``(W * C + FLOATS,)``, scratch.
         spare: ``(FLOATS,)``, scratch.
         out: ``(H, W * C)``, written; fractions are truncated.
@@ -497,12 +497,12 @@ def average_zooms(
         for n in range(layers):
             for row in range(rows[n, y], min(rows[n, y] + 2, height)):
                 line = 2 * n + row % 2
-                if kept_rows[line] != row:
+                if cached_rows[line] != row:
                     _stretch_row(
                         image[row], channels, targets[n], sources[n], counts[n], shares[n],
-                        kept[line],
+                        cache[line],
                     )  # fmt: skip
-                    kept_rows[line] = row
+                    cached_rows[line] = row
         for n in range(0, layers, 2):
             # The last of an odd number has no partner.
             m = min(n + 1, layers - 1)
@@ -510,7 +510,7 @@ def average_zooms(
             b, d = min(a + 1, height - 1), min(c + 1, height - 1)
             alone = np.float32(m != n)
             _add_rows(
-                kept, 2 * n + a % 2, 2 * n + b % 2, 2 * m + c % 2, 2 * m + d % 2,
+                cache, 2 * n + a % 2, 2 * n + b % 2, 2 * m + c % 2, 2 * m + d % 2,
                 np.float32(up[n, y]), np.float32(down[n, y]),
                 np.float32(up[m, y]) * alone, np.float32(down[m, y]) * alone, sums[:size],
             )  # fmt: skip
@@ -518,14 +518,14 @@ def average_zooms(
             sums[i] *= share
         for start in range(0, size, FLOATS):
             length = min(FLOATS, size - start)
-            doubtful = truncate_block(total + 4 * start, near, start, length, spare, result)
+            doubtful = truncate_block(total + 4 * start, tolerance, start, length, spare, result)
             if doubtful == 0:
                 continue
-            rest = doubtful
+            many = doubtful
             for _ in range(MAX_SINGLE_SUMS):
-                rest &= rest - 1
+                many &= many - 1
             first, last = start // channels, (start + length - 1) // channels
-            if rest and _reads_one_color(image, y, first, last, channels, rows, columns, both):
+            if many and _reads_one_color(image, y, first, last, channels, rows, columns, both):
                 for j in range(length):
                     result[start + j] = flat[source[start + j]]
                 continue

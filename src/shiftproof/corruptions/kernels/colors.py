@@ -23,20 +23,20 @@ def compute_hue(r: float, g: float, b: float, value: float, spread: float) -> fl
 @compile_inner
 def convert_hsv(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
     """Convert HSV to RGB, all in 0..1."""
-    sextant = np.floor(hue * 6.0)
-    f = hue * 6.0 - sextant
+    whole = np.floor(hue * 6.0)
+    f = hue * 6.0 - whole
     p = value * (1.0 - saturation)
     q = value * (1.0 - f * saturation)
     t = value * (1.0 - (1.0 - f) * saturation)
-    which = int(sextant) % 6
-    if which == 0:
+    sextant = int(whole) % 6
+    if sextant == 0:
         return value, t, p
-    if which == 1:
+    if sextant == 1:
         return q, value, p
-    if which == 2:
+    if sextant == 2:
         return p, value, t
-    if which == 3:
+    if sextant == 3:
         return p, q, value
-    if which == 4:
+    if sextant == 4:
         return t, p, value
     return value, p, q

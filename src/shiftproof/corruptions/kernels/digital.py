@@ -41,7 +41,7 @@ def refine_grid(
 
 @compiled
 def displace_pixels(
-    pixels: U32, down: F32, right: F32, places: I32, found: U32, fractions: F32, out: U32
+    pixels: U32, down: F32, right: F32, indices: I32, neighbors: U32, fractions: F32, out: U32
 ) -> None:
     """Resample an image bilinearly at displaced pixel positions, edges mirrored.
 
@@ -49,62 +49,62 @@ def displace_pixels(
         pixels: ``(H * W,)``, see ``pack_pixels``.
         down: ``(H, W)``, vertical displacement in pixels.
         right: ``(H, W)``, horizontal displacement in pixels.
-        places: ``(4, W)``, scratch.
-        found: ``(4, W)``, scratch.
+        indices: ``(4, W)``, scratch.
+        neighbors: ``(4, W)``, scratch.
         fractions: ``(2, W)``, scratch.
         out: ``(H, W)``, written; fractions are truncated.
     """
     height, width = np.int32(down.shape[0]), np.int32(down.shape[1])
     fractions_y, fractions_x = fractions[0], fractions[1]
-    at0, at1, at2, at3 = places[0], places[1], places[2], places[3]
-    found0, found1, found2, found3 = found[0], found[1], found[2], found[3]
+    index0, index1, index2, index3 = indices[0], indices[1], indices[2], indices[3]
+    pixel0, pixel1, pixel2, pixel3 = neighbors[0], neighbors[1], neighbors[2], neighbors[3]
     for y in range(down.shape[0]):
         by, bx = down[y], right[y]
-        far = np.int32(0)
+        is_far = np.int32(0)
         for x in range(by.shape[0]):
             floor_y, floor_x = np.floor(by[x]), np.floor(bx[x])
             fractions_y[x], fractions_x[x] = by[x] - floor_y, bx[x] - floor_x
             y0 = np.int32(np.int32(floor_y) + np.int32(y))
             x0 = np.int32(np.int32(floor_x) + np.int32(x))
             y1, x1 = np.int32(y0 + np.int32(1)), np.int32(x0 + np.int32(1))
-            far |= np.int32(y0 < -height) | np.int32(y1 >= np.int32(2) * height)
-            far |= np.int32(x0 < -width) | np.int32(x1 >= np.int32(2) * width)
+            is_far |= np.int32(y0 < -height) | np.int32(y1 >= np.int32(2) * height)
+            is_far |= np.int32(x0 < -width) | np.int32(x1 >= np.int32(2) * width)
             upper = np.int32(mirror_index_once(y0, height) * width)
             lower = np.int32(mirror_index_once(y1, height) * width)
             left, other = mirror_index_once(x0, width), mirror_index_once(x1, width)
-            at0[x], at1[x] = upper + left, upper + other
-            at2[x], at3[x] = lower + left, lower + other
-        if far:
+            index0[x], index1[x] = upper + left, upper + other
+            index2[x], index3[x] = lower + left, lower + other
+        if is_far:
             for x in range(by.shape[0]):
                 y0, x0 = np.int32(y + np.floor(by[x])), np.int32(x + np.floor(bx[x]))
                 upper = np.int32(reflect_index(y0, down.shape[0]) * width)
                 lower = np.int32(reflect_index(y0 + 1, down.shape[0]) * width)
                 left = np.int32(reflect_index(x0, down.shape[1]))
                 other = np.int32(reflect_index(x0 + 1, down.shape[1]))
-                at0[x], at1[x] = upper + left, upper + other
-                at2[x], at3[x] = lower + left, lower + other
+                index0[x], index1[x] = upper + left, upper + other
+                index2[x], index3[x] = lower + left, lower + other
         for x in range(by.shape[0]):
-            found0[x] = pixels[np.uintp(np.uint32(at0[x]))]
-            found1[x] = pixels[np.uintp(np.uint32(at1[x]))]
-            found2[x] = pixels[np.uintp(np.uint32(at2[x]))]
-            found3[x] = pixels[np.uintp(np.uint32(at3[x]))]
+            pixel0[x] = pixels[np.uintp(np.uint32(index0[x]))]
+            pixel1[x] = pixels[np.uintp(np.uint32(index1[x]))]
+            pixel2[x] = pixels[np.uintp(np.uint32(index2[x]))]
+            pixel3[x] = pixels[np.uintp(np.uint32(index3[x]))]
         result = out[y]
         for x in range(by.shape[0]):
             word = np.uint32(0)
             fy, fx = fractions_y[x], fractions_x[x]
             for bits in (0, 8, 16):
                 shift = np.uint32(bits)
-                a = np.float32(np.int32((found0[x] >> shift) & np.uint32(255)))
-                b = np.float32(np.int32((found1[x] >> shift) & np.uint32(255)))
-                c = np.float32(np.int32((found2[x] >> shift) & np.uint32(255)))
-                d = np.float32(np.int32((found3[x] >> shift) & np.uint32(255)))
+                a = np.float32(np.int32((pixel0[x] >> shift) & np.uint32(255)))
+                b = np.float32(np.int32((pixel1[x] >> shift) & np.uint32(255)))
+                c = np.float32(np.int32((pixel2[x] >> shift) & np.uint32(255)))
+                d = np.float32(np.int32((pixel3[x] >> shift) & np.uint32(255)))
                 above, below = a + (b - a) * fx, c + (d - c) * fx
                 word |= np.uint32(np.int32(above + (below - above) * fy)) << shift
             result[x] = word
 
 
 @compiled
-def skew_image(image: U8, back: F64, out: F32) -> None:
+def skew_image(image: U8, inverse: F64, out: F32) -> None:
     """Warp an image by an affine map: bilinear, mirrored about its outermost pixels.
 
     In OpenCV's fixed point, where positions are multiples of 1/32 pixel; later versions of OpenCV
@@ -112,25 +112,28 @@ def skew_image(image: U8, back: F64, out: F32) -> None:
 
     Args:
         image: ``(H, W, C)``.
-        back: ``(2, 3)``, from a pixel (x, y, 1) of the result to its source (x, y) in the image.
+        inverse: ``(2, 3)``, from a pixel (x, y, 1) of the result to its source (x, y) in the image.
         out: ``(H, W, C)``, written, in 0..1.
     """
     height, width, channels = image.shape
     one, whole = np.float32(1), np.float32(255)
     for y in range(height):
-        start_x = int(np.rint((back[0, 1] * y + back[0, 2]) * 1024)) + 16
-        start_y = int(np.rint((back[1, 1] * y + back[1, 2]) * 1024)) + 16
+        start_x = int(np.rint((inverse[0, 1] * y + inverse[0, 2]) * 1024)) + 16
+        start_y = int(np.rint((inverse[1, 1] * y + inverse[1, 2]) * 1024)) + 16
         for x in range(width):
-            place_x = (start_x + int(np.rint(back[0, 0] * x * 1024))) >> 5
-            place_y = (start_y + int(np.rint(back[1, 0] * x * 1024))) >> 5
+            source_x = (start_x + int(np.rint(inverse[0, 0] * x * 1024))) >> 5
+            source_y = (start_y + int(np.rint(inverse[1, 0] * x * 1024))) >> 5
             fx, fy = (
-                np.float32(place_x & 31) / np.float32(32),
-                np.float32(place_y & 31) / np.float32(32),
+                np.float32(source_x & 31) / np.float32(32),
+                np.float32(source_y & 31) / np.float32(32),
             )
-            left, other = mirror_index(place_x >> 5, width), mirror_index((place_x >> 5) + 1, width)
+            left, other = (
+                mirror_index(source_x >> 5, width),
+                mirror_index((source_x >> 5) + 1, width),
+            )
             upper, lower = (
-                mirror_index(place_y >> 5, height),
-                mirror_index((place_y >> 5) + 1, height),
+                mirror_index(source_y >> 5, height),
+                mirror_index((source_y >> 5) + 1, height),
             )
             for c in range(channels):
                 out[y, x, c] = (
@@ -149,9 +152,9 @@ def displace_values(values: F32, down: F32, right: F32, out: U8) -> None:
     height, width, channels = values.shape
     for y in range(height):
         for x in range(width):
-            place_y, place_x = y + np.float64(down[y, x]), x + np.float64(right[y, x])
-            floor_y, floor_x = np.floor(place_y), np.floor(place_x)
-            fy, fx = place_y - floor_y, place_x - floor_x
+            source_y, source_x = y + np.float64(down[y, x]), x + np.float64(right[y, x])
+            floor_y, floor_x = np.floor(source_y), np.floor(source_x)
+            fy, fx = source_y - floor_y, source_x - floor_x
             upper, lower = (
                 reflect_index(int(floor_y), height),
                 reflect_index(int(floor_y) + 1, height),

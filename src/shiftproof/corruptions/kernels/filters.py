@@ -10,13 +10,13 @@ from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.corruptions.kernels.indices import clamp_index
 from shiftproof.corruptions.kernels.lanes import (
     FLOATS,
-    cut_off,
-    find_edges,
+    convert_bytes,
+    find_differences,
     find_lowest,
-    keep_small,
+    optimize_for_size,
     sum_eights,
     sum_pairs,
-    widen,
+    truncate_sums,
 )
 from shiftproof.types import F32, F64, I64, U8
 
@@ -26,30 +26,30 @@ STRIP = 2048
 
 @compile_inner
 def truncate_block(
-    sums: int, near: np.float32, start: int, length: int, spare: U8, out: U8
+    sums: int, tolerance: np.float32, start: int, length: int, spare: U8, out: U8
 ) -> np.int64:
     """Truncate up to ``FLOATS`` sums to bytes.
 
     Args:
         sums: the address of ``FLOATS`` sums in float32, of which the first ``length`` are used.
-        near: bound of the error of a sum.
-        start: where to write in ``out``.
+        tolerance: bound of the error of a sum.
+        start: first index in ``out``.
         length: see ``sums``.
         spare: ``(FLOATS,)``, scratch.
         out: ``(n,)``, written.
 
     Returns:
-        A bit for each sum: whether it is within ``near`` of an integer.
+        A bit for each sum: whether it is within ``tolerance`` of an integer.
     """
-    keep_small()
+    optimize_for_size()
     if length == FLOATS:
-        whole: np.int64 = cut_off(sums, near, out.ctypes.data + start)
-        return whole
-    close = cut_off(sums, near, spare.ctypes.data)
+        doubtful: np.int64 = truncate_sums(sums, tolerance, out.ctypes.data + start)
+        return doubtful
+    all_bits = truncate_sums(sums, tolerance, spare.ctypes.data)
     for j in range(length):
         out[start + j] = spare[j]
-    part: np.int64 = close & ((np.int64(1) << length) - 1)
-    return part
+    used_bits: np.int64 = all_bits & ((np.int64(1) << length) - 1)
+    return used_bits
 
 
 @compile_inner
@@ -63,10 +63,10 @@ def write_flat(
         edges: a bit for each sum: 0 where all values under the kernel are equal.
         values: ``(n,)``, the value under the kernel where all are equal.
         flat: ``(256,)``, the result for each value where all under the kernel are equal.
-        start: where to write in ``out``.
+        start: first index in ``out``.
         out: ``(N,)``, written where the image is flat.
     """
-    keep_small()
+    optimize_for_size()
     even, others = doubtful & ~edges, doubtful & edges
     while even:
         j = find_lowest(even)
@@ -97,20 +97,20 @@ def _find_corners(
         rows: at least one more than there are rows or columns in a square, scratch.
         columns: ``(3 FLOATS + span,)``, of which the first ``FLOATS`` are 0, the rest scratch.
     """
-    keep_small()
+    optimize_for_size()
     step, table = padded.shape[1], rows.ctypes.data
     center = padded.ctypes.data + y * step + first
-    nothing, found = columns.ctypes.data, columns.ctypes.data + FLOATS
+    zeros, differences = columns.ctypes.data, columns.ctypes.data + FLOATS
     for n in range(top, bottom):
         rows[n - top] = padded.ctypes.data + n * step + first
     rows[bottom - top] = center + channels
     for start in range(0, FLOATS + span, FLOATS):
-        find_edges(table, bottom - top + 1, center, start, found + start)
+        find_differences(table, bottom - top + 1, center, start, differences + start)
     count = 0
     for start in range(0, span + 1, channels):
-        rows[count] = found + start
+        rows[count] = differences + start
         count += 1
-    edges: np.int64 = find_edges(table, count, nothing, 0, found)
+    edges: np.int64 = find_differences(table, count, zeros, 0, differences)
     return edges
 
 
@@ -124,7 +124,7 @@ def _filter_exactly(
         padded: see ``filter_bytes``.
         y: the row.
         start: first value in the row.
-        channels: that are interleaved.
+        channels: number of interleaved channels.
         half: see ``filter_bytes``.
         levels: see ``filter_bytes``.
         sums: ``(n + 2 r channels,)`` or longer, scratch.
@@ -148,14 +148,14 @@ def _filter_exactly(
         out[j] = np.uint8(np.int32(min(total, 1.0) * 255.0))
 
 
-# In one piece: a part as a function of its own takes 0.3 s longer to compile.
+# Not split: separate functions take 0.3 s longer to compile.
 @compiled
 def filter_bytes(
     padded: U8,
     channels: int,
     half: F64,
-    thin: F32,
-    near: np.float32,
+    single: F32,
+    tolerance: np.float32,
     levels: F64,
     flat: U8,
     places: I64,
@@ -178,8 +178,8 @@ def filter_bytes(
             repeated on either side, and unused values.
         channels: number of interleaved channels.
         half: ``(1 + r,)``, the kernel from its center outwards.
-        thin: ``(1 + r,)``, its center, and the rest from the outside inwards; in float32.
-        near: bound of the error of the float32 sums, in gray levels.
+        single: ``(1 + r,)``, its center, and the rest from the outside inwards; in float32.
+        tolerance: bound of the error of the float32 sums, in gray levels.
         levels: ``(256,)``, the gray levels as fractions.
         flat: ``(256,)``, the result for each gray level where all under the kernel are equal.
         places: ``(H + 2 r,)``, the line of ``lines`` that holds each row from -r to H + r - 1.
@@ -191,13 +191,13 @@ def filter_bytes(
         bytes_: ``(4 FLOATS + 2 r channels,)``, zeros, scratch.
         out: ``(H, N)``, written; fractions are truncated.
     """
-    keep_small()
+    optimize_for_size()
     height, size = out.shape
     radius = half.shape[0] - 1
     count, margin = 2 * radius + 1, radius * channels
     spare, columns = bytes_[:FLOATS], bytes_[FLOATS:]
-    base, step, weights = lines.ctypes.data, 4 * lines.shape[1], thin.ctypes.data
-    sums, mixed = base + count * step, total.ctypes.data
+    base, step, weights = lines.ctypes.data, 4 * lines.shape[1], single.ctypes.data
+    sums, block = base + count * step, total.ctypes.data
     first_row = padded.ctypes.data
     down, across, corners = rows[0], rows[1], rows[2]
     across[0] = sums + 4 * margin
@@ -212,7 +212,7 @@ def filter_bytes(
             while ready < min(y + radius + 1, height):
                 line, source = base + ready % count * step, first_row + ready * padded.shape[1]
                 for start in range(0, span, FLOATS):
-                    widen(source + left + start, line + 4 * start)
+                    convert_bytes(source + left + start, line + 4 * start)
                 ready += 1
             down[0] = base + y % count * step
             for k in range(1, radius + 1):
@@ -221,9 +221,9 @@ def filter_bytes(
             for start in range(0, 4 * span, 4 * FLOATS):
                 sum_pairs(down.ctypes.data, weights, radius, start, sums + start)
             for start in range(0, width, FLOATS):
-                sum_pairs(across.ctypes.data, weights, radius, 4 * start, mixed)
+                sum_pairs(across.ctypes.data, weights, radius, 4 * start, block)
                 length, first = min(FLOATS, width - start), left + start
-                doubtful = truncate_block(mixed, near, first, length, spare, out[y])
+                doubtful = truncate_block(block, tolerance, first, length, spare, out[y])
                 if doubtful == 0:
                     continue
                 top, bottom = max(y - radius, 0), min(y + radius + 1, height)
@@ -264,7 +264,7 @@ def filter_floats(
         padded: ``(W + 2 q + FLOATS,)``, scratch.
         out: ``(H * W + FLOATS,)``, written; the last ``FLOATS`` are undefined.
     """
-    keep_small()
+    optimize_for_size()
     radius, margin = down.shape[0] - 1, across.shape[0] - 1
     base, step, table = values.ctypes.data, 4 * width, rows.ctypes.data
     middle, result = padded.ctypes.data + 4 * margin, out.ctypes.data
@@ -299,7 +299,7 @@ def sum_exactly(
             sums[i] += np.float64(row[i]) * weights[n]
 
 
-# In one piece: a part as a function of its own takes 0.1 s longer to compile.
+# Not split: separate functions take 0.1 s longer to compile.
 @compiled
 def smear_bytes(
     padded: U8,
@@ -307,15 +307,15 @@ def smear_bytes(
     down: I64,
     starts: I64,
     weights: F64,
-    thin: F32,
-    near: np.float32,
+    single: F32,
+    tolerance: np.float32,
     flat: U8,
-    added: float,
+    rounding: float,
     lines: F32,
     rows: I64,
     sums: F32,
     doubles: F64,
-    beside: I64,
+    addresses: I64,
     spare: U8,
     out: U8,
 ) -> None:
@@ -330,23 +330,23 @@ def smear_bytes(
         down: ``(8 m,)``, rows by which each copy is shifted down; one of them is 0.
         starts: ``(8 m,)``, where a row of each copy starts in a padded row, 0 to 2 margin.
         weights: ``(8 m,)``.
-        thin: ``weights`` in float32.
-        near: bound of the error of the float32 sums, in gray levels.
+        single: ``weights`` in float32.
+        tolerance: bound of the error of the float32 sums, in gray levels.
         flat: ``(256,)``, the result for each gray level where all copies are equal.
-        added: added to the sums before truncation: 0.5 rounds them.
+        rounding: added to the sums before truncation: 0.5 rounds them.
         lines: ``(l, min(N, STRIP) + 2 margin + FLOATS)``, scratch, l the rows from the lowest copy
             to the highest.
         rows: ``(8 m,)``, scratch.
         sums: ``(FLOATS,)``, scratch.
         doubles: ``(FLOATS,)``, scratch.
-        beside: ``(8 m,)``, scratch.
+        addresses: ``(8 m,)``, scratch.
         spare: ``(FLOATS,)``, scratch.
         out: ``(H, N)``, written.
     """
-    keep_small()
+    optimize_for_size()
     height, size = out.shape
     count, base, step = lines.shape[0], lines.ctypes.data, 4 * lines.shape[1]
-    half, total, source_base = np.float32(added), sums.ctypes.data, padded.ctypes.data
+    half, total, source_base = np.float32(rounding), sums.ctypes.data, padded.ctypes.data
     highest = 0
     for n in range(down.shape[0]):
         highest = min(highest, down[n])
@@ -357,29 +357,31 @@ def smear_bytes(
             while ready < min(y - highest + 1, height):
                 line, source = base + ready % count * step, source_base + ready * padded.shape[1]
                 for start in range(0, width + 2 * margin, FLOATS):
-                    widen(source + left + start, line + 4 * start)
+                    convert_bytes(source + left + start, line + 4 * start)
                 ready += 1
             for n in range(rows.shape[0]):
-                place = clamp_index(y - down[n], height) % count
-                rows[n] = base + place * step + 4 * starts[n]
+                line_index = clamp_index(y - down[n], height) % count
+                rows[n] = base + line_index * step + 4 * starts[n]
             for start in range(0, width, FLOATS):
-                sum_eights(rows.ctypes.data, thin.ctypes.data, rows.shape[0], 4 * start, total)
+                sum_eights(rows.ctypes.data, single.ctypes.data, rows.shape[0], 4 * start, total)
                 for j in range(FLOATS):
                     sums[j] += half
                 length, first = min(FLOATS, width - start), left + start
-                doubtful = truncate_block(total, near, first, length, spare, out[y])
+                doubtful = truncate_block(total, tolerance, first, length, spare, out[y])
                 if doubtful == 0:
                     continue
                 for n in range(rows.shape[0]):
                     row = clamp_index(y - down[n], height)
-                    beside[n] = source_base + row * padded.shape[1] + first + starts[n]
+                    addresses[n] = source_base + row * padded.shape[1] + first + starts[n]
                 center = source_base + y * padded.shape[1] + first + margin
-                edges = find_edges(beside.ctypes.data, rows.shape[0], center, 0, spare.ctypes.data)
+                edges = find_differences(
+                    addresses.ctypes.data, rows.shape[0], center, 0, spare.ctypes.data
+                )
                 values = padded[y, first + margin :]
                 low, high = write_flat(doubtful, edges, values, flat, first, out[y])
                 if low < high:
                     exact = doubles[: high - low]
                     sum_exactly(padded, y, first + low, down, starts, weights, exact)
                     for j in range(low, high):
-                        value = min(exact[j - low] + added, 255.0)
+                        value = min(exact[j - low] + rounding, 255.0)
                         out[y, first + j] = np.uint8(np.int32(value))

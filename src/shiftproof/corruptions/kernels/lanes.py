@@ -43,7 +43,7 @@ def fill_lanes(builder: Any, value: Any, kind: Any) -> Any:
     return builder.shuffle_vector(single, single, lanes)
 
 
-def add_up(
+def build_sum(
     builder: Any, first: Any, count: Any, step: int, start: Any, add: Callable[[Any, Any], Any]
 ) -> Any:
     """Return ``start`` after ``add(sum, n)`` for n from ``first`` to ``count`` in steps."""
@@ -85,12 +85,12 @@ def _write_pairs(
             return builder.fmul(value, fill_lanes(builder, weight, _VECTOR))
 
         def add(total: Any, n: Any) -> Any:
-            place = builder.mul(n, _LONG(2))
-            pair = builder.fadd(read(builder.sub(place, _LONG(1))), read(place))
+            index = builder.mul(n, _LONG(2))
+            pair = builder.fadd(read(builder.sub(index, _LONG(1))), read(index))
             return builder.fadd(total, weigh(pair, n))
 
         last = builder.add(pairs, _LONG(1))
-        total = add_up(builder, _LONG(1), last, 1, weigh(read(_LONG(0)), _LONG(0)), add)
+        total = build_sum(builder, _LONG(1), last, 1, weigh(read(_LONG(0)), _LONG(0)), add)
         store(builder, total, out)
         return context.get_dummy_value()
 
@@ -127,8 +127,8 @@ def _write_copies(
                 terms = [builder.fadd(one, other) for one, other in pairs]
             return builder.fadd(total, terms[0])
 
-        nothing = ir.Constant(_VECTOR, [0.0] * FLOATS)
-        store(builder, add_up(builder, _LONG(0), count, 8, nothing, add), out)
+        zeros = ir.Constant(_VECTOR, [0.0] * FLOATS)
+        store(builder, build_sum(builder, _LONG(0), count, 8, zeros, add), out)
         return context.get_dummy_value()
 
     return signature, generate
@@ -137,7 +137,7 @@ def _write_copies(
 sum_eights: Any = intrinsic(_write_copies)
 
 
-def _write_edges(
+def _write_differences(
     typing_context: Any, rows: Any, count: Any, center: Any, offset: Any, out: Any
 ) -> Any:
     """Write the bits in which any of ``count`` rows differs from ``center``, for ``FLOATS`` bytes.
@@ -152,50 +152,50 @@ def _write_edges(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, count, center, offset, out = arguments
         small = ir.VectorType(ir.IntType(8), FLOATS)
-        nothing = ir.Constant(small, [0] * FLOATS)
+        zeros = ir.Constant(small, [0] * FLOATS)
         middle = load(builder, builder.add(center, offset), small)
 
         def add(total: Any, n: Any) -> Any:
-            place = builder.add(load_entry(builder, rows, n, _LONG), offset)
-            return builder.or_(total, builder.xor(load(builder, place, small), middle))
+            address = builder.add(load_entry(builder, rows, n, _LONG), offset)
+            return builder.or_(total, builder.xor(load(builder, address, small), middle))
 
-        total = add_up(builder, _LONG(0), count, 1, nothing, add)
+        total = build_sum(builder, _LONG(0), count, 1, zeros, add)
         store(builder, total, out)
-        return builder.bitcast(builder.icmp_unsigned("!=", total, nothing), ir.IntType(FLOATS))
+        return builder.bitcast(builder.icmp_unsigned("!=", total, zeros), ir.IntType(FLOATS))
 
     return signature, generate
 
 
-find_edges: Any = intrinsic(_write_edges)
+find_differences: Any = intrinsic(_write_differences)
 
 
-def _write_bytes(typing_context: Any, sums: Any, near: Any, out: Any) -> Any:
+def _write_bytes(typing_context: Any, sums: Any, tolerance: Any, out: Any) -> Any:
     """Truncate ``FLOATS`` nonnegative sums, clipped at 255, to bytes.
 
     Returns:
-        A bit for each sum, from the lowest on: whether it is within ``near`` of an integer.
+        A bit for each sum, from the lowest on: whether it is within ``tolerance`` of an integer.
     """
     signature = types.int64(types.int64, types.float32, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        sums, near, out = arguments
+        sums, tolerance, out = arguments
         whole = ir.VectorType(ir.IntType(32), FLOATS)
         values = load(builder, sums, _VECTOR)
-        half, most = (ir.Constant(_VECTOR, [value] * FLOATS) for value in (0.5, 255.0))
+        half, white = (ir.Constant(_VECTOR, [value] * FLOATS) for value in (0.5, 255.0))
         nearest = builder.sitofp(builder.fptosi(builder.fadd(values, half), whole), _VECTOR)
-        apart = builder.fsub(values, nearest)
-        limit = fill_lanes(builder, near, _VECTOR)
-        above = builder.fcmp_ordered("<", builder.fneg(limit), apart)
-        close = builder.and_(above, builder.fcmp_ordered("<", apart, limit))
-        least = builder.select(builder.fcmp_ordered("<", values, most), values, most)
-        cut = builder.fptosi(least, whole)
-        store(builder, builder.trunc(cut, ir.VectorType(ir.IntType(8), FLOATS)), out)
+        distance = builder.fsub(values, nearest)
+        limit = fill_lanes(builder, tolerance, _VECTOR)
+        above = builder.fcmp_ordered("<", builder.fneg(limit), distance)
+        close = builder.and_(above, builder.fcmp_ordered("<", distance, limit))
+        clipped = builder.select(builder.fcmp_ordered("<", values, white), values, white)
+        truncated = builder.fptosi(clipped, whole)
+        store(builder, builder.trunc(truncated, ir.VectorType(ir.IntType(8), FLOATS)), out)
         return builder.bitcast(close, ir.IntType(FLOATS))
 
     return signature, generate
 
 
-cut_off: Any = intrinsic(_write_bytes)
+truncate_sums: Any = intrinsic(_write_bytes)
 
 
 def _write_lowest(typing_context: Any, bits: Any) -> Any:
@@ -223,7 +223,7 @@ def _write_floats(typing_context: Any, source: Any, out: Any) -> Any:
     return signature, generate
 
 
-widen: Any = intrinsic(_write_floats)
+convert_bytes: Any = intrinsic(_write_floats)
 
 
 def _mark_small(typing_context: Any) -> Any:
@@ -240,4 +240,4 @@ def _mark_small(typing_context: Any) -> Any:
     return types.void(), generate
 
 
-keep_small: Any = intrinsic(_mark_small)
+optimize_for_size: Any = intrinsic(_mark_small)

@@ -28,7 +28,7 @@ def add_noise(
             and floor(-a) is the complement of floor(a).
         key: of the random words.
         second_key: see ``key``.
-        words: scratch, see ``share_words``.
+        words: scratch, see ``allocate_words``.
         halves: see ``words``.
         noise: ``(BLOCK,)``, scratch.
         out: ``(n,)``, written.
@@ -65,7 +65,7 @@ def scale_by_noise(
         table: ``(32768,)`` equally likely values of ``|noise|`` in units of 1/8192.
         key: of the random words.
         second_key: see ``key``.
-        words: scratch, see ``share_words``.
+        words: scratch, see ``allocate_words``.
         halves: see ``words``.
         noise: ``(BLOCK,)``, scratch.
         out: ``(n,)``, written.
@@ -94,8 +94,8 @@ def draw_from_alias_tables(
     Args:
         image: ``(n,)``.
         table: ``(256, 2 ** n)``, an alias table per gray level: a word's upper n bits choose the
-            entry, of which bits 0 to 7 are taken when the word's other bits are under the entry's
-            upper 32, else bits 8 to 15.
+            entry; the draw is its bits 0 to 7 if the word's other bits are below the entry's upper 32,
+            else its bits 8 to 15.
         key: of the random words.
         second_key: see ``key``.
         words: ``(BLOCK,)``, scratch.
@@ -128,7 +128,7 @@ def add_salt_and_pepper(
     second_key: np.uint32,
     out: U8,
 ) -> None:
-    """Turn a value black where its 16 random bits are under ``black``, white under ``changed``."""
+    """Turn values black where their 16 random bits are below ``black``, else white below ``changed``."""
     size = image.shape[0]
     half = (size + 1) // 2
     first, first_out = image[:half], out[:half]

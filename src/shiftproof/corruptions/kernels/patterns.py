@@ -39,7 +39,7 @@ def add_layer(image: U8, layer: F64, keep: float, add: float, out: U8) -> None:
 
 @compiled
 def draw_rings(
-    top: float, left: float, waves: float, amplitude: float, ring: float, out: F64
+    top: float, left: float, waves: float, amplitude: float, ring_width: float, out: F64
 ) -> None:
     """Write wavy rings around a point: ramps from -0.5 to 0.5, with ``waves`` waves per turn.
 
@@ -48,20 +48,20 @@ def draw_rings(
         left: column of the center.
         waves: number of waves per turn.
         amplitude: amplitude of the waves in pixels.
-        ring: width of a ring in pixels.
+        ring_width: width of a ring in pixels.
         out: ``(H, W)``, written.
     """
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             down, right = y - top, x - left
             sway = math.sin(math.atan2(right, down) * waves) * amplitude
-            far = (math.sqrt(right * right + down * down) + sway) / ring
-            out[y, x] = far - math.floor(far) - 0.5
+            distance = (math.sqrt(right * right + down * down) + sway) / ring_width
+            out[y, x] = distance - math.floor(distance) - 0.5
 
 
 @compiled
 def draw_plasma(time: float, folds: int, sharpness: float, scale: float, out: F64) -> None:
-    """Write waves whose places are bent by waves, ``(H, W, 3)`` in -1..1."""
+    """Write waves whose positions are displaced by waves, ``(H, W, 3)`` in -1..1."""
     stretch, turn, part = np.empty(folds), np.empty(folds), np.empty(folds)
     for s in range(folds):
         stretch[s] = 1.93**s
@@ -82,41 +82,43 @@ def draw_plasma(time: float, folds: int, sharpness: float, scale: float, out: F6
 
 
 @compiled
-def _ease(share: float) -> float:
+def _fade(share: float) -> float:
     return share * share * (3.0 - 2.0 * share)
 
 
 @compiled
-def _gradient_noise(x: float, y: float, order: I64, slopes: F64) -> float:
-    """Return Perlin's noise at a place: slopes at the four corners of its square, eased over it."""
+def _compute_gradient_noise(x: float, y: float, permutation: I64, gradients: F64) -> float:
+    """Return Perlin noise at a point, interpolated between the gradients at its square's corners."""
     left, top = math.floor(x), math.floor(y)
-    right_of, below = x - left, y - top
+    dx, dy = x - left, y - top
     column, row = int(left) % 256, int(top) % 256
     next_column, next_row = (column + 1) % 256, (row + 1) % 256
-    first, second = order[column], order[next_column]
-    corner = order[(first + row) % 256]
-    upper = right_of * slopes[corner, 0] + below * slopes[corner, 1]
-    corner = order[(second + row) % 256]
-    other = (right_of - 1) * slopes[corner, 0] + below * slopes[corner, 1]
-    upper += _ease(right_of) * (other - upper)
-    corner = order[(first + next_row) % 256]
-    lower = right_of * slopes[corner, 0] + (below - 1) * slopes[corner, 1]
-    corner = order[(second + next_row) % 256]
-    other = (right_of - 1) * slopes[corner, 0] + (below - 1) * slopes[corner, 1]
-    lower += _ease(right_of) * (other - lower)
-    eased: float = 1.5 * (upper + _ease(below) * (lower - upper))
-    return eased
+    first, second = permutation[column], permutation[next_column]
+    corner = permutation[(first + row) % 256]
+    upper = dx * gradients[corner, 0] + dy * gradients[corner, 1]
+    corner = permutation[(second + row) % 256]
+    other = (dx - 1) * gradients[corner, 0] + dy * gradients[corner, 1]
+    upper += _fade(dx) * (other - upper)
+    corner = permutation[(first + next_row) % 256]
+    lower = dx * gradients[corner, 0] + (dy - 1) * gradients[corner, 1]
+    corner = permutation[(second + next_row) % 256]
+    other = (dx - 1) * gradients[corner, 0] + (dy - 1) * gradients[corner, 1]
+    lower += _fade(dx) * (other - lower)
+    noise: float = 1.5 * (upper + _fade(dy) * (lower - upper))
+    return noise
 
 
 @compiled
-def draw_turbulence(period: float, octaves: int, order: I64, slopes: F64, out: F64) -> None:
-    """Write the sum of octaves of the size of Perlin's noise, each half as strong.
+def draw_turbulence(
+    period: float, octaves: int, permutation: I64, gradients: F64, out: F64
+) -> None:
+    """Write Perlin turbulence: the sum of octaves of absolute noise, each half as strong.
 
     Args:
-        period: of the first octave, in pixels.
-        octaves: each has half the period of the one before.
-        order: ``(256,)``, a permutation.
-        slopes: ``(256, 2)``, unit vectors.
+        period: period of the first octave, in pixels.
+        octaves: number of octaves; each has half the period of the one before.
+        permutation: ``(256,)``, a permutation.
+        gradients: ``(256, 2)``, unit vectors.
         out: ``(H, W)``, written.
     """
     step = 1 / period
@@ -126,14 +128,16 @@ def draw_turbulence(period: float, octaves: int, order: I64, slopes: F64, out: F
             for _ in range(octaves):
                 # Rows come first in the published code.
                 down, right = frequency * (row * step), frequency * (column * step)
-                total += abs(_gradient_noise(down, right, order, slopes)) / frequency
+                total += (
+                    abs(_compute_gradient_noise(down, right, permutation, gradients)) / frequency
+                )
                 frequency *= 2
             out[row, column] = total
 
 
 @compiled
 def mark_squares(angle: float, side: float, grid: Flags, out: Flags) -> None:
-    """Mark the pixels in the squares of a turned checkerboard that ``grid`` has on.
+    """Mark the pixels in the squares of a rotated checkerboard that ``grid`` marks.
 
     Args:
         angle: in radians.
@@ -147,7 +151,7 @@ def mark_squares(angle: float, side: float, grid: Flags, out: Flags) -> None:
         for x in range(out.shape[1]):
             down, right = cosine * y + sine * x, cosine * x - sine * y
             same = int(down - 2 * math.floor(down / 2)) == int(right - 2 * math.floor(right / 2))
-            # Cut off towards zero: the square at the corner is twice as large.
+            # Truncated towards zero: the square at the corner is twice as large.
             row, column = int(down), int(right)
             row += size if row < 0 else 0
             column += size if column < 0 else 0
@@ -155,7 +159,7 @@ def mark_squares(angle: float, side: float, grid: Flags, out: Flags) -> None:
 
 
 @compiled
-def star_light(down: float, right: float, rays: F64, power: float) -> float:
+def compute_starlight(down: float, right: float, rays: F64, power: float) -> float:
     """Return the light of a star at a distance from its center, in 0..1.
 
     Args:
@@ -165,12 +169,12 @@ def star_light(down: float, right: float, rays: F64, power: float) -> float:
         power: by which light falls off.
     """
     count = len(rays)
-    turn = (math.atan2(right, down) + math.pi) / (2 * math.pi) * count
-    ray = int(turn)
-    between = turn - ray
-    length = rays[ray % count] + between * (rays[(ray + 1) % count] - rays[ray % count])
+    position = (math.atan2(right, down) + math.pi) / (2 * math.pi) * count
+    ray = int(position)
+    fraction = position - ray
+    length = rays[ray % count] + fraction * (rays[(ray + 1) % count] - rays[ray % count])
     light = (length * length / (down * down + right * right + 1e-4)) ** power
-    edge = 1 - (between - 0.5) ** 2
+    edge = 1 - (fraction - 0.5) ** 2
     clipped: float = min(max(edge * light, 0.0), 1.0)
     return clipped
 
@@ -181,7 +185,7 @@ def add_star(top: float, left: float, rays: F64, pixels: F64) -> None:
     height, width, channels = pixels.shape
     for y in range(height):
         for x in range(width):
-            light = star_light(y - top, x - left, rays, 1.0)
+            light = compute_starlight(y - top, x - left, rays, 1.0)
             for c in range(channels):
                 pixels[y, x, c] += light * (255 - pixels[y, x, c])
 
@@ -192,7 +196,7 @@ def keep_in_star(image: U8, top: float, left: float, rays: F64, power: float, ou
     height, width, channels = image.shape
     for y in range(height):
         for x in range(width):
-            light = star_light(y - top, x - left, rays, power)
+            light = compute_starlight(y - top, x - left, rays, power)
             for c in range(channels):
                 out[y, x, c] = clip_to_byte(255 + light * (image[y, x, c] - 255.0))
 
@@ -212,32 +216,32 @@ def draw_line(
     """Draw a line of one pixel with smooth edges into ``(H, W, C)`` (Zingl 2012, section 6).
 
     Args:
-        row: where it starts, inside the image or not.
+        row: start of the line, inside the image or not.
         column: see ``row``.
-        last_row: where it ends.
+        last_row: end of the line.
         last_column: see ``last_row``.
-        value: of the line.
+        value: gray level of the line.
         pixels: changed in place.
     """
-    wide, high = abs(last_column - column), abs(last_row - row)
+    width, height = abs(last_column - column), abs(last_row - row)
     right, down = (1 if column < last_column else -1), (1 if row < last_row else -1)
-    length = max(math.sqrt(float(wide * wide + high * high)), 1.0)
-    error = wide - high
+    length = max(math.sqrt(float(width * width + height * height)), 1.0)
+    error = width - height
     while True:
-        _blend_pixel(pixels, row, column, 1 - abs(error - wide + high) / length, value)
+        _blend_pixel(pixels, row, column, 1 - abs(error - width + height) / length, value)
         before, column_before = error, column
-        if 2 * before >= -wide:
+        if 2 * before >= -width:
             if column == last_column:
                 break
-            if before + high < length:
-                _blend_pixel(pixels, row + down, column, 1 - abs(before + high) / length, value)
-            error -= high
+            if before + height < length:
+                _blend_pixel(pixels, row + down, column, 1 - abs(before + height) / length, value)
+            error -= height
             column += right
-        if 2 * before <= high:
+        if 2 * before <= height:
             if row == last_row:
                 break
-            if wide - before < length:
-                share = 1 - abs(wide - before) / length
+            if width - before < length:
+                share = 1 - abs(width - before) / length
                 _blend_pixel(pixels, row, column_before + right, share, value)
-            error += wide
+            error += width
             row += down

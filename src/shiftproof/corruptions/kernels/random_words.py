@@ -13,11 +13,11 @@ BLOCK = 2048
 
 @compile_inner
 def mix_word(counter: int, key: np.uint32, second_key: np.uint32) -> np.uint32:
-    """Return 32 random bits that belong to a counter and two keys.
+    """Return 32 random bits for a counter and two keys.
 
     A multiply-xorshift mixer (constants: C. Wellons, "lowbias32", and Weyl's golden ratio), with
-    the second key between its rounds, so that two keys are no permutations of each other.
-    Every step stays in 32 bits, which the vector unit multiplies.
+    the second key between its rounds, so that the words of two keys are not permutations of each other.
+    Every step is in 32 bits, which the vector unit can multiply.
     """
     x = np.uint32(np.uint32(counter) ^ key)
     x = np.uint32(x ^ (x >> np.uint32(16)))
@@ -31,11 +31,11 @@ def mix_word(counter: int, key: np.uint32, second_key: np.uint32) -> np.uint32:
     return mixed
 
 
-def share_words() -> tuple[U32, U16]:
-    """Return room for ``BLOCK`` random numbers of 16 bits: as words, and as halves of words.
+def allocate_words() -> tuple[U32, U16]:
+    """Allocate ``BLOCK`` random numbers of 16 bits: as words, and as halves of words.
 
-    Loops are handed what they write to: memory that they ask for by themselves takes longer to
-    compile than many of them.
+    Loops get the memory that they write to as arguments: allocating it inside would take longer to
+    compile than many of the loops.
     """
     words = np.empty(BLOCK // 2, np.uint32)
     return words, words.view(np.uint16)
@@ -50,9 +50,9 @@ def draw_from_table(
     Args:
         key: of the random words.
         second_key: see ``key``.
-        words: scratch, see ``share_words``.
+        words: scratch, see ``allocate_words``.
         halves: see ``words``.
-        table: ``(65536,)``, each entry as likely as the next.
+        table: ``(65536,)``, equally likely entries.
         out: ``(n,)``, written.
     """
     size = out.shape[0]
@@ -80,7 +80,7 @@ def draw_offsets(
     Args:
         key: of the random words.
         second_key: see ``key``.
-        words: scratch, see ``share_words``.
+        words: scratch, see ``allocate_words``.
         halves: see ``words``.
         delta: see above.
         width: see above.

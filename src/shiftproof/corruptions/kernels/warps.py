@@ -13,7 +13,7 @@ from shiftproof.types import F64, U8
 
 
 @compiled
-def read_between(image: U8, y: float, x: float, channel: int) -> float:
+def interpolate(image: U8, y: float, x: float, channel: int) -> float:
     """Read ``(H, W, C)`` at a fractional position, bilinearly, black outside."""
     top, left = math.floor(y), math.floor(x)
     down, right = y - top, x - left
@@ -42,9 +42,7 @@ def warp(image: U8, rows: F64, columns: F64, out: U8) -> None:
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             for c in range(out.shape[2]):
-                out[y, x, c] = clip_to_byte(
-                    read_between(image, rows[y, x], columns[y, x], c) + 1e-9
-                )
+                out[y, x, c] = clip_to_byte(interpolate(image, rows[y, x], columns[y, x], c) + 1e-9)
 
 
 @compiled
@@ -79,8 +77,8 @@ def draw_caustics(time: float, size: float, out: F64) -> None:
 @compiled
 def _read_light(light: F64, y: int, x: int) -> float:
     inside = 0 <= y < light.shape[0] and 0 <= x < light.shape[1]
-    found: float = light[y, x] if inside else 0.0
-    return found
+    value: float = light[y, x] if inside else 0.0
+    return value
 
 
 @compiled
@@ -100,17 +98,17 @@ def refract(image: U8, light: F64, reach: float, gain: float, out: U8) -> None:
         for x in range(width):
             down = _read_light(light, y + 1, x) - _read_light(light, y - 1, x)
             right = _read_light(light, y, x + 1) - _read_light(light, y, x - 1)
-            steep = math.sqrt(down * down + right * right)
-            upright = 1 / math.sqrt(1 + steep * steep)
+            slope = math.sqrt(down * down + right * right)
+            cosine = 1 / math.sqrt(1 + slope * slope)
             row, column = float(y), float(x)
-            if upright < 1 - 1e-3:
-                angle = math.acos(upright)
-                moved = math.sin(angle - math.asin(math.sin(angle) / 4.0)) * reach / steep
-                row += round(down * moved * 1000) / 1000
-                column += round(right * moved * 1000) / 1000
-            added = (down - right) * gain
+            if cosine < 1 - 1e-3:
+                angle = math.acos(cosine)
+                shift = math.sin(angle - math.asin(math.sin(angle) / 4.0)) * reach / slope
+                row += round(down * shift * 1000) / 1000
+                column += round(right * shift * 1000) / 1000
+            brightness = (down - right) * gain
             for c in range(channels):
-                value = read_between(image, row, column, c) / 255.0 + added
+                value = interpolate(image, row, column, c) / 255.0 + brightness
                 out[y, x, c] = np.uint8(min(max(value, 0.0), 1.0) * 255 + 1e-9)
 
 
@@ -119,7 +117,7 @@ SPLINE_POLE = math.sqrt(3.0) - 2.0
 
 
 @compiled
-def _find_spline(line: F64) -> None:
+def _prefilter_spline(line: F64) -> None:
     """Replace values ``(n,)`` by the coefficients of their interpolating cubic spline, mirrored."""
     size = len(line)
     if size < 2:
@@ -143,7 +141,7 @@ def _find_spline(line: F64) -> None:
 
 
 @compiled
-def _weigh_spline(t: float, out: F64) -> None:
+def _compute_spline_weights(t: float, out: F64) -> None:
     """Write the weights of the four coefficients about the position ``t`` beyond the second."""
     out[0] = (1 - t) ** 3 / 6
     out[1] = (3 * t**3 - 6 * t * t + 4) / 6
@@ -165,29 +163,29 @@ def average_rotations(image: U8, angles: F64, weights: F64, out: U8) -> None:
     spline = image.astype(np.float64)
     for c in range(channels):
         for y in range(height):
-            _find_spline(spline[y, :, c])
+            _prefilter_spline(spline[y, :, c])
         for x in range(width):
-            _find_spline(spline[:, x, c])
-    middle, center = (height - 1) / 2, (width - 1) / 2
+            _prefilter_spline(spline[:, x, c])
+    center_y, center_x = (height - 1) / 2, (width - 1) / 2
     cosines, sines = np.cos(angles), np.sin(angles)
     down_weights, right_weights, sums = np.empty(4), np.empty(4), np.empty(channels)
     for y in range(height):
         for x in range(width):
             sums[:] = 0.0
-            for turn in range(len(angles)):
-                row = cosines[turn] * (y - middle) + sines[turn] * (x - center) + middle
-                column = cosines[turn] * (x - center) - sines[turn] * (y - middle) + center
+            for n in range(len(angles)):
+                row = cosines[n] * (y - center_y) + sines[n] * (x - center_x) + center_y
+                column = cosines[n] * (x - center_x) - sines[n] * (y - center_y) + center_x
                 if not (0 <= row <= height - 1 and 0 <= column <= width - 1):
                     continue
                 top, left = int(row), int(column)
-                _weigh_spline(row - top, down_weights)
-                _weigh_spline(column - left, right_weights)
+                _compute_spline_weights(row - top, down_weights)
+                _compute_spline_weights(column - left, right_weights)
                 for i in range(4):
-                    r = mirror_index(top - 1 + i, height)
+                    row_index = mirror_index(top - 1 + i, height)
                     for j in range(4):
-                        share = weights[turn] * down_weights[i] * right_weights[j]
-                        q = mirror_index(left - 1 + j, width)
+                        share = weights[n] * down_weights[i] * right_weights[j]
+                        column_index = mirror_index(left - 1 + j, width)
                         for c in range(channels):
-                            sums[c] += share * spline[r, q, c]
+                            sums[c] += share * spline[row_index, column_index, c]
             for c in range(channels):
                 out[y, x, c] = clip_to_byte(sums[c] + 1e-4)

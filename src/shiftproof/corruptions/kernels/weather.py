@@ -68,8 +68,8 @@ def smear_to_bytes(
     down: I64,
     starts: I64,
     weights: F64,
-    thin: F32,
-    near: np.float32,
+    single: F32,
+    tolerance: np.float32,
     lines: F32,
     rows: I64,
     sums: F32,
@@ -84,8 +84,8 @@ def smear_to_bytes(
         down: as there.
         starts: as there.
         weights: as there.
-        thin: as there.
-        near: as there.
+        single: as there.
+        tolerance: as there.
         lines: ``(l, W + 2 margin + FLOATS)``, as there.
         rows: ``(8 m,)``, scratch.
         sums: ``(FLOATS,)``, scratch.
@@ -107,14 +107,14 @@ def smear_to_bytes(
                 line[j] = source[j]
             ready += 1
         for n in range(rows.shape[0]):
-            place = clamp_index(y - down[n], padded.shape[0]) % count
-            rows[n] = base + place * step + 4 * starts[n]
+            line_index = clamp_index(y - down[n], padded.shape[0]) % count
+            rows[n] = base + line_index * step + 4 * starts[n]
         for start in range(0, width, FLOATS):
-            sum_eights(table, thin.ctypes.data, rows.shape[0], 4 * start, total)
+            sum_eights(table, single.ctypes.data, rows.shape[0], 4 * start, total)
             for j in range(FLOATS):
                 sums[j] = sums[j] * np.float32(255) + np.float32(0.5)
             length = min(FLOATS, width - start)
-            if truncate_block(total, near, start, length, spare, out[y]):
+            if truncate_block(total, tolerance, start, length, spare, out[y]):
                 exact, result = doubles[:length], out[y, start:]
                 sum_exactly(padded, y, start, down, starts, weights, exact)
                 for j in range(length):
@@ -126,7 +126,7 @@ def blend_snow(
     image: U8,
     channels: int,
     layer: U8,
-    other: U8,
+    second_layer: U8,
     share: np.float32,
     pale: F32,
     snow: F32,
@@ -138,7 +138,7 @@ def blend_snow(
         image: ``(H, W * C)``.
         channels: C.
         layer: ``(H, W)``.
-        other: ``(H, W)``.
+        second_layer: ``(H, W)``.
         share: weight of the image; the paler copy is the larger of the image and 1.5 luma + 0.5.
         pale: ``(W * C,)``, scratch.
         snow: ``(W * C,)``, scratch.
@@ -147,9 +147,9 @@ def blend_snow(
     height, width = layer.shape
     rest, full = np.float32(1) - share, np.float32(255)
     for y in range(height):
-        row, flakes, turned = image[y], layer[y], other[height - 1 - y]
+        row, flakes, second_flakes = image[y], layer[y], second_layer[height - 1 - y]
         for x in range(width):
-            both = np.float32(np.int32(flakes[x]) + np.int32(turned[width - 1 - x]))
+            total = np.float32(np.int32(flakes[x]) + np.int32(second_flakes[width - 1 - x]))
             if channels == 3:
                 luma = (
                     np.float32(row[3 * x]) * np.float32(0.299)
@@ -158,10 +158,10 @@ def blend_snow(
                 )
                 value = luma * np.float32(1.5) + np.float32(127.5)
                 pale[3 * x], pale[3 * x + 1], pale[3 * x + 2] = value, value, value
-                snow[3 * x], snow[3 * x + 1], snow[3 * x + 2] = both, both, both
+                snow[3 * x], snow[3 * x + 1], snow[3 * x + 2] = total, total, total
             else:
                 pale[x] = np.float32(row[x]) * np.float32(1.5) + np.float32(127.5)
-                snow[x] = both
+                snow[x] = total
         result = out[y]
         for i in range(row.shape[0]):
             value = np.float32(row[i])
@@ -200,9 +200,9 @@ def blend_mud(image: U8, mask: F32, threshold: np.float32, color: F32, out: U8) 
 def blend_frost(image: U8, layer: U8, row: int, start: int, table: U8, out: U8) -> None:
     """Write ``table[image, layer]`` for rows of values, the layer's part at (row, start)."""
     for y in range(image.shape[0]):
-        source, over, result = image[y], layer[row + y, start:], out[y]
+        source, frost, result = image[y], layer[row + y, start:], out[y]
         for i in range(source.shape[0]):
-            result[i] = table[source[i], over[i]]
+            result[i] = table[source[i], frost[i]]
 
 
 @compile_inner
@@ -213,7 +213,7 @@ def _scale_word(word: np.uint32, amplitude: np.float32) -> np.float32:
     return value
 
 
-# In one piece: a part as a function of its own takes 0.1 s longer to compile.
+# Not split: separate functions take 0.1 s longer to compile.
 @compiled
 def subdivide_heights(
     corners: F32,

@@ -25,7 +25,7 @@ from shiftproof.corruptions.torch.filters import (
 
 
 def gaussian_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``blur.gaussian_blur`` does, on a batch."""
+    """Apply ``blur.gaussian_blur`` to a batch."""
     sigma = get_constants(blur.GAUSSIAN_BLUR, severity)
     return filter_gaussian(x, sigma, sigma)
 
@@ -37,8 +37,8 @@ def make_disk_kernel(
     """Return the published defocus kernel: a disk on a grid, smoothed with mirroring at its border."""
     reach, taps = (8, 1) if radius <= 8 else (radius, 2)
     size = 2 * reach + 1
-    place = np.arange(-reach, reach + 1)
-    disk = (place[:, np.newaxis] ** 2 + place**2 <= radius**2).astype(float)
+    offsets = np.arange(-reach, reach + 1)
+    disk = (offsets[:, np.newaxis] ** 2 + offsets**2 <= radius**2).astype(float)
     weights = np.exp(-(np.arange(-taps, taps + 1) ** 2) / (2 * alias**2))
     weights /= weights.sum()
     smooth = np.zeros((size, size))
@@ -50,26 +50,26 @@ def make_disk_kernel(
 
 
 @lru_cache(maxsize=16)
-def _disk_on(radius: int, alias: float, device: torch.device) -> Tensor:
+def _copy_disk(radius: int, alias: float, device: torch.device) -> Tensor:
     return torch.tensor(make_disk_kernel(radius, alias), dtype=torch.float32, device=device)
 
 
 def defocus_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``blur.defocus_blur`` does, on a batch."""
-    kernel = _disk_on(*get_constants(blur.DEFOCUS_BLUR, severity), x.device)
+    """Apply ``blur.defocus_blur`` to a batch."""
+    kernel = _copy_disk(*get_constants(blur.DEFOCUS_BLUR, severity), x.device)
     reach = kernel.shape[0] // 2
     flat = pad(x, reach, reach, "mirror").flatten(0, 1)[:, None]
     return F.conv2d(flat, kernel[None, None]).reshape(x.shape)
 
 
 def motion_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``blur.motion_blur`` does, on a batch."""
+    """Apply ``blur.motion_blur`` to a batch."""
     radius, sigma = get_constants(blur.MOTION_BLUR, severity)
     return smear(x, radius, sigma, [source.host.uniform(-45, 45) for source in sources])
 
 
 def glass_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``blur.glass_blur`` does, on a batch."""
+    """Apply ``blur.glass_blur`` to a batch."""
     sigma, delta, rounds = get_constants(blur.GLASS_BLUR, severity)
     height, width = x.shape[-2:]
     smooth = (filter_gaussian(x, sigma, sigma) + FLOAT_SLACK).floor()
@@ -91,27 +91,27 @@ def glass_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
 
 
 def _follow_copies(neighbor: Tensor, visited: Tensor) -> Tensor:
-    """Return which pixel each gets when pixels are copied one after the other, the last one first.
+    """Return the source of each pixel when pixels are copied one after the other, the last one first.
 
-    A pixel that copies from one visited before it gets what that one had got: the chain is
-    followed by doubling.
+    A pixel that copies from one visited earlier gets that one's source: chains are followed by
+    doubling.
 
     Args:
-        neighbor: ``(N, H W)``, which pixel each copies; itself where it copies none.
-        visited: ``(H W,)``, those that copy.
+        neighbor: ``(N, H W)``, the pixel that each copies; itself if it copies none.
+        visited: ``(H W,)``, whether a pixel copies.
     """
-    place = torch.arange(neighbor.shape[1], device=neighbor.device)
-    # The walk goes from the last pixel to the first: a larger place was visited before.
-    follows = visited & visited[neighbor] & (neighbor > place)
-    following = torch.where(follows, neighbor, place)
-    # Chains end at pixels whose neighbor had not been touched.
+    index = torch.arange(neighbor.shape[1], device=neighbor.device)
+    # Pixels are visited from the last to the first: a larger index was visited earlier.
+    follows = visited & visited[neighbor] & (neighbor > index)
+    following = torch.where(follows, neighbor, index)
+    # Chains end at pixels whose neighbor was not yet changed.
     for _ in range(max(1, math.ceil(math.log2(neighbor.shape[1])))):
         following = following.gather(1, following)
     return neighbor.gather(1, following)
 
 
 def zoom_blur(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``blur.zoom_blur`` does, on a batch."""
+    """Apply ``blur.zoom_blur`` to a batch."""
     stop, step = get_constants(blur.ZOOM_BLUR, severity)
     factors = np.arange(1, stop, step).tolist()
     total = x * 2

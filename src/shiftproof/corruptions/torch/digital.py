@@ -16,13 +16,13 @@ from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, draw_unifor
 
 
 def contrast(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``digital.contrast`` does, on a batch."""
+    """Apply ``digital.contrast`` to a batch."""
     mean = x.mean((2, 3), keepdim=True)
     return (x - mean) * get_constants(digital.CONTRAST, severity) + mean
 
 
 def elastic_transform(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``digital.elastic_transform`` does, on a batch."""
+    """Apply ``digital.elastic_transform`` to a batch."""
     height, width = x.shape[-2:]
     reach = digital.ELASTIC_REACH * height * get_constants(digital.ELASTIC_TRANSFORM, severity)
     draw = 2 * draw_uniform(sources, 2, height, width) - 1
@@ -37,50 +37,49 @@ def elastic_transform(x: Tensor, severity: float, sources: Sequence[Draws]) -> T
 
 
 @lru_cache(maxsize=64)
-def _box_means(size: int, small: int, device: torch.device) -> Tensor:
+def _make_box_matrix(size: int, small: int, device: torch.device) -> Tensor:
     """Return the ``(small, size)`` matrix that averages a line's pixels by boxes."""
     first, after, _ = digital.compute_boxes(size, small)
-    place = np.arange(size)
-    inside = (place >= first[:, np.newaxis]) & (place < after[:, np.newaxis])
+    index = np.arange(size)
+    inside = (index >= first[:, np.newaxis]) & (index < after[:, np.newaxis])
     return torch.tensor(inside / inside.sum(1, keepdims=True), dtype=torch.float32, device=device)
 
 
 @lru_cache(maxsize=64)
-def _nearest_places(size: int, small: int, device: torch.device) -> Tensor:
+def _find_nearest(size: int, small: int, device: torch.device) -> Tensor:
     return torch.as_tensor(digital.compute_nearest(size, small), device=device)
 
 
 def pixelate(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``digital.pixelate`` does, on a batch."""
+    """Apply ``digital.pixelate`` to a batch."""
     share = get_constants(digital.PIXELATE, severity)
     small = x
     for axis in (-1, -2):
         size = x.shape[axis]
-        mean = _box_means(size, max(1, int(size * share)), x.device)
-        small = (torch.movedim(small, axis, -1) @ mean.T).movedim(-1, axis)
+        matrix = _make_box_matrix(size, max(1, int(size * share)), x.device)
+        small = (torch.movedim(small, axis, -1) @ matrix.T).movedim(-1, axis)
         small = (small + 0.5 + FLOAT_SLACK).floor()
     for axis in (-2, -1):
-        small = small.index_select(
-            axis, _nearest_places(x.shape[axis], small.shape[axis], x.device)
-        )
+        small = small.index_select(axis, _find_nearest(x.shape[axis], small.shape[axis], x.device))
     return small
 
 
 def saturate(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
-    """Do as ``digital.saturate`` does, on a batch."""
+    """Apply ``digital.saturate`` to a batch."""
     if x.shape[1] == 1:
         return x
     scale, offset = get_constants(digital.SATURATE, severity)
     value = x.amax(1, keepdim=True)
     spread = value - x.amin(1, keepdim=True)
     saturation = spread / value.clamp(min=1)
-    wanted = (saturation * scale + offset).clamp(0, 1)
-    # Hue stays: a channel's distance to the largest grows as the saturation does. Gray is red.
-    distance = torch.where(spread > 0, (value - x) / spread.clamp(min=1), _gray_distance(x))
-    return value - value * wanted * distance
+    target = (saturation * scale + offset).clamp(0, 1)
+    # At the same hue, a channel's distance to the largest is proportional to the saturation. Gray is
+    # treated as red.
+    distance = torch.where(spread > 0, (value - x) / spread.clamp(min=1), _make_gray_distance(x))
+    return value - value * target * distance
 
 
-def _gray_distance(x: Tensor) -> Tensor:
+def _make_gray_distance(x: Tensor) -> Tensor:
     distance = torch.ones_like(x)
     distance[:, 0] = 0
     return distance

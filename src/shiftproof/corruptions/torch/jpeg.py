@@ -55,8 +55,8 @@ def _quantize(plane: Tensor, table: tuple[int, ...], quality: int) -> Tensor:
     columns = torch.arange(-(-width // 8) * 8, device=plane.device).clamp(max=width - 1)
     padded = plane.index_select(1, rows).index_select(2, columns)
     blocks = padded.reshape(n, len(rows) // 8, 8, len(columns) // 8, 8).transpose(2, 3) - 128
-    coded = (cosine @ blocks @ cosine.T / quantum).round() * quantum
-    decoded = (cosine.T @ coded @ cosine + 128).round().clamp(0, 255)
+    quantized = (cosine @ blocks @ cosine.T / quantum).round() * quantum
+    decoded = (cosine.T @ quantized @ cosine + 128).round().clamp(0, 255)
     return decoded.transpose(2, 3).reshape(n, len(rows), len(columns))[:, :height, :width]
 
 
@@ -71,9 +71,9 @@ def _downsample(plane: Tensor) -> Tensor:
 def _upsample(plane: Tensor, height: int, width: int) -> Tensor:
     """Double the sides as libjpeg does: 3/4 of the nearer pixel and 1/4 of the farther."""
     for axis, size in ((1, height), (2, width)):
-        place = torch.arange(size, device=plane.device)
-        near = place // 2
-        far = (near + torch.where(place % 2 == 0, -1, 1)).clamp(0, plane.shape[axis] - 1)
+        index = torch.arange(size, device=plane.device)
+        near = index // 2
+        far = (near + torch.where(index % 2 == 0, -1, 1)).clamp(0, plane.shape[axis] - 1)
         plane = 0.75 * plane.index_select(axis, near) + 0.25 * plane.index_select(axis, far)
     return plane
 

@@ -1,8 +1,8 @@
 """The corruptions on batches of torch tensors, on the device where they are.
 
-The definitions are those of the array path; the draws come from the device's own generator, so
-the pixels differ, and the distribution does not. Nothing of an image goes to the host and back.
-Tensors on the CPU take the array path, which is faster there.
+They are defined as for arrays; random numbers are drawn by the device's generator, so the pixels
+differ, but not their distribution. No image is copied to the host. Tensors on the CPU are corrupted as
+arrays, which is faster there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from shiftproof.corruptions.checks import check_severity
 from shiftproof.corruptions.table import COMMON, HOLDOUT, corrupt
 from shiftproof.corruptions.torch import blur, digital, jpeg, noise, weather
-from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, Function, full_floats
+from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, Function, use_float32_products
 from shiftproof.counts import plural
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.rng import generator
@@ -29,17 +29,17 @@ def corrupt_tensor(
 
     Args:
         images: ``(N, 3, H, W)`` or ``(N, 1, H, W)`` uint8 in 0..255, RGB.
-        name: of one of the 19 corruptions.
+        name: one of the 19 corruptions.
         severity: 1 to 5; between whole severities the constants are interpolated.
         keys: one for each image; an image's pixels depend on seed, name, its key and the kind of
-            device alone, never on the batch.
+            device, not on the batch.
         seed: any integer.
 
     Returns:
         uint8 of the same shape and device.
 
     Raises:
-        UnknownNameError: no such corruption, or none with a form for devices.
+        UnknownNameError: no such corruption, or one without a version for devices.
         InputError: no such severity, or not one key for each image.
         ImageError: not such a tensor.
     """
@@ -85,14 +85,14 @@ def _corrupt_on_cpu(
 def corrupt_on_device(
     images: Tensor, name: str, severity: float, keys: Sequence[str], seed: int
 ) -> Tensor:
-    """Do the work of ``corrupt_tensor`` in torch, on whatever device, the CPU too."""
+    """Corrupt a batch in torch on any device, also on the CPU; arguments as for ``corrupt_tensor``."""
     sources = []
     for key in keys:
         host = generator(seed, name, key)
         fields = torch.Generator(device=images.device)
         fields.manual_seed(int(host.integers(2**63)))
         sources.append(Draws(host, fields))
-    with full_floats(images.device):
+    with use_float32_products(images.device):
         result = FUNCTIONS[name](images.float(), severity, sources)
     return (result + FLOAT_SLACK).clamp(0, 255).to(torch.uint8)
 
@@ -118,7 +118,6 @@ FUNCTIONS: dict[str, Function] = {
     "spatter": weather.spatter,
     "saturate": digital.saturate,
 }
-"""The published form of every corruption, in torch."""
-
+"""The published corruptions in torch, by name."""
 
 assert tuple(FUNCTIONS) == (*COMMON, *HOLDOUT)

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from shiftproof.corruptions import textures, weather
 from shiftproof.corruptions.checks import get_constants
-from shiftproof.corruptions.filters import compute_center_crop
+from shiftproof.corruptions.filters import LUMA, compute_center_crop
 from shiftproof.corruptions.torch.filters import (
     Draws,
     compute_luma,
     draw_normal,
     draw_uniform,
     filter_gaussian,
-    mix_neighbors,
+    interpolate_line,
     pad,
-    plan_mixing,
+    plan_interpolation,
     smear,
 )
 
@@ -34,7 +34,9 @@ def snow(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     _, crop_width, columns = compute_center_crop(width, zoom)
     layer = mean + deviation * draw_normal(sources, 1, crop_height, crop_width)
     for axis, length, size in ((-2, crop_height, rows), (-1, crop_width, columns)):
-        layer = mix_neighbors(layer, axis, plan_mixing(0, length, size, size, length, x.device))
+        layer = interpolate_line(
+            layer, axis, plan_interpolation(0, length, size, size, length, x.device)
+        )
     layer = torch.where(layer < threshold, 0.0, layer).clamp(0, 1)
     angles = [source.host.uniform(-135, -45) for source in sources]
     streaks = smear(layer, radius, sigma, angles)
@@ -55,27 +57,26 @@ def frost(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
             for size, side in zip(scaled.shape[-2:], (height, width), strict=True)
         )
         part.copy_(scaled[:, row : row + height, column : column + width])
-    return keep * x + add * (frost if x.shape[1] == 3 else _gray(frost))
+    return keep * x + add * (frost if x.shape[1] == 3 else _convert_to_gray(frost))
 
 
-def _gray(x: Tensor) -> Tensor:
+def _convert_to_gray(x: Tensor) -> Tensor:
     red, green, blue = x.unbind(1)
-    weights = weather.LUMA
-    return (red * weights[0] + green * weights[1] + blue * weights[2])[:, None]
+    return (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2])[:, None]
 
 
 @lru_cache(maxsize=20)
 def _scale_texture(number: int, height: int, width: int, device: torch.device) -> Tensor:
     """Return a frost photograph ``(3, H, W)`` in 0..255, scaled to cover images of a size."""
-    picture = _texture(number, device)
-    factor = max(1.0, height / picture.shape[-2], width / picture.shape[-1])
-    size = [math.ceil(side * factor * weather.FROST_ENLARGED) for side in picture.shape[-2:]]
-    scaled = F.interpolate(picture[None], size=size, mode="bicubic", align_corners=False)[0]
+    texture = _load_texture(number, device)
+    factor = max(1.0, height / texture.shape[-2], width / texture.shape[-1])
+    size = [math.ceil(side * factor * weather.FROST_ENLARGED) for side in texture.shape[-2:]]
+    scaled = F.interpolate(texture[None], size=size, mode="bicubic", align_corners=False)[0]
     return scaled.clamp(0, 255).round()
 
 
 @lru_cache(maxsize=16)
-def _texture(number: int, device: torch.device) -> Tensor:
+def _load_texture(number: int, device: torch.device) -> Tensor:
     pixels = torch.from_numpy(textures.find_texture(number).pixels.copy())
     return pixels.permute(2, 0, 1).float().to(device)
 
@@ -85,8 +86,7 @@ def fog(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     amount, decay = get_constants(weather.FOG, severity)
     height, width = x.shape[-2:]
     size = 1 << (max(height, width, 3) - 1).bit_length()
-    # A level of side s takes three fields of it, and all levels together one number less than
-    # pixels.
+    # A level of side s needs three fields of s x s, so all levels need one number less than pixels.
     draws = 2 * draw_uniform(sources, size * size - 1) - 1
     grid = torch.zeros(len(x), 1, 1, device=x.device)
     wibble = weather.FOG_WIBBLE
@@ -113,7 +113,7 @@ def brightness(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Apply ``weather.brightness`` to a batch."""
     value = x.amax(1, keepdim=True)
     raised = (value + 255 * get_constants(weather.BRIGHTNESS, severity)).clamp(max=255)
-    # Hue and saturation stay, so every channel grows as the largest does.
+    # At the same hue and saturation, all channels grow by the same factor.
     return torch.where(value > 0, x * raised / value.clamp(min=1), raised)
 
 
@@ -122,28 +122,28 @@ def spatter(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     mean, deviation, sigma, threshold, strength, mud = get_constants(weather.SPATTER, severity)
     draw = draw_normal(sources, 1, *x.shape[-2:])
     layer = mean + deviation * filter_gaussian(draw, sigma, sigma)
-    color = _color_on(mud, x.shape[1], x.device)
+    color = _make_color(mud, x.shape[1], x.device)
     if mud:
         mask = filter_gaussian((layer > threshold).float(), strength, strength)
         mask = torch.where(mask < 0.8, 0.0, mask)
         return x * (1 - mask) + color * mask
     drops = torch.where(layer < threshold, 0.0, (layer * 255).floor())
     water = drops * _emboss(drops)
-    most = water.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
-    return x + color * strength * water / most
+    peak = water.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    return x + color * strength * water / peak
 
 
 @lru_cache(maxsize=16)
-def _color_on(mud: bool, channels: int, device: torch.device) -> Tensor:
+def _make_color(mud: bool, channels: int, device: torch.device) -> Tensor:
     """Return the color of the drops, ``(1, C, 1, 1)``."""
     color = torch.tensor(weather.MUD if mud else weather.WATER, dtype=torch.float32)
     if channels == 1:
-        color = (color * torch.tensor(weather.LUMA)).sum()[None]
+        color = (color * torch.tensor(LUMA)).sum()[None]
     return color.to(device)[None, :, None, None]
 
 
 @lru_cache(maxsize=16)
-def _matrix_on(rows: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
+def _make_matrix(rows: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
     return torch.tensor(rows, device=device)
 
 
@@ -157,34 +157,34 @@ def _emboss(drops: Tensor) -> Tensor:
     """Return the relief of drops ``(N, 1, H, W)`` by the distance from their edges, 0..255."""
     distance = _measure_distance(_find_edges(drops))
     distance = _equalize(_average_box(distance.clamp(max=20)).floor())
-    kernel = _matrix_on(((-2.0, -1.0, 0.0), (-1.0, 1.0, 1.0), (0.0, 1.0, 2.0)), drops.device)
+    kernel = _make_matrix(((-2.0, -1.0, 0.0), (-1.0, 1.0, 1.0), (0.0, 1.0, 2.0)), drops.device)
     relief = F.conv2d(pad(distance, 1, 1, "mirror"), kernel[None, None]).clamp(0, 255)
     return _average_box(relief).round()
 
 
 def _find_edges(x: Tensor) -> Tensor:
     """Return Canny's edges of ``(N, 1, H, W)`` with thresholds 50 and 150, as booleans."""
-    sobel = _matrix_on(((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0)), x.device)
+    sobel = _make_matrix(((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0)), x.device)
     padded = pad(x, 1, 1, "nearest")
     gx, gy = (F.conv2d(padded, k[None, None]) for k in (sobel, sobel.T.contiguous()))
-    size = gx.abs() + gy.abs()
-    around = F.pad(size, (1, 1, 1, 1))
+    strength = gx.abs() + gy.abs()
+    padded_strength = F.pad(strength, (1, 1, 1, 1))
     height, width = x.shape[-2:]
 
-    def at(dy: int, dx: int) -> Tensor:
-        return around[..., 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+    def get_neighbor(dy: int, dx: int) -> Tensor:
+        return padded_strength[..., 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
 
     flat, steep = math.tan(math.pi / 8), math.tan(3 * math.pi / 8)
-    level = gy.abs() < flat * gx.abs()
-    upright = gy.abs() > steep * gx.abs()
+    is_level = gy.abs() < flat * gx.abs()
+    is_upright = gy.abs() > steep * gx.abs()
     same_sign = (gx * gy) >= 0
-    peak_level = (size > at(0, -1)) & (size >= at(0, 1))
-    peak_upright = (size > at(-1, 0)) & (size >= at(1, 0))
-    peak_falling = (size > at(-1, -1)) & (size > at(1, 1))
-    peak_rising = (size > at(-1, 1)) & (size > at(1, -1))
+    peak_level = (strength > get_neighbor(0, -1)) & (strength >= get_neighbor(0, 1))
+    peak_upright = (strength > get_neighbor(-1, 0)) & (strength >= get_neighbor(1, 0))
+    peak_falling = (strength > get_neighbor(-1, -1)) & (strength > get_neighbor(1, 1))
+    peak_rising = (strength > get_neighbor(-1, 1)) & (strength > get_neighbor(1, -1))
     diagonal = torch.where(same_sign, peak_falling, peak_rising)
-    peak = torch.where(level, peak_level, torch.where(upright, peak_upright, diagonal))
-    return _grow(peak & (size > 150), peak & (size > 50))
+    peak = torch.where(is_level, peak_level, torch.where(is_upright, peak_upright, diagonal))
+    return _grow(peak & (strength > 150), peak & (strength > 50))
 
 
 GROWTH = 16
@@ -192,7 +192,7 @@ GROWTH = 16
 
 
 def _grow(strong: Tensor, weak: Tensor) -> Tensor:
-    """Let ``(N, 1, H, W)`` spread over neighbors among ``weak`` until none is left."""
+    """Grow the strong edges ``(N, 1, H, W)`` over connected weak ones (hysteresis)."""
     while True:
         grown = strong
         for _ in range(GROWTH):
@@ -212,12 +212,12 @@ def _measure_distance(edges: Tensor) -> Tensor:
         for dx in range(-2, 3)
         if (cost := {1: 1.0, 2: 1.4, 5: 2.1969}.get(dy * dy + dx * dx, 0.0))
     ]
-    # A step is a pixel or more: after 20 rounds all distances up to 20 are final.
+    # A step is at least a pixel: after 20 rounds all distances up to 20 are final.
     for _ in range(20):
         padded = F.pad(distance, (2, 2, 2, 2), value=1e4)
         for dy, dx, cost in steps:
-            moved = padded[..., 2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width]
-            distance = torch.minimum(distance, moved + cost)
+            neighbor = padded[..., 2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width]
+            distance = torch.minimum(distance, neighbor + cost)
     return distance
 
 

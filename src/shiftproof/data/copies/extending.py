@@ -9,10 +9,10 @@ from typing import Any
 
 from shiftproof.corruptions import CorruptionFunction
 from shiftproof.corruptions.extent import (
-    count_added,
-    count_there,
     describe_cells,
-    find_unknown,
+    find_custom,
+    format_added,
+    format_existing,
     join_names,
     print_extent,
     unite_names,
@@ -69,7 +69,7 @@ class CopyExtent:
         if self.before is None or not (self.new or self.kept):
             return None
         existing = len(self.cells) - len(self.new)
-        summary = count_there(existing)
+        summary = format_existing(existing)
         if not self.new:
             return f"{summary}; all are kept, also what was not asked for: {join_names(self.kept)}"
         known, known_severities = self.before["corruptions"], self.before["severities"]
@@ -81,7 +81,7 @@ class CopyExtent:
                 severity for severity in self.severities if severity not in known_severities
             ],
         )
-        return f"{summary}, {count_added(len(self.new))}: {'; '.join(added)}"
+        return f"{summary}, {format_added(len(self.new))}: {'; '.join(added)}"
 
     def print_extent(self) -> None:
         """Print this description to standard error."""
@@ -106,7 +106,7 @@ def find_extent(
         return CopyExtent(corruptions, severities, cells)
     known, known_severities = before["corruptions"], before["severities"]
     unrequested = [name for name in known if name not in corruptions]
-    for name, identity in find_unknown(known, unrequested).items():
+    for name, identity in find_custom(known, unrequested).items():
         raise RunMismatchError(
             f"{target} has the corruption {name}, too ({identity:.100}), which its name alone does "
             "not give. Name it beside the others, with the same options or function."

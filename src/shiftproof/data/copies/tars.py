@@ -45,7 +45,7 @@ def export_tar(job: Job, name: str) -> ExportResult:
                 _copy_member(job, name, source, entry, outputs, result)
                 if entry.is_image:
                     image_keys.add(entry.key)
-                elif entry.fault is None and entry.not_the_image is not None:
+                elif entry.fault is None and entry.image_fault is not None:
                     unreadable[entry.title] = entry
     except BrokenFileError as error:
         # The unfinished versions were removed with their temporary files.
@@ -53,7 +53,7 @@ def export_tar(job: Job, name: str) -> ExportResult:
     for title, entry in unreadable.items():
         # In a sample that has an image it is a mask or a label map, which is not to be changed.
         if entry.key not in image_keys:
-            result.broken[f"{name}/{title}"] = f"{name}/{title}: unchanged; {entry.not_the_image}."
+            result.broken[f"{name}/{title}"] = f"{name}/{title}: unchanged; {entry.image_fault}."
     return result
 
 

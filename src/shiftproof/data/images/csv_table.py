@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import final
 
-from shiftproof.classes import Classes, compose
+from shiftproof.classes import Classes, normalize_unicode
 from shiftproof.counts import plural
 from shiftproof.data.disk import read_csv
 from shiftproof.data.images.image_files import ImageFiles
@@ -60,7 +60,7 @@ class ImageTable(ImageFiles):
         given_root = source.parent if root is None else Path(root)
         # With links resolved, ".." means the same in an id as on disk.
         resolved_root = given_root.resolve()
-        normalized_map = {compose(key): name for key, name in (class_map or {}).items()}
+        normalized_map = {normalize_unicode(key): name for key, name in (class_map or {}).items()}
         lines: dict[str, int] = {}
         labels: dict[str, int | None] = {}
         for line, written, label in _read_rows(source):
@@ -136,6 +136,6 @@ def _read_label(
     if not label:
         return None
     try:
-        return classes.index(class_map.get(compose(label), label))
+        return classes.index(class_map.get(normalize_unicode(label), label))
     except LabelError as error:
         raise LabelError(f"{where}: {error}") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-from shiftproof.classes import LABEL_SETS, Classes, LabelSet, compose, imagenet, label_set
+from shiftproof.classes import LABEL_SETS, Classes, LabelSet, imagenet, label_set, normalize_unicode
 from shiftproof.counts import plural
 from shiftproof.data.disk import (
     ImageListing,
@@ -126,7 +126,7 @@ class FolderLabels:
         self._label_set = classes if isinstance(classes, LabelSet) else None
         self.classes = classes.classes if isinstance(classes, LabelSet) else classes
         self.border = 0 if self._label_set is None else self._label_set.border
-        self._class_map = {compose(key): name for key, name in (class_map or {}).items()}
+        self._class_map = {normalize_unicode(key): name for key, name in (class_map or {}).items()}
         self._labeled = labeled
         self._where = where
 
@@ -177,7 +177,9 @@ class FolderLabels:
     def _is_known(self, folder: str) -> bool:
         if self.classes is None:
             return False
-        is_class = compose(folder) in self._class_map or self.classes.find(folder) is not None
+        is_class = (
+            normalize_unicode(folder) in self._class_map or self.classes.find(folder) is not None
+        )
         return is_class or (self._label_set is not None and self._label_set.leaves_out(folder))
 
     def count_left_out(self, names: Iterable[str]) -> dict[str, int]:
@@ -188,14 +190,15 @@ class FolderLabels:
         return {
             folder: count
             for folder, count in sorted(counts.items())
-            if compose(folder) not in self._class_map and self._label_set.leaves_out(folder)
+            if normalize_unicode(folder) not in self._class_map
+            and self._label_set.leaves_out(folder)
         }
 
 
 def _find_label(
     folder: str, classes: Classes, class_map: Mapping[str, str], where: str
 ) -> int | None:
-    class_name = class_map.get(compose(folder))
+    class_name = class_map.get(normalize_unicode(folder))
     if class_name is None:
         return classes.find(folder)
     try:
@@ -208,9 +211,9 @@ def _explain_unknown_folders(
     where: str, names: Sequence[str], folders: list[str], unknown: list[str], classes: Classes
 ) -> str:
     shown = ", ".join(classes.names) if len(classes) <= 20 else "the model's names"
-    ambiguous = [folder for folder in unknown if len(classes.meanings(folder)) > 1]
+    ambiguous = [folder for folder in unknown if len(classes.find_all(folder)) > 1]
     if ambiguous:
-        return f"{where}: the class folder {classes.ambiguity(ambiguous[0])}"
+        return f"{where}: the class folder {classes.describe_ambiguity(ambiguous[0])}"
     subfolders = {name.split("/")[1] for name in names if name.count("/") > 1}
     if len(unknown) == len(folders) and any(classes.find(one) is not None for one in subfolders):
         deeper = " or ".join(f"{where}/{folder}" for folder in folders[:3])

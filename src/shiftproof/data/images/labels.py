@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from shiftproof.classes import Classes, compose
+from shiftproof.classes import Classes, normalize_unicode
 from shiftproof.counts import plural
 from shiftproof.data.disk import shorten
 from shiftproof.errors import LabelError
@@ -36,7 +36,9 @@ class LabelReader:
         self.classes = classes
         self.labeled = labeled
         self.key = key
-        self._class_map = {compose(label): name for label, name in (class_map or {}).items()}
+        self._class_map = {
+            normalize_unicode(label): name for label, name in (class_map or {}).items()
+        }
 
     @property
     def reads_labels(self) -> bool:
@@ -52,7 +54,7 @@ class LabelReader:
         assert self.classes is not None
         text = check_label(label, where)
         try:
-            return self.classes.index(self._class_map.get(compose(text), text))
+            return self.classes.index(self._class_map.get(normalize_unicode(text), text))
         except LabelError as error:
             raise LabelError(f"{where}: {error}") from error
 
@@ -89,15 +91,15 @@ class LabelReader:
     def _match_class(self, names: Sequence[str], label: int, where: str) -> int | None:
         assert self.classes is not None
         name = names[label]
-        mapped = self._class_map.get(compose(name), self._class_map.get(str(label)))
+        mapped = self._class_map.get(normalize_unicode(name), self._class_map.get(str(label)))
         if mapped is not None:
             return self.find_class(mapped, f"{where}, class {name!r}")
         has_same_count = len(names) == len(self.classes)
         if has_same_count and self.classes.is_numbered:
             return label
-        candidates = set(self.classes.meanings(name))
+        candidates = set(self.classes.find_all(name))
         if not candidates:
-            parts = (set(self.classes.meanings(part)) for part in name.split(","))
+            parts = (set(self.classes.find_all(part)) for part in name.split(","))
             known_parts = [part for part in parts if part]
             candidates = set.intersection(*known_parts) if known_parts else set()
         if has_same_count and label in candidates:

@@ -262,7 +262,7 @@ def list_tars(tars: TarFiles, on_member: MemberCallback | None = None) -> TarInd
                         ids.append(f"{name}/{entry.info.name}")
                         keys.append(key)
                         rows.append((number, entry.info.offset_data, entry.info.size))
-                    elif (reason := entry.not_the_image) is not None:
+                    elif (reason := entry.image_fault) is not None:
                         unreadable += 1
                         omission = omission or f"{name}/{entry.title}: {reason}"
                     elif on_member is not None and _is_small(entry):

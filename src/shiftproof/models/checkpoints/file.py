@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from shiftproof.errors import BrokenFileError, ModelError
 from shiftproof.io.arrays import open_archive
-from shiftproof.io.border import convert_errors, open_regular, reason_of
+from shiftproof.io.border import convert_errors, describe_error, open_regular
 from shiftproof.lazy import import_extra
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _read_torch(path: Path) -> Any:
         # Torch's own message explains how to load the file without this protection. An invalid
         # opcode of pickle raises a KeyError.
         damaged = isinstance(error, pickle.UnpicklingError | KeyError)
-        reason = "neither a torch archive nor a pickle" if damaged else reason_of(error)
+        reason = "neither a torch archive nor a pickle" if damaged else describe_error(error)
         raise BrokenFileError(f"{path}: not a checkpoint that can be read ({reason}).") from error
 
 

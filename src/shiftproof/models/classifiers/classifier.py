@@ -171,9 +171,12 @@ class Classifier(HeldModule):
         >>> classifier.restrict(label_set("imagenet-r"))
         Classifier(zeros, 200 classes, cpu)
         """
-        if self.classes.title != labels.of.title or len(self.classes) != len(labels.of):
+        if self.classes.title != labels.model_classes.title or len(self.classes) != len(
+            labels.model_classes
+        ):
             raise ModelError(
-                f"{self.name}: {labels.title} is a subset of the classes of {labels.of.title}, but "
+                f"{self.name}: {labels.title} is a subset of the classes of "
+                f"{labels.model_classes.title}, but "
                 f"this model's are {self.classes.title} ({len(self.classes)}). If they are the same, "
                 "give them when the model is wrapped or loaded: classes=imagenet()."
             )

@@ -111,7 +111,7 @@ def load_classifier(
     weights: str | None = None,
     output: str | None = None,
     templates: Iterable[str] | str | Path | None = None,
-    kept: str | Path | None = None,
+    run_folder: str | Path | None = None,
     size: Pixels | None = None,
     resize: Pixels | None = None,
     interpolation: Interpolation | None = None,
@@ -140,7 +140,7 @@ def load_classifier(
         templates: prompt templates of a zero-shot model, with ``{}`` for the name of the class: a
             list, one template, the path of a text file with one a line, ``"openai"`` (the 80 for
             ImageNet, the default) or ``"simple"`` (7).
-        kept: the folder of a run that may contain the class vectors of these prompts.
+        run_folder: the folder of a run that may contain the class vectors of these prompts.
         size: input size in pixels; the cropped share of the image is kept unless ``resize`` is
             given too.
         resize: the length of the shorter side before the crop, or the exact ``(height, width)``.
@@ -177,7 +177,7 @@ def load_classifier(
         "mean": mean,
         "std": std,
     }
-    return _load(spec, keywords, device, dtype, None if kept is None else Path(kept))
+    return _load(spec, keywords, device, dtype, None if run_folder is None else Path(run_folder))
 
 
 def check_classifier(
@@ -213,9 +213,9 @@ _READER = SpecReader(
 
 
 def _load(
-    spec: str, keywords: dict[str, Any], device: str, dtype: Dtype | None, kept: Path | None
+    spec: str, keywords: dict[str, Any], device: str, dtype: Dtype | None, run_folder: Path | None
 ) -> Classifier:
-    loaded = load_parts(spec, keywords, _READER, device=device, kept=kept)
+    loaded = load_parts(spec, keywords, _READER, device=device, run_folder=run_folder)
     classifier = Classifier(
         loaded.module,
         loaded.preprocess,
@@ -239,7 +239,7 @@ def load_parts(
     reader: SpecReader[LoadOptions, Loaded],
     *,
     device: str,
-    kept: Path | None = None,
+    run_folder: Path | None = None,
 ) -> Loaded:
     """Load a model's parts by its spec, with the given preprocessing and classes.
 
@@ -254,7 +254,9 @@ def load_parts(
     numbers_asked = asked.get("classes") == NUMBERED
     if asked.get("classes") is not None:
         asked["classes"] = None if numbers_asked else read_classes(fetch_classes(asked["classes"]))
-    options = LoadOptions(device=device, features=reader is not _READER, kept=kept, **asked)
+    options = LoadOptions(
+        device=device, features=reader is not _READER, run_folder=run_folder, **asked
+    )
     loaded = request.loader.load(request.target, options)
     preprocess, note = _prepare(spec, loaded, options)
     classes = options.classes or (None if numbers_asked else loaded.classes)

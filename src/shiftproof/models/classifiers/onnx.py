@@ -11,7 +11,7 @@ import numpy as np
 from shiftproof.classes import imagenet
 from shiftproof.errors import BrokenFileError, InputError, ModelError
 from shiftproof.io import files
-from shiftproof.io.border import convert_errors, reason_of, show_name
+from shiftproof.io.border import convert_errors, describe_error, show_name
 from shiftproof.lazy import import_extra
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.module import make_black_image
@@ -234,7 +234,7 @@ def open_session(path: Path, device: str) -> tuple[Session, str]:
         return Session(session, path, place), place
     except Exception as error:
         raise BrokenFileError(
-            f"{path}: not an ONNX graph that can be run ({show_name(reason_of(error))})."
+            f"{path}: not an ONNX graph that can be run ({show_name(describe_error(error))})."
         ) from error
 
 

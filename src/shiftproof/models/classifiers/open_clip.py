@@ -11,7 +11,7 @@ def load_open_clip_classifier(target: str, options: LoadOptions) -> Loaded:
     """Load ``NAME/WEIGHTS`` as a zero-shot classifier.
 
     ``local-dir:FOLDER`` includes its weights. Uses the options ``pretrained``, ``classes``,
-    ``templates`` and ``kept``.
+    ``templates`` and ``run_folder``.
 
     Raises:
         UnknownNameError: no such model or tag.

@@ -39,7 +39,7 @@ class LoadOptions:
 
     ``load_classifier`` applies ``resize``, ``interpolation``, ``mean`` and ``std`` by itself; a
     loader sees them, and may need ``size``. ``templates`` are sentences for the classes of a
-    zero-shot model, whose vectors the folder ``kept`` of a run may have already. ``features`` is
+    zero-shot model, whose vectors may exist already in ``run_folder``. ``features`` is
     True where the outputs are to be vectors and no head is needed.
     """
 
@@ -50,7 +50,7 @@ class LoadOptions:
     output: str | None = None
     classes: Classes | None = None
     templates: Iterable[str] | str | Path | None = None
-    kept: Path | None = None
+    run_folder: Path | None = None
     features: bool = False
     size: tuple[int, int] | None = None
     resize: int | tuple[int, int] | None = None

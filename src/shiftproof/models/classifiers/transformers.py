@@ -186,7 +186,7 @@ def _is_imagenet(names: list[str]) -> bool:
     """Whether labels are the lemmas of ImageNet's classes, in order: "tench, Tinca tinca"."""
     known = imagenet()
     return len(names) == len(known) and all(
-        index in known.meanings(name.partition(",")[0]) for index, name in enumerate(names)
+        index in known.find_all(name.partition(",")[0]) for index, name in enumerate(names)
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftproof.classes import Classes, compose, name_classes
+from shiftproof.classes import Classes, name_classes, normalize_unicode
 from shiftproof.errors import LabelError, UnknownNameError
 from shiftproof.types import Detections, Settings
 
@@ -145,4 +145,4 @@ def _read_classes(given: Classes | Iterable[str]) -> Classes:
 
 
 def _fold(name: str) -> str:
-    return "".join(compose(name).lower().replace("_", " ").replace("-", " ").split())
+    return "".join(normalize_unicode(name).lower().replace("_", " ").replace("-", " ").split())

@@ -11,7 +11,7 @@ import numpy as np
 from shiftproof.classes import Classes, name_classes
 from shiftproof.errors import BrokenFileError, ModelError
 from shiftproof.io import files
-from shiftproof.io.border import reason_of
+from shiftproof.io.border import describe_error
 from shiftproof.lazy import import_extra
 from shiftproof.models.detectors.boxes import encode_mask
 from shiftproof.models.detectors.by_size import map_groups
@@ -119,7 +119,7 @@ def load_ultralytics(target: str, options: DetectorOptions) -> LoadedDetector:
     try:
         model = ultralytics.YOLO(str(path))
     except Exception as error:
-        reason = reason_of(error)
+        reason = describe_error(error)
         raise BrokenFileError(f"{path}: not a model of Ultralytics ({reason}).") from error
     names = _set_classes(model, options, path)
     if model.task not in ("detect", "segment"):
@@ -150,7 +150,7 @@ def _set_classes(model: Any, options: DetectorOptions, path: Path) -> Classes | 
     try:
         model.set_classes(list(names))
     except Exception as error:
-        reason = reason_of(error)
+        reason = describe_error(error)
         raise ModelError(
             f"{path}: cannot take {len(names)} class names ({reason}). Ultralytics needs the text "
             "tower of CLIP for them, which it downloads at the first use."

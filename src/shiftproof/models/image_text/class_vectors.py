@@ -92,7 +92,7 @@ class ClassVectors:
 
 
 def make_class_vectors(
-    texts: TextTower, prompts: Prompts, *, kept: Path | None = None
+    texts: TextTower, prompts: Prompts, *, run_folder: Path | None = None
 ) -> ClassVectors:
     """Return a vector for each class: the mean of its prompts' vectors.
 
@@ -102,18 +102,20 @@ def make_class_vectors(
     Args:
         texts: the tower.
         prompts: the prompts.
-        kept: the folder of a new or existing run that may contain them. In long computations,
+        run_folder: the folder of a new or existing run that may contain them. In long computations,
             intermediate results are saved there, from which interrupted work resumes.
 
     Raises:
         ModelError: the tower gives vectors that are zero or not finite.
     """
     fingerprint = _fingerprint(texts, prompts)
-    if kept is None:
+    if run_folder is None:
         values = _average(texts, prompts, None)
     else:
-        there = _read(kept / FOLDER / f"{fingerprint}.npy")
-        unfinished = kept / UNFINISHED / f"{fingerprint}.npy" if _is_ours(kept) else None
+        there = _read(run_folder / FOLDER / f"{fingerprint}.npy")
+        unfinished = (
+            run_folder / UNFINISHED / f"{fingerprint}.npy" if _is_ours(run_folder) else None
+        )
         whole = there is not None and len(there) == len(prompts.names)
         values = there if there is not None and whole else _average(texts, prompts, unfinished)
     usable = np.isfinite(values).all(axis=1)

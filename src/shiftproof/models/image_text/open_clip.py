@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.errors import ModelError, UnknownNameError
-from shiftproof.io.border import reason_of
+from shiftproof.io.border import describe_error
 from shiftproof.lazy import import_extra
 from shiftproof.models.image_text.towers import ImageText, TextTower, TokenTower
 from shiftproof.models.preprocess import Preprocess
@@ -47,7 +47,9 @@ def create_open_clip(target: str, *, pretrained: bool = True) -> Any:
         except Exception as error:
             reported = download_error(f"open_clip:{target}", f"open_clip:{name}", error)
             if reported is error or target.startswith("local-dir:"):
-                reported = ModelError(f"open_clip:{target} cannot be loaded ({reason_of(error)}).")
+                reported = ModelError(
+                    f"open_clip:{target} cannot be loaded ({describe_error(error)})."
+                )
             raise reported from error
 
 
@@ -129,7 +131,7 @@ def make_text_tower(model: Any, target: str) -> TextTower:
         tokenize: Any = _import_open_clip().get_tokenizer(name)
     except Exception as error:
         raise ModelError(
-            f"The tokenizer of open_clip:{target} cannot be loaded ({reason_of(error)}). Without a "
+            f"The tokenizer of open_clip:{target} cannot be loaded ({describe_error(error)}). Without a "
             "network it must be in the cache of the Hugging Face hub."
         ) from error
 

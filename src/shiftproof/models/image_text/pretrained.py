@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.errors import BrokenFileError, ModelError
-from shiftproof.io.border import reason_of
+from shiftproof.io.border import describe_error
 from shiftproof.lazy import import_extra
 from shiftproof.models.structure import require_torch
 
@@ -51,7 +51,7 @@ def open_pretrained(kind: Any, target: str, what: str, **options: Any) -> Any:
         try:
             return kind.from_pretrained(place, **options)
         except Exception as error:
-            reason = reason_of(error)
+            reason = describe_error(error)
             raise ModelError(
                 f"transformers:{target} cannot be loaded as {what} ({reason}). {_advice(target)}"
             ) from error

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def load_zero_shot(open_model: Callable[[], ImageText], options: LoadOptions) -> Loaded:
     """Return the parts of a classifier with classes given by prompts.
 
-    It uses the options ``classes`` (None: ImageNet's), ``templates`` and ``kept``. The prompts are
+    It uses the options ``classes`` (None: ImageNet's), ``templates`` and ``run_folder``. The prompts are
     checked before ``open_model`` is called, which may take minutes.
 
     Raises:
@@ -29,7 +29,7 @@ def load_zero_shot(open_model: Callable[[], ImageText], options: LoadOptions) ->
     classes: Classes = options.classes or imagenet()
     prompts = make_prompts(options.classes, options.templates)
     model = open_model()
-    vectors = make_class_vectors(model.texts, prompts, kept=options.kept)
+    vectors = make_class_vectors(model.texts, prompts, run_folder=options.run_folder)
     templates = len(vectors.prompts.templates)
     return Loaded(
         build_zero_shot(model, vectors),

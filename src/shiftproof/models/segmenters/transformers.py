@@ -9,7 +9,7 @@ from typing import Any, final
 
 from shiftproof.classes import name_classes
 from shiftproof.errors import ModelError
-from shiftproof.io.border import reason_of
+from shiftproof.io.border import describe_error
 from shiftproof.lazy import import_extra
 from shiftproof.models.segmenters.normalized import find_logits, group_by_size
 from shiftproof.models.segmenters.options import LoadedSegmenter, SegmenterOptions
@@ -79,7 +79,7 @@ def load_transformers_segmenter(target: str, options: SegmenterOptions) -> Loade
             network = library.AutoModelForSemanticSegmentation.from_pretrained(place)
         except (OSError, ValueError) as error:
             known = download_error(f"transformers:{target}", "torchvision:NAME", error)
-            reason = reason_of(error)
+            reason = describe_error(error)
             raise ModelError(
                 f"transformers:{target} cannot be loaded for semantic segmentation ({reason}). "
                 "Without a network, save it elsewhere by save_pretrained and name the folder: "

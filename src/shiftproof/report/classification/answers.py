@@ -14,7 +14,7 @@ from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.listing import Chart, Item, Listing, build_section
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
-from shiftproof.report.svg.charts import Spot, Trace
+from shiftproof.report.svg.charts import ScatterPoint, Trace
 from shiftproof.runs.records.classification import read_class_predictions
 from shiftproof.runs.scores.classification import CLASS_NAMES, ClassNames
 from shiftproof.runs.scores.reading import clean_text, read_form
@@ -147,14 +147,14 @@ def _draw(title: str, tallies: Sequence[tuple[Entry, Tally]]) -> Chart:
         points = list(zip(sure.tolist(), right.tolist(), strict=True))
         traces.append(Trace(points, entry.series))
         spots += [
-            Spot(
+            ScatterPoint(
                 entry.series, x, y,
                 f"{entry.label}: {wording.share(x)} sure, {wording.share(y)} right, "
                 f"{wording.plural(int(count), 'answer')}",
             )
             for (x, y), count in zip(points, counts.tolist(), strict=True)
         ]  # fmt: skip
-    told = "; ".join(spot.words for spot in spots)
+    told = "; ".join(spot.tooltip for spot in spots)
     drawn = charts.draw_scatter(
         spots,
         title=f"{title}: right against confidence. {told}",

@@ -11,7 +11,7 @@ from shiftproof.report import wording
 from shiftproof.report.classification import wording as said
 from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.sections import Section
-from shiftproof.report.svg import charts as figures
+from shiftproof.report.svg import charts
 from shiftproof.runs.scores.classification import Detail, Estimator
 from shiftproof.runs.scores.reading import clean_text
 from shiftproof.types import CLEAN, Cell
@@ -57,7 +57,7 @@ def build_estimators_section(shown: PageContent) -> Section | None:
             "legend": [
                 {
                     "label": entry.label,
-                    "key": figures.draw_dot(entry.series),
+                    "key": charts.draw_dot(entry.series),
                     "title": "",
                     "settings": "",
                 }
@@ -89,11 +89,11 @@ def _draw_panels(estimated: Sequence[Entry], titles: Mapping[str, str]) -> list[
     """Return a chart of estimated against true errors for each estimator, on common axes."""
     spots = {name: _make_spots(estimated, name, title) for name, title in titles.items()}
     furthest = max((max(spot.x, spot.y) for found in spots.values() for spot in found), default=1.0)
-    top = figures.choose_top(furthest)
+    top = charts.choose_top(furthest)
 
     def draw(name: str, title: str) -> dict[str, object]:
         said = f"{_capital(title)}: estimated against true error. {_make_spoken(estimated, name)}"
-        chart = figures.draw_scatter(
+        chart = charts.draw_scatter(
             spots[name], title=said, across="true error, %", upward="estimated error, %", top=top
         )
         return {"title": _capital(title), "note": _NOTES.get(name, ""), "chart": chart}
@@ -124,9 +124,9 @@ def _cells(entry: Entry) -> list[tuple[Cell, float, dict[str, float]]]:
     ]
 
 
-def _make_spots(estimated: Sequence[Entry], name: str, title: str) -> list[figures.Spot]:
+def _make_spots(estimated: Sequence[Entry], name: str, title: str) -> list[charts.ScatterPoint]:
     return [
-        figures.Spot(
+        charts.ScatterPoint(
             entry.series,
             error,
             estimates[name],
@@ -216,7 +216,7 @@ def _describe_model(
     run = clean_text(stream.calibration.resolve().name or str(stream.calibration))
     worst = best.worst
     return {
-        "dot": figures.draw_dot(entry.series),
+        "dot": charts.draw_dot(entry.series),
         "label": entry.label,
         **_headline(entry, right),
         "title": _capital(_make_title(model.best)),
@@ -243,7 +243,7 @@ def _headline(entry: Entry, right: Interval | None) -> dict[str, object]:
     return {
         "value": said.format_rough_span(right) if wide else said.format_half_width(right),
         "span": "too wide to be of use" if wide else wording.span(right),
-        "strip": figures.strip(entry.series, right, top=1.0),
+        "strip": charts.draw_interval(entry.series, right, top=1.0),
     }
 
 

@@ -11,8 +11,7 @@ from shiftproof.report.gallery import Pictures
 from shiftproof.report.grid.entries import Change, Entry, PageContent
 from shiftproof.report.grid.sections import describe_gallery, list_dots, order_cells
 from shiftproof.report.sections import Section
-from shiftproof.report.svg import charts as figures
-from shiftproof.report.svg import colors
+from shiftproof.report.svg import charts, colors
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.classification import (
     ClassErrors,
@@ -90,7 +89,7 @@ def _tally(entry: Entry, sheet: Sheet) -> dict[str, object]:
         if cell != str(CLEAN) and prediction.name is not None
     ]
     return {
-        "dot": figures.draw_dot(entry.series),
+        "dot": charts.draw_dot(entry.series),
         "label": entry.label,
         "right": sum(verdict is True for verdict in verdicts),
         "cells": len(verdicts),
@@ -116,7 +115,7 @@ def _list_said(shown: Sequence[Entry], sheet: Sheet, cell: str) -> list[dict[str
             continue
         found.append(
             {
-                "dot": figures.draw_dot(entry.series),
+                "dot": charts.draw_dot(entry.series),
                 "model": entry.label,
                 "name": prediction.name,
                 "confidence": _confidence(prediction),

@@ -46,18 +46,18 @@ def build_gallery_section(shown: PageContent, pictures: Pictures) -> Section | N
     own = shown.of_run(run)[:MAX_DRAWN]
     sheets = [sheet for sheet in kept.sheets[: pictures.sheets] if sheet.files]
     count = sum(len(sheet.files) for sheet in sheets) * len(own)
-    most = max(FEWEST_BOXES, min(boxes.MAX_BOXES, ALL_BOXES // max(count, 1)))
+    limit = max(FEWEST_BOXES, min(boxes.MAX_BOXES, ALL_BOXES // max(count, 1)))
     return Section(
         "gallery",
         "What it finds, and what it loses",
         "Pictures",
         "detection_gallery.html.j2",
         {
-            "sheets": [_make_sheet(run, own, sheet, pictures, most) for sheet in sheets],
+            "sheets": [_make_sheet(run, own, sheet, pictures, limit) for sheet in sheets],
             "entries": list_dots(own),
             "more": max(0, len(run.scores.models) - MAX_DRAWN),
             "kinds": _make_legend(),
-            "rule": _make_rule(kept, own, most),
+            "rule": _make_rule(kept, own, limit),
             **describe_gallery(shown, run, len(kept.sheets), pictures),
         },
     )
@@ -65,12 +65,12 @@ def build_gallery_section(shown: PageContent, pictures: Pictures) -> Section | N
 
 def _make_legend() -> list[dict[str, object]]:
     return [
-        {"sample": boxes.sample(kind), "sign": boxes.SIGNS.get(kind, ""), "words": words}
+        {"sample": boxes.draw_sample(kind), "sign": boxes.SIGNS.get(kind, ""), "words": words}
         for kind, words in _KINDS
     ]
 
 
-def _make_rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
+def _make_rule(kept: Gallery, shown: Sequence[Entry], limit: int) -> str:
     """Say which boxes are drawn, and when a box is on an object."""
     thresholds = [
         f"{100 * kept.thresholds[entry.scored.name]:.0f}"
@@ -90,7 +90,7 @@ def _make_rule(kept: Gallery, shown: Sequence[Entry], most: int) -> str:
         + ("" if overlap is None else f" and they overlap by {100 * overlap:.0f} % or more")
         + ", and no surer box has it already. Objects that do not count, difficult ones and crowds, are "
         "not drawn; a box on one is a thin line. "
-        + f"Of each kind at most {most} boxes are drawn, the surest; the counts are of all."
+        + f"Of each kind at most {limit} boxes are drawn, by score; the counts are of all."
     )
 
 
@@ -99,13 +99,13 @@ def _make_sheet(
     shown: Sequence[Entry],
     sheet: Sheet,
     pictures: Pictures,
-    most: int,
+    limit: int,
 ) -> dict[str, object]:
     return {
         "id": sheet.id,
-        "clean": _make_picture(sheet, CLEAN, shown, pictures, most),
+        "clean": _make_picture(sheet, CLEAN, shown, pictures, limit),
         "thumbs": [
-            _make_picture(sheet, cell, shown, pictures, most)
+            _make_picture(sheet, cell, shown, pictures, limit)
             for cell in order_cells(run.scores)
             if str(cell) in sheet.files
         ],
@@ -118,7 +118,7 @@ def _make_picture(
     cell: Cell,
     shown: Sequence[Entry],
     pictures: Pictures,
-    most: int,
+    limit: int,
 ) -> dict[str, object]:
     name = str(cell)
     file = sheet.files.get(name)
@@ -137,7 +137,7 @@ def _make_picture(
                 clean,
                 style=style,
                 is_clean=cell.is_clean,
-                most=most,
+                limit=limit,
             )
         )
     return {
@@ -151,23 +151,23 @@ def _make_picture(
 
 def _draw(
     size: tuple[int, int],
-    things: Sequence[GroundTruthBox],
-    here: Sequence[PredictedBox],
-    clean: Sequence[PredictedBox] | None,
+    objects: Sequence[GroundTruthBox],
+    predictions: Sequence[PredictedBox],
+    clean_predictions: Sequence[PredictedBox] | None,
     *,
     style: str = "",
     is_clean: bool,
-    most: int = boxes.MAX_BOXES,
+    limit: int = boxes.MAX_BOXES,
 ) -> dict[str, object]:
-    found = boxes.draw_marks(things, here, clean)
+    marks = boxes.list_marks(objects, predictions, clean_predictions)
     return {
-        "svg": boxes.draw(size, found, style=style, most=most),
+        "svg": boxes.draw_boxes(size, marks, style=style, limit=limit),
         "style": style,
         "is_clean": is_clean,
-        "kept": boxes.count(found, boxes.KEPT),
-        "lost": boxes.count(found, boxes.LOST),
-        "extra": boxes.count(found, boxes.EXTRA),
-        "missed": boxes.count(found, boxes.MISSED),
+        "kept": boxes.count_marks(marks, boxes.KEPT),
+        "lost": boxes.count_marks(marks, boxes.LOST),
+        "extra": boxes.count_marks(marks, boxes.EXTRA),
+        "missed": boxes.count_marks(marks, boxes.MISSED),
     }
 
 

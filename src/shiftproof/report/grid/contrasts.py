@@ -17,7 +17,7 @@ from shiftproof.report.grid.sections import Grid
 from shiftproof.report.listing import Chart, Item, Listing, build_section, write_change
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
-from shiftproof.report.svg.charts import Spot, Trace
+from shiftproof.report.svg.charts import ScatterPoint, Trace
 from shiftproof.report.svg.markup import Html
 from shiftproof.report.wording import SHARES
 
@@ -281,7 +281,7 @@ def _draw_standings(
     what: str,
 ) -> Html:
     spots = [
-        Spot(
+        ScatterPoint(
             one.entry.series, one.clean, one.corrupted,
             f"{one.entry.label}: {wording.share(one.clean)} clean, "
             f"{wording.share(one.corrupted)} under corruption",
@@ -289,7 +289,7 @@ def _draw_standings(
         for one in standings
     ]  # fmt: skip
     traces = [] if line is None else [Trace(_follow(line))]
-    told = "; ".join(spot.words for spot in spots)
+    told = "; ".join(spot.tooltip for spot in spots)
     return charts.draw_scatter(
         spots,
         title=f"Clean against corrupted {what}. {told}",

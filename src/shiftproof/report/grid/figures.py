@@ -9,8 +9,7 @@ from typing import TypeAlias
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry
-from shiftproof.report.svg import charts as figures
-from shiftproof.report.svg import colors
+from shiftproof.report.svg import charts, colors
 from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.wording import NumberFormat
 from shiftproof.runs.run import Run
@@ -56,7 +55,7 @@ def make_legend(
     shown: Sequence[Entry], *, spell: Callable[[str], str] = str
 ) -> list[dict[str, object]]:
     """Return the legend of all models: sample, name, title as ``spell`` spells it, and adapter."""
-    return figures.make_legend(
+    return charts.make_legend(
         (one.series, _make_title(one, spell), wording.describe_adapter(one.adapter))
         for one in shown
     )
@@ -86,7 +85,7 @@ def make_bars(
         for column in columns
         for interval in (column.clean if clean else None, *column.corruptions.values())
     )
-    low, top = figures.choose_axis_range(shown, number_format)
+    low, top = charts.choose_axis_range(shown, number_format)
 
     def row(
         title: str, get: Callable[[Column], Interval | None], *, total: bool = False
@@ -96,7 +95,7 @@ def make_bars(
         return {
             "title": title,
             "total": total,
-            "bars": figures.draw_bars(
+            "bars": charts.draw_bars(
                 pairs, title=title, top=top, low=low, number_format=number_format
             ),
             "figures": [number_format.cell(interval) for interval in intervals],
@@ -120,7 +119,7 @@ def make_bars(
     if clean:
         first = row("Clean images", lambda column: column.clean)
         groups.insert(0, {"title": "No corruption", "rows": [first]})
-    return {"groups": groups, "axis": figures.draw_axis(top, low, number_format)}
+    return {"groups": groups, "axis": charts.draw_axis(top, low, number_format)}
 
 
 # ---------------------------------------------------------------- heat maps
@@ -135,7 +134,7 @@ def scale_of(columns: Sequence[Column], number_format: NumberFormat) -> tuple[fl
     """Return the ends of the scale that the cells of all models share; of shares, 0 and 1."""
     if number_format.end is not None:
         return 0.0, number_format.end
-    return figures.choose_axis_range(map(_without_ends, _figures_of(columns)), number_format)
+    return charts.choose_axis_range(map(_without_ends, _figures_of(columns)), number_format)
 
 
 def _figures_of(columns: Sequence[Column]) -> list[Interval]:
@@ -157,7 +156,7 @@ def find_reach(changes: Sequence[Column], number_format: NumberFormat) -> float:
         (abs(interval.value) for change in changes for interval in change.cells.values()),
         default=0.0,
     )
-    reach = figures.choose_reach(furthest, number_format)
+    reach = charts.choose_reach(furthest, number_format)
     # A difference of a few points is to look small.
     return reach if number_format.end is None else max(0.1 * number_format.end, reach)
 
@@ -258,17 +257,17 @@ def make_curve_groups(
     number_format: NumberFormat,
 ) -> list[dict[str, object]]:
     """Return a panel per corruption, by group, all on the same axis."""
-    low, top = figures.choose_axis_range(_figures_of(columns), number_format)
+    low, top = charts.choose_axis_range(_figures_of(columns), number_format)
     severities = sorted({severity for run in runs for severity in run.scores.severities})
 
     def panel(name: str) -> dict[str, object]:
         title = wording.corruption_title(name)
         curves = [
-            figures.Curve(series, points)
+            charts.Curve(series, points)
             for series, column in zip(looks, columns, strict=True)
             if (points := _make_points(column, name, clean=clean))
         ]
-        chart = figures.draw_severity_curves(
+        chart = charts.draw_severity_curves(
             curves,
             title=title,
             severities=severities,

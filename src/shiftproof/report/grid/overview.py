@@ -10,7 +10,7 @@ from shiftproof.report.grid import words
 from shiftproof.report.grid.entries import Change, Entry, PageContent
 from shiftproof.report.grid.task_page import TaskPage
 from shiftproof.report.sections import Section, list_protocols, name_runs
-from shiftproof.report.svg import charts as figures
+from shiftproof.report.svg import charts
 from shiftproof.report.wording import NumberFormat, find_number_format
 from shiftproof.runs.run import Run
 from shiftproof.runs.scores.grid import Headline
@@ -112,7 +112,7 @@ def _make_card(shown: PageContent, headline: Headline) -> dict[str, object] | No
     if not found:
         return None
     number_format = find_number_format(headline.unit)
-    low, top = figures.choose_axis_range((figure for _, figure in found), number_format)
+    low, top = charts.choose_axis_range((figure for _, figure in found), number_format)
     highest = max(figure.upper for _, figure in found)
     # A ratio to another model's errors may lie above 1.
     if number_format.end is not None and highest > number_format.end:
@@ -124,11 +124,11 @@ def _make_card(shown: PageContent, headline: Headline) -> dict[str, object] | No
         "rows": [
             {
                 "series": entry.series,
-                "dot": figures.draw_dot(entry.series),
+                "dot": charts.draw_dot(entry.series),
                 "value": number_format.figure(figure.value),
                 "unit": number_format.sign,
                 "span": number_format.span(figure),
-                "strip": figures.strip(entry.series, figure, top=top, low=low),
+                "strip": charts.draw_interval(entry.series, figure, top=top, low=low),
             }
             for entry, figure in found
         ],
@@ -143,7 +143,7 @@ def _reach_of(differences: Iterable[Interval | None], number_format: NumberForma
         if interval is not None
         for end in (interval.lower, interval.upper)
     ]
-    return figures.choose_reach(max(ends, default=0.0), number_format)
+    return charts.choose_reach(max(ends, default=0.0), number_format)
 
 
 def _change_card(change: Change, reach: float, task: TaskPage) -> dict[str, object]:
@@ -166,7 +166,7 @@ def _change_card(change: Change, reach: float, task: TaskPage) -> dict[str, obje
         "settings": wording.describe_adapter(change.entry.adapter),
         "axis": None
         if interval is None
-        else figures.draw_difference_axis(
+        else charts.draw_difference_axis(
             interval,
             reach=reach,
             title=sentence,

@@ -87,7 +87,9 @@ def _make_rows(
             **number_format.cell(place.figure),
             "rank": place.rank,
             "ranks": describe_ranks(place),
-            "strip": charts.strip(entries[place.name].series, place.figure, top=top, low=low),
+            "strip": charts.draw_interval(
+                entries[place.name].series, place.figure, top=top, low=low
+            ),
         }
         for place in places
     ]

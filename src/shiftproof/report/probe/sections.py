@@ -9,7 +9,7 @@ from shiftproof.report import wording
 from shiftproof.report.gallery import Pictures
 from shiftproof.report.probe import wording as probe_wording
 from shiftproof.report.sections import Section
-from shiftproof.report.svg import charts as figures
+from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.wording import SHARES
 from shiftproof.runs.run import ProbeRun
@@ -89,10 +89,10 @@ def build_factor_sections(runs: Sequence[ProbeRun], shown: Sequence[ProbeEntry])
             "probe_factors.html.j2",
             {
                 "title": _GROUP_TITLES[group],
-                "legend": figures.make_legend(_make_legend_row(entry) for entry in shown)
+                "legend": charts.make_legend(_make_legend_row(entry) for entry in shown)
                 if place == 0
                 else [],
-                "axis": figures.draw_axis(1.0),
+                "axis": charts.draw_axis(1.0),
                 "labels": [entry.label for entry in shown],
                 "level": wording.level(runs[0].scores.interval.level) if place == 0 else "",
                 "rows": [
@@ -142,7 +142,7 @@ def _make_bar_row(factor: Factor, shown: Sequence[ProbeEntry]) -> dict[str, obje
         "verdict": ", ".join(
             words if len(verdicts) == 1 else f"{label}: {words}" for label, words in verdicts
         ),
-        "bars": figures.draw_bars(
+        "bars": charts.draw_bars(
             [(entry.series, interval) for entry, interval in zip(shown, bars, strict=True)],
             title=factor.title,
             top=1.0,

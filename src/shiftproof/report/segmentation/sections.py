@@ -14,8 +14,7 @@ from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.grid.words import describe_grid
 from shiftproof.report.sections import Section
 from shiftproof.report.segmentation.wording import describe_worst, name_taker
-from shiftproof.report.svg import charts as figures
-from shiftproof.report.svg import colors
+from shiftproof.report.svg import charts, colors
 from shiftproof.runs.scores.segmentation import ConfusedClass, Confusion, Detail
 
 TAKERS = 3
@@ -115,7 +114,7 @@ def _make_takers_table(entry: Entry, detail: Detail) -> dict[str, object]:
     ]
     return {
         "label": entry.label,
-        "dot": figures.draw_dot(entry.series),
+        "dot": charts.draw_dot(entry.series),
         "rows": rows[:MAX_OPEN],
         "folded": rows[MAX_OPEN:MAX_LISTED],
         "matrix": None if detail.confusion is None else _make_matrix(detail.confusion),

@@ -12,8 +12,7 @@ from shiftproof.report.similarity import figures as similarity_figures
 from shiftproof.report.similarity import wording as similarity_wording
 from shiftproof.report.similarity.figures import Line
 from shiftproof.report.similarity.wording import format_cosine, format_cosine_change, span
-from shiftproof.report.svg import charts as figures
-from shiftproof.report.svg import colors
+from shiftproof.report.svg import charts, colors
 from shiftproof.report.svg.charts import SeriesStyle
 from shiftproof.report.wording import SHARES
 from shiftproof.runs.scores.audit import AuditScores, Certificate, TestSet
@@ -89,7 +88,7 @@ def _make_card(scores: AuditScores, name: str, title: str, note: str) -> dict[st
     found = [(each, getattr(each, name)) for each in scores.sets if getattr(each, name) is not None]
     if not found:
         return None
-    top = figures.choose_top(max(interval.upper for _, interval in found))
+    top = charts.choose_top(max(interval.upper for _, interval in found))
     return {
         "title": title,
         "note": note,
@@ -97,7 +96,7 @@ def _make_card(scores: AuditScores, name: str, title: str, note: str) -> dict[st
             {
                 "name": each.name,
                 **SHARES.cell(interval),
-                "strip": figures.strip(TRAIN, interval, top=top),
+                "strip": charts.draw_interval(TRAIN, interval, top=top),
             }
             for each, interval in found
         ],
@@ -124,7 +123,7 @@ def build_curves_section(scores: AuditScores) -> Section:
         "Gap curves",
         "similarity_curves.html.j2",
         {
-            "legend": figures.make_legend(
+            "legend": charts.make_legend(
                 (series, "", "")
                 for series in ((TRAIN, REFERENCE) if scores.reference else (TRAIN,))
             ),

@@ -1,7 +1,7 @@
-"""Boxes drawn over a picture, as inline SVG in the pixels of the image.
+"""Boxes drawn over an image, as inline SVG in the pixels of the image.
 
-What a box means is told by its line (solid, dashed, dotted, thin) and shape as well as by its color,
-and by a sign before its name. Lines have a dark edge, so that they stand out on any photograph.
+The kind of a box is shown by its line (solid, dashed, dotted, thin), its shape, its color and a sign
+before its name. Lines have a dark edge, so that they stand out on any photograph.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIGNS = {KEPT: "✓", LOST: "✗", EXTRA: "?"}
 """Prefixes of the names; the other two kinds have no names."""
 
 MAX_BOXES = 20
-"""More boxes of one kind would hide the picture."""
+"""More boxes of one kind would hide the image."""
 
 MAX_LABELS = 5
 """Maximum number of names in one image, for legibility."""
@@ -27,10 +27,10 @@ MAX_LABELS = 5
 _LONGEST_NAME = 14
 
 _SHOWN_WIDTH = 250
-"""Pixels of the screen that a picture is wide, about; letters are sized for that."""
+"""Approximate width of an image on the screen, in pixels, for which letters are sized."""
 
 _LETTERS = 10.5
-"""Pixels of the screen that letters are high, at that width."""
+"""Height of letters on the screen, in pixels, at that width."""
 
 
 @dataclass(frozen=True)
@@ -43,55 +43,61 @@ class Mark:
     box: Box
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The class and the score, for screen readers."""
         return self.name if self.score is None else f"{self.name} {100 * self.score:.0f}"
 
 
-def draw_marks(
-    things: Sequence[GroundTruthBox],
-    here: Sequence[PredictedBox],
-    clean: Sequence[PredictedBox] | None,
+def list_marks(
+    objects: Sequence[GroundTruthBox],
+    predictions: Sequence[PredictedBox],
+    clean_predictions: Sequence[PredictedBox] | None,
 ) -> list[Mark]:
-    """Return what there is to draw in one picture.
+    """Return the boxes to draw over one image.
 
-    Kept is a box on an object; lost is an object that was found on the clean image and is not here;
-    missed one that was found in neither; extra is a box on no object; aside is a box on an object that
-    does not count. ``clean`` is None where nothing is known of the clean image: then nothing is lost.
+    Kept is a box on an object; lost is an object that was found only on the clean image; missed is one
+    that was found on neither; extra is a box on no object; aside is a box on an object that does not
+    count. Without ``clean_predictions`` nothing is lost.
     """
-    found = [
+    marks = [
         Mark(
-            EXTRA if one.thing is None else KEPT if things[one.thing].counts else ASIDE,
-            one.name,
-            one.score,
-            one.box,
+            EXTRA
+            if prediction.thing is None
+            else KEPT
+            if objects[prediction.thing].counts
+            else ASIDE,
+            prediction.name,
+            prediction.score,
+            prediction.box,
         )
-        for one in here
+        for prediction in predictions
     ]
-    seen = {one.thing for one in here}
-    before = {one.thing for one in clean or ()}
-    unseen = [
-        Mark(LOST if place in before else MISSED, thing.name, None, thing.box)
-        for place, thing in enumerate(things)
-        if thing.counts and place not in seen
+    found_objects = {prediction.thing for prediction in predictions}
+    clean_objects = {prediction.thing for prediction in clean_predictions or ()}
+    missing = [
+        Mark(LOST if index in clean_objects else MISSED, thing.name, None, thing.box)
+        for index, thing in enumerate(objects)
+        if thing.counts and index not in found_objects
     ]
-    return [*found, *unseen]
+    return [*marks, *missing]
 
 
-def count(drawn: Sequence[Mark], kind: str) -> int:
-    """Return how many marks are of a kind."""
-    return sum(mark.kind == kind for mark in drawn)
+def count_marks(marks: Sequence[Mark], kind: str) -> int:
+    """Return the number of marks of a kind."""
+    return sum(mark.kind == kind for mark in marks)
 
 
-def draw(
-    size: tuple[int, int], drawn: Sequence[Mark], *, style: str = "", most: int = MAX_BOXES
+def draw_boxes(
+    size: tuple[int, int], marks: Sequence[Mark], *, style: str = "", limit: int = MAX_BOXES
 ) -> Html:
     """Draw marks over an image of ``size``, width and height.
 
-    ``style`` are classes to add; of each kind the ``most`` surest are drawn.
+    ``style`` are classes to add; of each kind the ``limit`` highest scores are drawn.
     """
     shown = [
-        mark for kind in (MISSED, ASIDE, EXTRA, LOST, KEPT) for mark in _surest(drawn, kind)[:most]
+        mark
+        for kind in (MISSED, ASIDE, EXTRA, LOST, KEPT)
+        for mark in _sort_by_score(marks, kind)[:limit]
     ]
     return element(
         "svg",
@@ -100,25 +106,25 @@ def draw(
             "viewBox": f"0 0 {size[0]} {size[1]}",
             "preserveAspectRatio": "none",
             "role": "img",
-            "aria-label": describe_boxes(drawn),
+            "aria-label": describe_boxes(marks),
         },
-        *(_outline(mark, size) for mark in shown),
-        *_make_labels(shown, size),
+        *(_draw_outline(mark, size) for mark in shown),
+        *_draw_labels(shown, size),
     )
 
 
-def sample(kind: str) -> Html:
+def draw_sample(kind: str) -> Html:
     """Draw the sample of a kind for a legend, on the gray of a photograph."""
     size = (34, 22)
     return shapes.sample(
         "boxes sample",
         *size,
         element("rect", {"class": "ground", "width": size[0], "height": size[1], "rx": 3}),
-        _outline(Mark(kind, "", None, (5.0, 4.0, 24.0, 14.0)), size),
+        _draw_outline(Mark(kind, "", None, (5.0, 4.0, 24.0, 14.0)), size),
     )
 
 
-def describe_boxes(drawn: Sequence[Mark]) -> str:
+def describe_boxes(marks: Sequence[Mark]) -> str:
     """Return the alternative text of the drawing."""
     parts = []
     for kind, title in (
@@ -127,101 +133,103 @@ def describe_boxes(drawn: Sequence[Mark]) -> str:
         (EXTRA, "on no object"),
         (MISSED, "never found"),
     ):
-        names = [mark.words for mark in _surest(drawn, kind)]
+        names = [mark.text for mark in _sort_by_score(marks, kind)]
         if names:
-            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-            parts.append(f"{title}: {', '.join(names[:8])}{more}")
+            rest = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            parts.append(f"{title}: {', '.join(names[:8])}{rest}")
     return "; ".join(parts) or "no boxes"
 
 
-def _surest(drawn: Sequence[Mark], kind: str) -> list[Mark]:
-    found = [mark for mark in drawn if mark.kind == kind]
-    return sorted(found, key=lambda mark: -(mark.score or 0.0))
+def _sort_by_score(marks: Sequence[Mark], kind: str) -> list[Mark]:
+    selected = [mark for mark in marks if mark.kind == kind]
+    return sorted(selected, key=lambda mark: -(mark.score or 0.0))
 
 
-def _outline(mark: Mark, size: tuple[int, int]) -> Html:
-    left, top, right, bottom = _inside(mark.box, size)
-    place: dict[str, str | int | float | None] = {
+def _draw_outline(mark: Mark, size: tuple[int, int]) -> Html:
+    left, top, right, bottom = _clip_box(mark.box, size)
+    geometry: dict[str, str | int | float | None] = {
         "x": left,
         "y": top,
         "width": right - left,
         "height": bottom - top,
     }
     if mark.kind == EXTRA:
-        place["rx"] = min(right - left, bottom - top) / 4
-    pieces = [
-        element("rect", {"class": "edge", **place}),
-        element("rect", {"class": "box", **place}),
+        geometry["rx"] = min(right - left, bottom - top) / 4
+    elements = [
+        element("rect", {"class": "edge", **geometry}),
+        element("rect", {"class": "box", **geometry}),
     ]
     if mark.kind == LOST:
-        # Crossed out: told from a box at a glance, and without its color.
+        # Crossed out, so that it differs from other boxes also without color.
         for y1, y2 in ((top, bottom), (bottom, top)):
-            pieces.append(shapes.line("cross", x1=left, y1=y1, x2=right, y2=y2))
-    return element("g", {"class": mark.kind}, shapes.title(mark.words), join(pieces))
+            elements.append(shapes.line("cross", x1=left, y1=y1, x2=right, y2=y2))
+    return element("g", {"class": mark.kind}, shapes.title(mark.text), join(elements))
 
 
-def _inside(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The corners of a box, moved into the image so that its line can be seen."""
+def _clip_box(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the corners of a box, moved into the image so that its line is visible."""
     width, height = size
-    rim = 0.005 * width
-    left, right = (min(max(x, rim), width - rim) for x in (box[0], box[0] + box[2]))
-    top, bottom = (min(max(y, rim), height - rim) for y in (box[1], box[1] + box[3]))
+    margin = 0.005 * width
+    left, right = (min(max(x, margin), width - margin) for x in (box[0], box[0] + box[2]))
+    top, bottom = (min(max(y, margin), height - margin) for y in (box[1], box[1] + box[3]))
     return left, top, right, bottom
 
 
 # ---------------------------------------------------------------- names
 
 
-def _make_labels(shown: Sequence[Mark], size: tuple[int, int]) -> list[Html]:
-    """Name the marks that matter most, where names do not run into each other."""
-    letters = _LETTERS * size[0] / _SHOWN_WIDTH
-    taken: list[tuple[float, float, float, float]] = []
-    written: list[Html] = []
+def _draw_labels(marks: Sequence[Mark], size: tuple[int, int]) -> list[Html]:
+    """Draw the names of the most important marks, where names do not overlap."""
+    font_size = _LETTERS * size[0] / _SHOWN_WIDTH
+    occupied: list[tuple[float, float, float, float]] = []
+    labels: list[Html] = []
     for kind in (LOST, KEPT, EXTRA):
-        for mark in _surest(shown, kind):
-            if len(written) == MAX_LABELS:
-                return written
-            text = f"{SIGNS[kind]} {_short(mark)}"
-            place = _free_place(mark, _wide(text) * letters, 1.4 * letters, size, taken)
+        for mark in _sort_by_score(marks, kind):
+            if len(labels) == MAX_LABELS:
+                return labels
+            text = f"{SIGNS[kind]} {_shorten_name(mark)}"
+            place = _find_free_place(
+                mark, _measure_width(text) * font_size, 1.4 * font_size, size, occupied
+            )
             if place is not None:
-                taken.append(place)
-                written.append(_make_label(kind, text, place, letters))
-    return written
+                occupied.append(place)
+                labels.append(_draw_label(kind, text, place, font_size))
+    return labels
 
 
-def _short(mark: Mark) -> str:
+def _shorten_name(mark: Mark) -> str:
     name = mark.name
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME - 1]}…"
     return name if mark.score is None else f"{name} {100 * mark.score:.0f}"
 
 
-def _wide(text: str) -> float:
-    """How wide a text is, in heights of its letters, with a rim; generous, as fonts differ."""
+def _measure_width(text: str) -> float:
+    """Return the width of a text with a margin, in font sizes; generous, as fonts differ."""
     return 0.6 + sum(1.05 if ord(letter) > 0x2E7F else 0.58 for letter in text)
 
 
-def _free_place(
+def _find_free_place(
     mark: Mark,
     width: float,
     height: float,
     size: tuple[int, int],
-    taken: Sequence[tuple[float, float, float, float]],
+    occupied: Sequence[tuple[float, float, float, float]],
 ) -> tuple[float, float, float, float] | None:
-    """The first place at the box's corners that is in the image and not taken."""
-    left, top, right, bottom = _inside(mark.box, size)
+    """Return the first rectangle at the box's corners that is in the image and not occupied."""
+    left, top, right, bottom = _clip_box(mark.box, size)
     for y in (top - height, top, bottom - height, bottom):
         for x in (left, right - width):
-            inside = min(max(x, 0.0), size[0] - width)
-            place = (inside, y, inside + width, y + height)
-            if inside < 0 or y < 0 or y + height > size[1]:
+            x_inside = min(max(x, 0.0), size[0] - width)
+            place = (x_inside, y, x_inside + width, y + height)
+            if x_inside < 0 or y < 0 or y + height > size[1]:
                 continue
-            if not any(_meet(place, other) for other in taken):
+            if not any(_overlap(place, other) for other in occupied):
                 return place
     return None
 
 
-def _meet(
+def _overlap(
     first: tuple[float, float, float, float], second: tuple[float, float, float, float]
 ) -> bool:
     return (
@@ -232,8 +240,8 @@ def _meet(
     )
 
 
-def _make_label(
-    kind: str, text: str, place: tuple[float, float, float, float], letters: float
+def _draw_label(
+    kind: str, text: str, place: tuple[float, float, float, float], font_size: float
 ) -> Html:
     left, top, right, bottom = place
     return element(
@@ -252,11 +260,11 @@ def _make_label(
         element(
             "text",
             {
-                "x": left + 0.3 * letters,
-                "y": top + 1.05 * letters,
-                "font-size": letters,
-                # Whatever the font, the name stays on its ground.
-                "textLength": right - left - 0.6 * letters,
+                "x": left + 0.3 * font_size,
+                "y": top + 1.05 * font_size,
+                "font-size": font_size,
+                # In every font the name stays on its background.
+                "textLength": right - left - 0.6 * font_size,
                 "lengthAdjust": "spacingAndGlyphs",
             },
             text,

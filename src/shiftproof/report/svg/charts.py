@@ -1,4 +1,4 @@
-"""The charts, as inline SVG.
+"""The charts of the page, as inline SVG.
 
 SVG instead of a plotting library: colors come from the page's CSS variables, so charts follow dark
 mode and print; they need no script and are small; and each mark has its values as a tooltip.
@@ -42,18 +42,18 @@ class SeriesStyle:
 
 
 @dataclass(frozen=True)
-class Spot:
-    """A mark of a scatter plot: a model's, at two shares, with its tooltip."""
+class ScatterPoint:
+    """A point of a scatter plot: a model's, at two shares, with its tooltip."""
 
     series: SeriesStyle
     x: float
     y: float
-    words: str
+    tooltip: str
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A line in a scatter plot: a model's, or a fit's, which has no look."""
+    """A line in a scatter plot: a model's, or a fit's, which has no style."""
 
     points: Sequence[tuple[float, float]]
     series: SeriesStyle | None = None
@@ -75,10 +75,10 @@ def choose_top(highest: float, number_format: NumberFormat = SHARES) -> float:
 
 
 def choose_axis_range(
-    found: Iterable[Interval | None], number_format: NumberFormat
+    intervals_: Iterable[Interval | None], number_format: NumberFormat
 ) -> tuple[float, float]:
     """Return round ends of an axis for all intervals and 0; within 0 and 1 for shares."""
-    intervals = [interval for interval in found if interval is not None]
+    intervals = [interval for interval in intervals_ if interval is not None]
     highest = max((interval.upper for interval in intervals), default=1.0)
     lowest = min((interval.lower for interval in intervals), default=0.0)
     if number_format.end is not None or lowest >= 0:
@@ -110,17 +110,17 @@ def draw_marker(
     series: SeriesStyle, x: float, y: float, size: float = 3.2, title: str = ""
 ) -> Html:
     """Draw a model's marker: circle, square, triangle, diamond, then again from the first."""
-    inside = (shapes.title(title),) if title else ()
+    children = (shapes.title(title),) if title else ()
     shape = series.number % 4
     style = f"mark {series.style}"
     if shape == 0:
-        return shapes.circle(style, x, y, size, *inside)
+        return shapes.circle(style, x, y, size, *children)
     if shape == 1:
         side = 1.8 * size
         return element(
             "rect",
             {"class": style, "x": x - side / 2, "y": y - side / 2, "width": side, "height": side},
-            *inside,
+            *children,
         )
     reach = 1.25 * size
     corners = (
@@ -128,7 +128,7 @@ def draw_marker(
         if shape == 2
         else [(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)]
     )
-    return shapes.polygon(style, corners, *inside)
+    return shapes.polygon(style, corners, *children)
 
 
 def draw_key(series: SeriesStyle) -> Html:
@@ -143,7 +143,7 @@ def draw_dot(series: SeriesStyle) -> Html:
 
 
 def make_legend(rows: Iterable[tuple[SeriesStyle, str, str]]) -> list[dict[str, object]]:
-    """Return a legend: of each look the sample, the label, its title and its settings in words."""
+    """Return the rows of a legend: sample, label, title and settings."""
     return [
         {"key": draw_key(series), "label": series.label, "title": title, "settings": settings}
         for series, title, settings in rows
@@ -155,7 +155,7 @@ def make_legend(rows: Iterable[tuple[SeriesStyle, str, str]]) -> list[dict[str, 
 _WIDTH, _HEIGHT = 196.0, 136.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 8.0, 8.0, 20.0
 _LETTER = 5.5
-"""Extra width for each letter by which a label is longer than those of shares."""
+"""Extra width for each letter by which a label is longer than "100 %"."""
 
 
 def draw_severity_curves(
@@ -197,11 +197,11 @@ def draw_severity_curves(
         pieces.append(shapes.polyline(f"line {curve.series.style}", line, curve.series.dash))
     for curve in curves:
         for severity, interval in curve.points:
-            at = f"severity {severity}" if severity else "clean"
-            said = f"{curve.series.label}, {at}: {number_format.with_span(interval)}"
-            pieces.append(draw_marker(curve.series, x(severity), y(interval.value), 2.6, said))
-    spoken = f"{title} by severity. {_describe_curves(curves, number_format)}"
-    return shapes.drawing("curves", (_WIDTH, _HEIGHT), pieces, spoken)
+            position = f"severity {severity}" if severity else "clean"
+            tooltip = f"{curve.series.label}, {position}: {number_format.with_span(interval)}"
+            pieces.append(draw_marker(curve.series, x(severity), y(interval.value), 2.6, tooltip))
+    description = f"{title} by severity. {_describe_curves(curves, number_format)}"
+    return shapes.drawing("curves", (_WIDTH, _HEIGHT), pieces, description)
 
 
 def _make_rules(left: float, heights: Sequence[tuple[float, str]]) -> list[Html]:
@@ -231,8 +231,8 @@ def _make_band(curve: Curve, x: Callable[[int], float], y: Callable[[float], flo
     lower = [(x(severity), y(interval.lower)) for severity, interval in curve.points]
     if len(upper) == 1:
         # A band of one point has no area: draw it as a whisker.
-        (at, high), (_, low) = upper[0], lower[0]
-        return shapes.line(f"whisker {curve.series.style}", x1=at, x2=at, y1=high, y2=low)
+        (center, high), (_, low) = upper[0], lower[0]
+        return shapes.line(f"whisker {curve.series.style}", x1=center, x2=center, y1=high, y2=low)
     return shapes.polygon(f"band {curve.series.style}", [*upper, *lower[::-1]])
 
 
@@ -243,7 +243,7 @@ _INSET, _FOOT, _HEAD = 36.0, 38.0, 20.0
 
 
 def draw_scatter(
-    spots: Sequence[Spot],
+    points: Sequence[ScatterPoint],
     *,
     title: str,
     across: str,
@@ -254,8 +254,8 @@ def draw_scatter(
 ) -> Html:
     """Draw one share against another, both from 0 to ``top``.
 
-    ``title`` is read out; ``across`` and ``upward`` name the axes; ``diagonal`` draws the line where the
-    two are equal.
+    ``title`` is for screen readers; ``across`` and ``upward`` name the axes; ``diagonal`` draws the line
+    where the two are equal.
     """
     right, bottom = _SIDE - 10, _SIDE - _FOOT
 
@@ -283,14 +283,16 @@ def draw_scatter(
     if diagonal:
         pieces.append(shapes.line("agree", x1=x(0), y1=y(0), x2=x(top), y2=y(top)))
     pieces += [
-        _trace(trace.series, [(x(one), y(other)) for one, other in trace.points])
+        _draw_trace(trace.series, [(x(x_value), y(y_value)) for x_value, y_value in trace.points])
         for trace in traces
     ]
-    pieces += [draw_marker(spot.series, x(spot.x), y(spot.y), 2.9, spot.words) for spot in spots]
+    pieces += [
+        draw_marker(point.series, x(point.x), y(point.y), 2.9, point.tooltip) for point in points
+    ]
     return shapes.drawing("scatter", (_SIDE, _SIDE), pieces, title)
 
 
-def _trace(series: SeriesStyle | None, points: Sequence[tuple[float, float]]) -> Html:
+def _draw_trace(series: SeriesStyle | None, points: Sequence[tuple[float, float]]) -> Html:
     if series is None:
         return shapes.polyline("fit", points)
     return shapes.polyline(f"line {series.style}", points, series.dash)
@@ -318,7 +320,7 @@ def draw_bars(
         if interval is None:
             continue
         y = _GAP + position * (_BAR + _GAP)
-        spoken = f"{series.label}: {number_format.with_span(interval)}"
+        description = f"{series.label}: {number_format.with_span(interval)}"
         pieces.append(
             element(
                 "rect",
@@ -326,20 +328,20 @@ def draw_bars(
                     "class": f"bar {series.style}",
                     "x": 0,
                     "y": y,
-                    "width": _share(interval.value, low, top),
+                    "width": _to_percent(interval.value, low, top),
                     "height": _BAR,
                 },
-                shapes.title(spoken),
+                shapes.title(description),
             )
         )
         if not interval.bare:
             pieces.append(_make_whisker(interval, y + _BAR / 2, low, top, "whisker"))
-    spoken = "; ".join(
+    description = "; ".join(
         f"{series.label} {number_format.with_span(interval)}"
         for series, interval in rows
         if interval is not None
     )
-    return shapes.strip("bars", height, pieces, f"{title}: {spoken}")
+    return shapes.strip("bars", height, pieces, f"{title}: {description}")
 
 
 def draw_axis(top: float, low: float = 0.0, number_format: NumberFormat = SHARES) -> Html:
@@ -355,13 +357,15 @@ def draw_axis(top: float, low: float = 0.0, number_format: NumberFormat = SHARES
 # ---------------------------------------------------------------- intervals on their own
 
 
-def strip(series: SeriesStyle, interval: Interval, *, top: float, low: float = 0.0) -> Html:
+def draw_interval(series: SeriesStyle, interval: Interval, *, top: float, low: float = 0.0) -> Html:
     """Draw a value and its interval from ``low`` to ``top``, as decoration of the number."""
-    start, end = (_share(one, low, top) for one in (interval.lower, interval.upper))
+    start, end = (
+        _to_percent(end_value, low, top) for end_value in (interval.lower, interval.upper)
+    )
     pieces = [
         shapes.line("grid", x1=0, x2="100%", y1=6, y2=6),
         shapes.line(f"reach {series.style}", x1=start, x2=end, y1=6, y2=6),
-        shapes.circle(f"mark {series.style}", _share(interval.value, low, top), 6, 4),
+        shapes.circle(f"mark {series.style}", _to_percent(interval.value, low, top), 6, 4),
     ]
     return shapes.strip("strip", 12, pieces)
 
@@ -379,13 +383,15 @@ def draw_difference_axis(
     state = "flat"
     if not interval.spans_zero:
         state = "better" if (interval.value < 0) == lower_is_better else "worse"
-    start, end = (_share(one, low, high) for one in (interval.lower, interval.upper))
-    said = shapes.title(f"{number_format.change(interval.value)}{number_format.points}")
+    start, end = (
+        _to_percent(end_value, low, high) for end_value in (interval.lower, interval.upper)
+    )
+    tooltip = shapes.title(f"{number_format.change(interval.value)}{number_format.points}")
     pieces = [
         shapes.line("grid", x1=0, x2="100%", y1=14, y2=14),
         shapes.line("zero", x1="50%", x2="50%", y1=2, y2=26),
         shapes.line(f"reach {state}", x1=start, x2=end, y1=14, y2=14),
-        shapes.circle(f"mark {state}", _share(interval.value, low, high), 14, 5, said),
+        shapes.circle(f"mark {state}", _to_percent(interval.value, low, high), 14, 5, tooltip),
         shapes.label("0%", 40, number_format.tick_change(low), "start"),
         shapes.label("50%", 40, "0", "middle"),
         shapes.label("100%", 40, number_format.tick_change(high), "end"),
@@ -402,17 +408,21 @@ def draw_drops(
     """Draw for each model a line from a hollow ring, before, to its marker, after."""
     height = len(rows) * _FALL
     pieces = _make_quarters(height)
-    spoken = []
+    descriptions = []
     for position, (series, before, after) in enumerate(rows):
         y = _FALL * (position + 0.5)
-        known = [_share(value, 0, top) for value in (before, after) if value is not None]
-        if len(known) == 2:
-            pieces.append(shapes.line(f"drop {series.style}", x1=known[0], x2=known[1], y1=y, y2=y))
+        positions = [_to_percent(value, 0, top) for value in (before, after) if value is not None]
+        if len(positions) == 2:
+            pieces.append(
+                shapes.line(f"drop {series.style}", x1=positions[0], x2=positions[1], y1=y, y2=y)
+            )
         for value, style in ((before, "ring"), (after, "mark")):
             if value is not None:
-                pieces.append(shapes.circle(f"{style} {series.style}", _share(value, 0, top), y, 4))
-        spoken.append(f"{series.label} {wording.share(before)} to {wording.share(after)}")
-    return shapes.strip("drops", height, pieces, f"{title}: {'; '.join(spoken)}")
+                pieces.append(
+                    shapes.circle(f"{style} {series.style}", _to_percent(value, 0, top), y, 4)
+                )
+        descriptions.append(f"{series.label} {wording.share(before)} to {wording.share(after)}")
+    return shapes.strip("drops", height, pieces, f"{title}: {'; '.join(descriptions)}")
 
 
 def draw_dots(
@@ -426,8 +436,8 @@ def draw_dots(
     """Draw the figures of all models on one axis, with a line from the least to the most."""
     height = 18
     pieces = _make_quarters(height)
-    places = [_share(interval.value, low, top) for _, interval in rows]
-    ends = sorted(places, key=lambda place: float(place.rstrip("%")))
+    positions = [_to_percent(interval.value, low, top) for _, interval in rows]
+    ends = sorted(positions, key=lambda position: float(position.rstrip("%")))
     middle = height / 2
     pieces.append(shapes.line("axis", x1=ends[0], x2=ends[-1], y1=middle, y2=middle))
     pieces += [
@@ -435,7 +445,7 @@ def draw_dots(
         element(
             "svg",
             {
-                "x": place,
+                "x": position,
                 "y": middle,
                 "overflow": "visible",
                 "width": 1,
@@ -444,7 +454,7 @@ def draw_dots(
             },
             draw_marker(series, 0, 0, 3.6, f"{series.label}: {number_format.with_span(interval)}"),
         )
-        for (series, interval), place in zip(rows, places, strict=True)
+        for (series, interval), position in zip(rows, positions, strict=True)
     ]
     return shapes.strip("dots", height, pieces, title)
 
@@ -454,21 +464,23 @@ def draw_dots(
 
 def _make_quarters(height: float) -> list[Html]:
     """Draw the upright lines at the quarters of a strip."""
-    places = [f"{tick}%" for tick in (0, 25, 50, 75, 100)]
-    return [shapes.line("grid", x1=at, x2=at, y1=0, y2=height) for at in places]
+    positions = [f"{tick}%" for tick in (0, 25, 50, 75, 100)]
+    return [
+        shapes.line("grid", x1=position, x2=position, y1=0, y2=height) for position in positions
+    ]
 
 
 def _make_whisker(interval: Interval, y: float, low: float, high: float, style: str) -> Html:
-    start, end = _share(interval.lower, low, high), _share(interval.upper, low, high)
+    start, end = _to_percent(interval.lower, low, high), _to_percent(interval.upper, low, high)
     return join(
         [
             shapes.line(style, x1=start, x2=end, y1=y, y2=y),
-            *(shapes.line(style, x1=at, x2=at, y1=y - 3, y2=y + 3) for at in (start, end)),
+            *(shapes.line(style, x1=x, x2=x, y1=y - 3, y2=y + 3) for x in (start, end)),
         ]
     )
 
 
-def _share(value: float, low: float, high: float) -> str:
+def _to_percent(value: float, low: float, high: float) -> str:
     share = 100 * (value - low) / (high - low)
     share = max(0.0, min(100.0, share)) if math.isfinite(share) else 0.0
     return f"{share:.2f}".rstrip("0").rstrip(".") + "%"

@@ -1,9 +1,9 @@
-"""The palettes: steps that the color-blind can tell apart, with text that can be read on them.
+"""The palettes, distinguishable with color blindness, with legible text on them.
 
-Heat cells go from paper to a deep tone (in dark mode from the page's ground to a bright one), with
-lightness falling evenly, so that order is seen without any hue. Differences run from blue (better)
-over neutral to orange (worse), the pair that all common color deficiencies keep apart. Models have
-the colors of Okabe and Ito (2008), and each has a marker and a dash of its own as well.
+Heat cells go from paper to a dark color (in dark mode from the page's background to a bright one), with
+lightness falling evenly, so that the order is visible without hue. Differences go from blue (better)
+over neutral to orange (worse), a pair that is distinct with all common color deficiencies. Models have
+the colors of Okabe and Ito (2008), and each has its own marker and dash.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Level:
 
 def make_sequential(*, dark: bool) -> list[Level]:
     """Return the levels for 0 to 100 %."""
-    return _levels(_SEQUENTIAL_DARK if dark else _SEQUENTIAL_LIGHT, STEPS + 1)
+    return _make_levels(_SEQUENTIAL_DARK if dark else _SEQUENTIAL_LIGHT, STEPS + 1)
 
 
 def make_diverging(*, dark: bool) -> list[Level]:
     """Return the levels from much better to much worse; the middle one is no change."""
-    return _levels(_DIVERGING_DARK if dark else _DIVERGING_LIGHT, STEPS + 1)
+    return _make_levels(_DIVERGING_DARK if dark else _DIVERGING_LIGHT, STEPS + 1)
 
 
 def find_sequential_level(fraction: float) -> int:
@@ -55,7 +55,7 @@ def find_diverging_level(difference: float, reach: float) -> int:
     """Return the level of a difference on a scale from ``-reach`` to ``reach``."""
     half = STEPS // 2
     level = round(difference / reach * half)
-    # A difference that is there gets a tint, however small it is.
+    # Every difference other than 0 gets a tint.
     if level == 0 and difference:
         level = 1 if difference > 0 else -1
     return half + max(-half, min(half, level))
@@ -63,16 +63,16 @@ def find_diverging_level(difference: float, reach: float) -> int:
 
 def compute_contrast(first: str, second: str) -> float:
     """Return the contrast ratio of WCAG 2 between two colors, 1 to 21."""
-    bright, dim = sorted((_luminance(first), _luminance(second)), reverse=True)
+    bright, dim = sorted((_compute_luminance(first), _compute_luminance(second)), reverse=True)
     return (bright + 0.05) / (dim + 0.05)
 
 
-def _levels(anchors: tuple[str, ...], count: int) -> list[Level]:
+def _make_levels(anchors: tuple[str, ...], count: int) -> list[Level]:
     levels = []
     for position in range(count):
-        place = position / (count - 1) * (len(anchors) - 1)
-        index = min(int(place), len(anchors) - 2)
-        ground = _mix(anchors[index], anchors[index + 1], place - index)
+        anchor_position = position / (count - 1) * (len(anchors) - 1)
+        index = min(int(anchor_position), len(anchors) - 2)
+        ground = _mix(anchors[index], anchors[index + 1], anchor_position - index)
         text = max(("#15171b", "#ffffff"), key=lambda ink: compute_contrast(ink, ground))
         if compute_contrast(text, ground) < 4.6:
             text = max(("#000000", "#ffffff"), key=lambda ink: compute_contrast(ink, ground))
@@ -91,23 +91,23 @@ def _mix(first: str, second: str, share: float) -> str:
     )
 
 
-def _rgb(color: str) -> Rgb:
+def _parse_rgb(color: str) -> Rgb:
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 
-def _linear(channel: int) -> float:
+def _linearize(channel: int) -> float:
     value = channel / 255
     return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
 
 
-def _luminance(color: str) -> float:
-    red, green, blue = (_linear(channel) for channel in _rgb(color))
+def _compute_luminance(color: str) -> float:
+    red, green, blue = (_linearize(channel) for channel in _parse_rgb(color))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def _to_oklab(color: str) -> tuple[float, float, float]:
     """Return the color in Oklab (Ottosson 2020)."""
-    red, green, blue = (_linear(channel) for channel in _rgb(color))
+    red, green, blue = (_linearize(channel) for channel in _parse_rgb(color))
     long = (0.4122214708 * red + 0.5363325363 * green + 0.0514459929 * blue) ** (1 / 3)
     medium = (0.2119034982 * red + 0.6806995451 * green + 0.1073969566 * blue) ** (1 / 3)
     short = (0.0883024619 * red + 0.2817188376 * green + 0.6299787005 * blue) ** (1 / 3)

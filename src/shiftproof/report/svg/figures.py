@@ -30,10 +30,10 @@ def draw_curves(
     """Draw a line for each row over the columns, with the band of its intervals.
 
     Args:
-        columns: names of the places along the axis, which stand at equal distances.
+        columns: names of the positions along the axis, at equal distances.
         rows: by name one share in 0..1 per column; None leaves a gap.
-        title: of the figure, for those who do not see it, too.
-        axis: what the columns are.
+        title: title of the figure, also for screen readers.
+        axis: title of the axis.
 
     Returns:
         The text of an SVG file of 640 pixels in width.
@@ -57,7 +57,9 @@ def draw_curves(
     pieces: list[Html] = []
     for step in range(5):
         value = top * step / 4
-        pieces.append(_line("grid" if step else "axis", _LEFT, y(value), _WIDTH - _RIGHT, y(value)))
+        pieces.append(
+            _draw_line("grid" if step else "axis", _LEFT, y(value), _WIDTH - _RIGHT, y(value))
+        )
         label = f"{100 * value:g}" + (" %" if step == 4 else "")
         pieces.append(_make_text(_LEFT - 6, y(value) + 4, label, "end"))
     for position, name in enumerate(columns):
@@ -65,19 +67,19 @@ def draw_curves(
     pieces.append(_make_text(_LEFT, _BOTTOM + 32, axis, "start"))
     all_series = [SeriesStyle(name, number) for number, name in enumerate(rows)]
     values_by_series = [
-        [(at, value) for at, value in enumerate(values) if value is not None]
+        [(column, value) for column, value in enumerate(values) if value is not None]
         for values in rows.values()
     ]
     for series, values in zip(all_series, values_by_series, strict=True):
-        high = [(x(at), y(value.upper)) for at, value in values]
-        low = [(x(at), y(value.lower)) for at, value in reversed(values)]
+        high = [(x(column), y(value.upper)) for column, value in values]
+        low = [(x(column), y(value.lower)) for column, value in reversed(values)]
         pieces.append(shapes.polygon(f"band {series.style}", [*high, *low]))
     for series, values in zip(all_series, values_by_series, strict=True):
-        points = [(x(at), y(interval.value)) for at, interval in values]
+        points = [(x(column), y(interval.value)) for column, interval in values]
         pieces.append(shapes.polyline(f"line {series.style}", points, series.dash))
-        for at, interval in values:
-            words = f"{series.label}, {columns[at]}: {wording.share(interval.value)}"
-            pieces.append(draw_marker(series, x(at), y(interval.value), 3.0, words))
+        for column, interval in values:
+            tooltip = f"{series.label}, {columns[column]}: {wording.share(interval.value)}"
+            pieces.append(draw_marker(series, x(column), y(interval.value), 3.0, tooltip))
     pieces += _draw_legend(all_series)
     height = _BOTTOM + 48 + _LEGEND * ((len(rows) + 1) // 2)
     return _write_file(pieces, height=height, title=title)
@@ -88,9 +90,9 @@ def draw_bars(rows: Mapping[str, Interval | None], *, title: str, signed: bool =
 
     Args:
         rows: by name a share in 0..1, or a difference of two; None leaves a gap.
-        title: of the figure, for those who do not see it, too.
-        signed: the figures are differences, of which less is better: bars go to both sides of 0, in
-            the color of better, worse, or of what cannot be told from no change.
+        title: title of the figure, also for screen readers.
+        signed: whether the figures are differences, where lower is better: bars go to both sides of 0, in
+            the color of better, worse or not significant.
 
     Returns:
         The text of an SVG file of 640 pixels in width.
@@ -98,20 +100,20 @@ def draw_bars(rows: Mapping[str, Interval | None], *, title: str, signed: bool =
     >>> draw_bars({"fog": Interval(-0.1, -0.2, 0.0)}, title="Change", signed=True)[:4]
     '<svg'
     """
-    known = [value for value in rows.values() if value is not None]
-    start, end = 0.0, _find_top(known)
+    intervals = [value for value in rows.values() if value is not None]
+    start, end = 0.0, _find_top(intervals)
     if signed:
-        start = -choose_reach(max((-value.lower for value in known), default=0.0))
-        end = choose_reach(max((value.upper for value in known), default=0.0))
+        start = -choose_reach(max((-value.lower for value in intervals), default=0.0))
+        end = choose_reach(max((value.upper for value in intervals), default=0.0))
     height = _TOP + _ROW * len(rows)
 
     def x(share: float) -> float:
-        inside = (max(start, min(share, end)) - start) / (end - start)
-        return _LABELS + inside * (_WIDTH - _LABELS - _RIGHT - 64)
+        fraction = (max(start, min(share, end)) - start) / (end - start)
+        return _LABELS + fraction * (_WIDTH - _LABELS - _RIGHT - 64)
 
     pieces: list[Html] = []
     for value in _find_ticks(start, end):
-        pieces.append(_line("grid", x(value), _TOP, x(value), height))
+        pieces.append(_draw_line("grid", x(value), _TOP, x(value), height))
         label = wording.format_tick(value) if signed else f"{100 * value:g}"
         pieces.append(_make_text(x(value), height + 14, label, "middle"))
     for position, (name, interval) in enumerate(rows.items()):
@@ -120,13 +122,13 @@ def draw_bars(rows: Mapping[str, Interval | None], *, title: str, signed: bool =
         if interval is None:
             continue
         left, right = sorted((x(0.0), x(interval.value)))
-        style = f"bar {_judge(interval) if signed else 'm0'}"
-        place = {"x": left, "y": middle - 6, "width": right - left, "height": 12}
-        pieces.append(element("rect", {"class": style, **place}))
-        pieces.append(_line("whisker", x(interval.lower), middle, x(interval.upper), middle))
+        style = f"bar {_classify(interval) if signed else 'm0'}"
+        geometry = {"x": left, "y": middle - 6, "width": right - left, "height": 12}
+        pieces.append(element("rect", {"class": style, **geometry}))
+        pieces.append(_draw_line("whisker", x(interval.lower), middle, x(interval.upper), middle))
         number = wording.points(interval.value) if signed else wording.percent(interval.value)
         pieces.append(_make_text(x(max(interval.upper, 0.0)) + 6, middle + 4, number, "start"))
-    pieces.append(_line("axis", x(0.0), _TOP, x(0.0), height))
+    pieces.append(_draw_line("axis", x(0.0), _TOP, x(0.0), height))
     return _write_file(pieces, height=height + 22, title=title)
 
 
@@ -147,14 +149,14 @@ def _find_top(values: Iterable[Interval | None]) -> float:
 
 
 def _find_ticks(start: float, end: float) -> list[float]:
-    """Return the ends, 0 and the quarters of the longer side that are not too near to them."""
+    """Return the ends, 0, and the quarters of the longer side; a short end is left out."""
     step = max(-start, end) / 4
     inside = [step * k for k in range(-3, 4) if start < step * k < end]
-    ends = [each for each in (start, end) if each and abs(each) >= step / 2]
+    ends = [limit for limit in (start, end) if limit and abs(limit) >= step / 2]
     return sorted({0.0, *inside, *ends})
 
 
-def _judge(interval: Interval) -> str:
+def _classify(interval: Interval) -> str:
     """Return the CSS class as on the page: better, worse, or not significant."""
     if interval.lower <= 0 <= interval.upper:
         return "flat"
@@ -162,7 +164,7 @@ def _judge(interval: Interval) -> str:
 
 
 def _draw_legend(all_series: Sequence[SeriesStyle]) -> list[Html]:
-    """In two columns below the plot."""
+    """Draw a legend in two columns below the plot."""
     pieces: list[Html] = []
     for position, series in enumerate(all_series):
         left, y = _LEFT + position % 2 * 290.0, _BOTTOM + 52 + _LEGEND * (position // 2)
@@ -173,7 +175,7 @@ def _draw_legend(all_series: Sequence[SeriesStyle]) -> list[Html]:
     return pieces
 
 
-def _line(style: str, x1: float, y1: float, x2: float, y2: float) -> Html:
+def _draw_line(style: str, x1: float, y1: float, x2: float, y2: float) -> Html:
     return shapes.line(style, x1=x1, y1=y1, x2=x2, y2=y2)
 
 
@@ -185,8 +187,8 @@ def _make_text(x: float, y: float, text: str, anchor: str) -> Html:
 
 
 def _write_file(pieces: Sequence[Html], *, height: float, title: str) -> str:
-    """Return a whole SVG file with the style that a page would give it."""
-    about: dict[str, Attribute] = {
+    """Return a complete SVG file with its own style."""
+    attributes: dict[str, Attribute] = {
         "xmlns": "http://www.w3.org/2000/svg",
         "viewBox": f"0 0 {_WIDTH:g} {height:g}",
         "width": _WIDTH,
@@ -195,7 +197,7 @@ def _write_file(pieces: Sequence[Html], *, height: float, title: str) -> str:
     }
     ground = element("rect", {"class": "paper", "width": "100%", "height": "100%"})
     style = Html(f"<style>{_write_style()}</style>")
-    return f"{element('svg', about, shapes.title(title), style, ground, *pieces)}\n"
+    return f"{element('svg', attributes, shapes.title(title), style, ground, *pieces)}\n"
 
 
 def _write_style() -> str:

@@ -73,9 +73,9 @@ def plot_lines(
     pieces.append(shapes.label(4, 12, up.title, "start"))
     pieces.append(shapes.label(right, height - 5, across.title, "end"))
     for line in lines:
-        upper = [(x(at), y(figure.upper)) for at, figure in line.points]
-        lower = [(x(at), y(figure.lower)) for at, figure in line.points]
-        middle = [(x(at), y(figure.value)) for at, figure in line.points]
+        upper = [(x(position), y(figure.upper)) for position, figure in line.points]
+        lower = [(x(position), y(figure.lower)) for position, figure in line.points]
+        middle = [(x(position), y(figure.value)) for position, figure in line.points]
         pieces.append(shapes.polygon(f"band {line.series.style}", [*upper, *lower[::-1]]))
         pieces.append(shapes.polyline(f"line {line.series.style}", middle, line.series.dash))
     return shapes.drawing("scatter", size, pieces, spoken)

@@ -1,6 +1,6 @@
-"""Building HTML and SVG by hand, escaped by construction, without a template library.
+"""Building HTML and SVG without a template library; all text is escaped.
 
-``page`` hands these pieces to its templates, which recognize them by ``__html__``.
+Templates recognize these texts by ``__html__``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Attribute = str | int | float | None
 
 
 class Html(str):
-    """Text that is markup already and is not to be escaped again."""
+    """Text that is markup, which must not be escaped."""
 
     __slots__ = ()
 
@@ -22,20 +22,20 @@ class Html(str):
 
 
 def element(name: str, attributes: Mapping[str, Attribute] | None = None, *children: str) -> Html:
-    """Return an element; children that are not ``Html`` are escaped, attributes of None left out.
+    """Return an element; children that are not ``Html`` are escaped, attributes of None are omitted.
 
     >>> element("text", {"x": 1.50, "class": None}, "a < b")
     '<text x="1.5">a &lt; b</text>'
     """
-    written = "".join(
-        f' {key}="{html.escape(_attribute(value))}"'
+    attribute_text = "".join(
+        f' {key}="{html.escape(_format_attribute(value))}"'
         for key, value in (attributes or {}).items()
         if value is not None
     )
-    inside = "".join(
+    content = "".join(
         child if isinstance(child, Html) else html.escape(child, quote=False) for child in children
     )
-    return Html(f"<{name}{written}>{inside}</{name}>")
+    return Html(f"<{name}{attribute_text}>{content}</{name}>")
 
 
 def join(pieces: list[Html]) -> Html:
@@ -43,7 +43,7 @@ def join(pieces: list[Html]) -> Html:
     return Html("".join(pieces))
 
 
-def _attribute(value: str | int | float) -> str:
+def _format_attribute(value: str | int | float) -> str:
     if isinstance(value, float):
         # Two decimals of a pixel or a percent are finer than any screen.
         return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -110,7 +110,7 @@ class Classification(Task):
             prediction sets before it is measured: a dataset, what ``open_data`` takes, or the share
             of the run's own images that is held out for it (0.2 or "fraction=0.2").
         coverage: target coverage of the prediction sets, between 0 and 1.
-        kept: the folder of a run that may have the vectors of zero-shot classes already, for models
+        run_folder: the folder of a run that may have the vectors of zero-shot classes already, for models
             given as text; ``bench.run`` takes the run's own.
         trust: whether to evaluate confidences: Brier score, risk against coverage and prediction
             sets.
@@ -123,12 +123,12 @@ class Classification(Task):
         *,
         calibrate: HeldOutLike | None = None,
         coverage: float = COVERAGE,
-        kept: str | Path | None = None,
+        run_folder: str | Path | None = None,
         trust: bool = True,
     ) -> None:
         self.calibrate = calibrate
         self.coverage = coverage
-        self.kept = kept
+        self.run_folder = run_folder
         self.trust = trust
 
     def prepare(
@@ -142,7 +142,7 @@ class Classification(Task):
         """Load models given as specs, name them, and check that labels and classes match."""
         if not isinstance(data, ImageData):
             check_data(data)
-        load = functools.partial(load_classifier, device=device, kept=self.kept)
+        load = functools.partial(load_classifier, device=device, run_folder=self.run_folder)
         named: dict[str, ClassifierLike] = load_models(
             models, load, check=check_classifier, noun="classifier"
         )

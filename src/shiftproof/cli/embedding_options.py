@@ -16,6 +16,7 @@ from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import print_line
 from shiftproof.counts import plural
 from shiftproof.errors import InputError
+from shiftproof.io.locations import is_url
 
 if TYPE_CHECKING:
     from shiftproof.similarity import Embeddings, Sharding
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 Precision: TypeAlias = Literal["auto", "int8", "fp32", "fp16", "bf16"]
 
 TRAIN_HELP = (
-    "Embeddings of the training set: an .npy or .npz file, or a folder of shards as clip-retrieval, "
-    "DataComp or `shiftproof embed` lay it out; a URL such as s3://... works, too."
+    "Embeddings of the training set: an .npy or .npz file, or a folder of shards of clip-retrieval, "
+    "DataComp or `shiftproof embed`; also a URL such as s3://..."
 )
 TEST_HELP = "NAME=PATH, embeddings of a test set; once for each."
 
@@ -51,7 +52,7 @@ Memory = Annotated[
     typer.Option(
         "--memory",
         metavar="SIZE",
-        help="How much may be held, such as 4GB.",
+        help="Memory limit, such as 4GB.",
         rich_help_panel=_SEARCH_PANEL,
     ),
 ]
@@ -67,7 +68,7 @@ PrecisionName = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="Of the products that are made first: auto, int8, fp32, fp16 or bf16.",
+        help="Precision of the first products: auto, int8, fp32, fp16 or bf16.",
         rich_help_panel=_SEARCH_PANEL,
     ),
 ]
@@ -108,13 +109,14 @@ class RowOptions:
         return self._open(path, self.unusable)
 
     def open_reference(self, path: str | None) -> Embeddings | None:
-        """Open the reference set, where there is one."""
+        """Open the reference set, if given."""
         return None if path is None else self.open(path)
 
-    def open_tests(self, given: Sequence[str]) -> dict[str, Embeddings]:
+    def open_tests(self, arguments: Sequence[str]) -> dict[str, Embeddings]:
         """Open the test sets, all rows of which must be usable."""
         return {
-            name: self._open(path, "refuse") for name, path in parse_named(given, "--test").items()
+            name: self._open(path, "refuse")
+            for name, path in parse_named(arguments, "--test").items()
         }
 
     def _open(self, path: str, unusable: Literal["refuse", "skip"]) -> Embeddings:
@@ -134,14 +136,14 @@ class ShardingOptions(PartOptions):
         str,
         typer.Option(
             "--device", metavar="NAME", rich_help_panel=_SEARCH_PANEL,
-            help="Where products are made: cpu, cuda, cuda:1, or auto for CUDA where it is there.",
+            help="Device of the products: cpu, cuda, cuda:1, or auto for CUDA if it is available.",
         ),
     ] = "auto"  # fmt: skip
     part_rows: Annotated[
         str | None,
         typer.Option(
             "--part-rows", metavar="COUNT", rich_help_panel=_SEARCH_PANEL,
-            help="Training rows that are done at a time, such as 500k.",
+            help="Training rows of a part, such as 500k.",
         ),
     ] = None  # fmt: skip
 
@@ -156,7 +158,7 @@ class ShardingOptions(PartOptions):
         return Sharding(out, backend, self.precision, self.memory, rows, self._find_device())
 
     def _find_device(self) -> str:
-        """Return where products are made; ``auto`` is CUDA where this machine has it."""
+        """Return the device of the products; ``auto`` is CUDA if this machine has it."""
         if self.device != "auto":
             return self.device
         # Ray's workers may be on machines unlike this one, and torch takes seconds to import.
@@ -170,24 +172,26 @@ class ShardingOptions(PartOptions):
         return device if device.startswith("cuda") else "cpu"
 
 
-def parse_named(words: Sequence[str], option: str) -> dict[str, str]:
-    """Read words such as ``"sketch=vectors/sketch"``; a path alone is named by its last part."""
+def parse_named(arguments: Sequence[str], option: str) -> dict[str, str]:
+    """Parse arguments such as ``"sketch=vectors/sketch"``; a path alone is named by its last part."""
     named: dict[str, str] = {}
-    for word in words:
-        name, sign, path = word.partition("=")
-        if not sign:
-            name, path = Path(word).stem, word
+    for argument in arguments:
+        name, equals, path = argument.partition("=")
+        if not equals or "/" in name or "\\" in name:
+            # An = in a folder's name, or in the query of a URL.
+            bare = argument.partition("?")[0] if is_url(argument) else argument
+            name, path = Path(bare).stem, argument
         if not name or not path:
-            raise InputError(f"{option}: expected NAME=PATH, got {word!r}.")
+            raise InputError(f"{option}: expected NAME=PATH, got {argument!r}.")
         if name in named:
             raise InputError(f"{option}: {name} is given twice; use different names.")
         named[name] = path
     return named
 
 
-def describe_tests(given: Sequence[str]) -> str:
+def describe_tests(arguments: Sequence[str]) -> str:
     """Return the names of the test sets, for a sentence."""
-    return ", ".join(parse_named(given, "--test"))
+    return ", ".join(parse_named(arguments, "--test"))
 
 
 def print_notice(sentence: str) -> None:
@@ -195,11 +199,13 @@ def print_notice(sentence: str) -> None:
     print_line(sentence, error=True)
 
 
-def show_kept(told: dict[str, Any], out: Path) -> None:
-    """Print how many rows are kept, and where the list is written."""
-    stays = "stays" if told["kept"] == 1 else "stay"
-    print_line(f"{told['kept']:,} of {plural(told['rows'], 'row')} {stays} ({told['share']:.2%})")
-    for name in told["files"]:
+def show_kept(result: dict[str, Any], out: Path) -> None:
+    """Print how many rows are kept, and the files of the list."""
+    verb = "stays" if result["kept"] == 1 else "stay"
+    print_line(
+        f"{result['kept']:,} of {plural(result['rows'], 'row')} {verb} ({result['share']:.2%})"
+    )
+    for name in result["files"]:
         print_line(f"written  {out / name}")
-    if told["no_uids"] is not None:
-        print_line(f"no {out / 'uids.npy'}: {told['no_uids']}", error=True)
+    if result["no_uids"] is not None:
+        print_line(f"no {out / 'uids.npy'}: {result['no_uids']}", error=True)
