@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from shiftproof import Classes, Detections
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data import ImageFolder, ImageTable, find_dataset
 from shiftproof.display import write_table
 from shiftproof.errors import InputError, LabelError
@@ -17,18 +17,18 @@ from shiftproof.errors import InputError, LabelError
     [(0, "0 shards"), (1, "1 shard"), (2, "2 shards"), (12000, "12,000 shards")],
 )
 def test_one_alone_is_singular(count: int, written: str) -> None:
-    assert plural(count, "shard") == written
+    assert pluralize(count, "shard") == written
 
 
 def test_a_word_may_have_a_plural_of_its_own() -> None:
-    assert plural(1, "pass", "passes") == "1 pass"
-    assert plural(3, "pass", "passes") == "3 passes"
+    assert pluralize(1, "pass", "passes") == "1 pass"
+    assert pluralize(3, "pass", "passes") == "3 passes"
 
 
 def test_nouns_that_end_in_a_sibilant_take_es() -> None:
     for one, many in (("class", "classes"), ("box", "boxes"), ("batch", "batches")):
-        assert plural(1, one) == f"1 {one}"
-        assert plural(2, one) == f"2 {many}"
+        assert pluralize(1, one) == f"1 {one}"
+        assert pluralize(2, one) == f"2 {many}"
 
 
 def test_one_of_anything_is_singular_in_the_sentences_of_lower_layers(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import LabelError, UnknownNameError
 
 
@@ -38,8 +38,8 @@ class Classes:
             raise LabelError("A class list needs at least one class, got none.")
         if self.wordnet_ids is not None and len(self.wordnet_ids) != len(self.names):
             raise LabelError(
-                f"Expected one WordNet id per class, got {plural(len(self.wordnet_ids), 'id')} "
-                f"for {plural(len(self.names), 'class')}."
+                f"Expected one WordNet id per class, got {pluralize(len(self.wordnet_ids), 'id')} "
+                f"for {pluralize(len(self.names), 'class')}."
             )
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class Classes:
         shown = ", ".join(self.names if len(self) <= 20 else (*self.names[:5], "…"))
         message = str(UnknownNameError.of("class", label, self.names)).partition(" Known:")[0]
         raise LabelError(
-            f"{message} The model has {plural(len(self), 'class')} ({shown}); "
+            f"{message} The model has {pluralize(len(self), 'class')} ({shown}); "
             "give a class map (folder or label to class) if yours are spelled differently."
         )
 
@@ -194,7 +194,7 @@ class LabelSet:
         if len(self.outputs) != len(self.classes):
             raise LabelError(
                 f"{self.title}: expected outputs for each of "
-                f"{plural(len(self.classes), 'class')}, got "
+                f"{pluralize(len(self.classes), 'class')}, got "
                 f"{len(self.outputs)}."
             )
         check_outputs(self.outputs, len(self.model_classes), self.title)

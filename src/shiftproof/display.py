@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import MissingExtraError
 from shiftproof.lazy import import_extra
 
@@ -30,7 +30,7 @@ def write_table(
         + "</tr>"
         for row in rows[:MAX_ROWS]
     )
-    omitted = f"{plural(len(rows) - MAX_ROWS, 'more row')}. " if len(rows) > MAX_ROWS else ""
+    omitted = f"{pluralize(len(rows) - MAX_ROWS, 'more row')}. " if len(rows) > MAX_ROWS else ""
     footer = f"<p><small>{html.escape(omitted + note)}</small></p>" if omitted or note else ""
     return (
         f"<div><strong>{html.escape(title)}</strong><table><thead><tr>{head}</tr></thead>"

@@ -15,7 +15,7 @@ from shiftproof.cli import embedding_options as options
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.outcome import write_page
 from shiftproof.cli.printing import announce, print_json, print_line
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.io.border import show_text
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _show(scores: AuditScores, console: Console) -> None:
     )
     for test_set in scores.sets:
         table.add_row(
-            Text(show_text(test_set.name), style="bold"), plural(test_set.rows, "row"), "", ""
+            Text(show_text(test_set.name), style="bold"), pluralize(test_set.rows, "row"), "", ""
         )
         for name, title, share in _MEASURES:
             if (figure := getattr(test_set, name)) is not None:
@@ -154,7 +154,7 @@ def _show(scores: AuditScores, console: Console) -> None:
                 f"{nearest.key or f'row {nearest.row}'} ({leak.similarity:.3f})"
             )
     if scores.train.skipped:
-        skipped = plural(scores.train.skipped, "training row")
+        skipped = pluralize(scores.train.skipped, "training row")
         console.print(f"{skipped} could not be used", style="yellow")
     console.print(CAVEAT, style="dim", highlight=False)
 

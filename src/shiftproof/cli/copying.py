@@ -12,7 +12,7 @@ import typer
 from shiftproof.cli.options import ImageFormat, json_option
 from shiftproof.cli.planning import PlanOptions, count_processes, show_size
 from shiftproof.cli.printing import print_json, print_line, warn
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 
 if TYPE_CHECKING:
     from shiftproof.data import Estimate, ExportResult
@@ -44,10 +44,10 @@ def show_done(result: ExportResult, target: Path, *, verb: str, as_json: bool) -
         print_json(json.dumps({"target": str(target), **vars(result)}, indent=1))
     else:
         print_line(
-            f"{plural(result.written, 'image')} written to {target}{describe_existing(result.kept)}"
+            f"{pluralize(result.written, 'image')} written to {target}{describe_existing(result.kept)}"
         )
         if result.carried:
-            print_line(f"{plural(result.carried, 'other file')} carried over")
+            print_line(f"{pluralize(result.carried, 'other file')} carried over")
         parts = {
             "decode": result.decode_seconds,
             verb: result.corrupt_seconds,
@@ -87,9 +87,9 @@ def show_estimate(
         print_line(estimate.extent)
     total = estimate.images * estimate.cells
     print_line(
-        f"{estimate.layout}: {plural(estimate.images, 'image')} in "
-        f"{plural(estimate.cells, of_each)} {'is' if total == 1 else 'are'} {plural(total, 'image')}"
-        + (f", and {plural(estimate.carried, 'other file')}{others}" if estimate.carried else "")
+        f"{estimate.layout}: {pluralize(estimate.images, 'image')} in "
+        f"{pluralize(estimate.cells, of_each)} {'is' if total == 1 else 'are'} {pluralize(total, 'image')}"
+        + (f", and {pluralize(estimate.carried, 'other file')}{others}" if estimate.carried else "")
     )
     print_line(
         f"about {show_size(estimate.bytes)} ({show_size(estimate.free_bytes)} are free at {target})"
@@ -97,7 +97,7 @@ def show_estimate(
     print_line(
         f"about {show_duration(estimate.seconds)} with {count_processes(estimate.workers)}, "
         f"{show_duration(estimate.cpu_seconds)} of CPU; tried on "
-        f"{plural(len(estimate.sampled), 'image')}"
+        f"{pluralize(len(estimate.sampled), 'image')}"
     )
     plan.show(estimate.needs)
     show_omissions(estimate.omissions)

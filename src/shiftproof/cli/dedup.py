@@ -11,7 +11,7 @@ import typer
 from shiftproof.cli import embedding_options as options
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import announce, print_json, print_line
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 
 
 def register(app: typer.Typer) -> None:
@@ -77,7 +77,7 @@ def dedup(
         print_json(json.dumps(result, indent=1))
         return
     options.show_kept(result, out)
-    print_line(f"{plural(result['pairs'], 'pair')} above {threshold:g}")
+    print_line(f"{pluralize(result['pairs'], 'pair')} above {threshold:g}")
     if clusters is not None:
         recall = result["recall"]
         text = "could not be measured" if recall is None or math.isnan(recall) else f"{recall:.1%}"

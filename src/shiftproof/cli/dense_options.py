@@ -11,7 +11,7 @@ import typer
 
 from shiftproof.cli.options import DATA_PANEL
 from shiftproof.cli.printing import print_line
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _add_clean(spec: str, folder: str) -> str:
 def _show(name: str, estimate: DenseEstimate) -> None:
     """Print an estimate, and the errors of such estimates in this run."""
     print_line(
-        f"{name}: {estimate.measure} estimated on {plural(estimate.images, 'image')} without labels; "
+        f"{name}: {estimate.measure} estimated on {pluralize(estimate.images, 'image')} without labels; "
         f"{100 * estimate.clean:.1f} % on {estimate.labeled} clean labeled ones"
     )
     for kind, value in estimate.estimates.items():
@@ -138,6 +138,6 @@ def _show(name: str, estimate: DenseEstimate) -> None:
             worst = 100 * abs(quality.worst.estimate - quality.worst.error)
             error = (
                 f"; off by {100 * quality.mean_absolute_error:.1f} points in the mean over "
-                f"{plural(quality.cells, 'cell')} of this run, at most {worst:.1f} ({quality.worst.cell})"
+                f"{pluralize(quality.cells, 'cell')} of this run, at most {worst:.1f} ({quality.worst.cell})"
             )
         print_line(f"  by {kind}: {100 * value:.1f} %{error}")

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from shiftproof.cli.options import json_option
 from shiftproof.cli.printing import announce, print_json, print_line
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 
 
 class Extra(NamedTuple):
@@ -165,7 +165,7 @@ def _show(report: dict[str, Any]) -> None:
     memory_text = "" if memory is None else f", {memory / 2**30:.1f} GiB of memory"
     print_line(
         f"shiftproof {report['shiftproof']}, Python {report['python']}, {report['platform']}, "
-        f"{plural(report['cores'], 'core')}{memory_text}, "
+        f"{pluralize(report['cores'], 'core')}{memory_text}, "
         f"{report['free_disk_bytes'] / 2**30:.0f} GiB free in this folder"
     )
     for library, devices in report["devices"].items():

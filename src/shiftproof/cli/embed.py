@@ -26,7 +26,7 @@ from shiftproof.cli.options import (
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.planning import PlanOptions, count_processes, show_size
 from shiftproof.cli.printing import announce, print_json, print_line, warn
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 
@@ -180,8 +180,10 @@ def _embed_texts(encoder: TextEncoder, texts: Texts, job: _Job) -> None:
 
     if job.plan.dry_run:
         forecast = forecast_texts(encoder, texts, **job.arguments)
-        passes = f" of the encoder on {forecast.device}; tried on {plural(forecast.tried, 'text')}"
-        _show_forecast(forecast, plural(forecast.texts, "text"), passes, job)
+        passes = (
+            f" of the encoder on {forecast.device}; tried on {pluralize(forecast.tried, 'text')}"
+        )
+        _show_forecast(forecast, pluralize(forecast.texts, "text"), passes, job)
         return
     with job.parts.share():
         result = embed_texts(encoder, texts, job.out, backend=job.backend, **job.arguments)
@@ -197,9 +199,9 @@ def _embed_images(encoder: Encoder, data: Pictures, job: _Job) -> None:
             f": {show_duration(forecast.read_seconds)} of reading, "
             f"by {count_processes(forecast.workers)}, and {show_duration(forecast.encode_seconds)} "
             f"of the encoder on {forecast.device}; tried on "
-            f"{plural(forecast.tried, 'image')}"
+            f"{pluralize(forecast.tried, 'image')}"
         )
-        _show_forecast(forecast, plural(forecast.images, "image"), passes, job)
+        _show_forecast(forecast, pluralize(forecast.images, "image"), passes, job)
         return
     with job.parts.share():
         result = embed(encoder, data, job.out, backend=job.backend, **job.arguments)
@@ -213,7 +215,7 @@ def _show_forecast(
     if job.as_json:
         print_json(json.dumps({**dataclasses.asdict(forecast), **plan.describe(needs)}, indent=1))
         return
-    print_line(f"{items} in {plural(forecast.shards, 'shard')}")
+    print_line(f"{items} in {pluralize(forecast.shards, 'shard')}")
     print_line(f"about {show_duration(needs.seconds)}{passes}")
     print_line(f"about {show_size(needs.disk)} on the disk")
     plan.show(needs)
@@ -223,8 +225,8 @@ def _show(result: Embedded, *, as_json: bool) -> None:
     if as_json:
         print_json(json.dumps({**dataclasses.asdict(result), "path": str(result.path)}, indent=1))
     else:
-        print_line(f"{plural(result.rows, 'vector')} of width {result.width} in {result.path}")
-        print_line(f"{plural(result.written, 'shard')} written{describe_existing(result.kept)}")
+        print_line(f"{pluralize(result.rows, 'vector')} of width {result.width} in {result.path}")
+        print_line(f"{pluralize(result.written, 'shard')} written{describe_existing(result.kept)}")
         show_omissions(result.omissions)
         reasons = list(result.broken.values())
         for reason in reasons[:5]:

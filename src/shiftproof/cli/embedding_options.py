@@ -14,7 +14,7 @@ import typer
 from shiftproof.cli.options import json_option
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import print_line
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.io.locations import is_url
 
@@ -203,7 +203,7 @@ def show_kept(result: dict[str, Any], out: Path) -> None:
     """Print how many rows are kept, and the files of the list."""
     verb = "stays" if result["kept"] == 1 else "stay"
     print_line(
-        f"{result['kept']:,} of {plural(result['rows'], 'row')} {verb} ({result['share']:.2%})"
+        f"{result['kept']:,} of {pluralize(result['rows'], 'row')} {verb} ({result['share']:.2%})"
     )
     for name in result["files"]:
         print_line(f"written  {out / name}")

@@ -12,7 +12,7 @@ import typer
 
 from shiftproof.cli.options import ImagesFolder, Root, Split, json_option
 from shiftproof.cli.printing import announce, print_json, print_line
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 
 if TYPE_CHECKING:
     from shiftproof.adapt import AdaptedGraph
@@ -102,12 +102,12 @@ def _show(graph: AdaptedGraph, *, as_json: bool) -> None:
         return
     width = max(len(layer.name) for layer in graph.layers)
     for layer in graph.layers:
-        print_line(f"{layer.name:{width}}  {layer.kind}, {plural(layer.channels, 'channel')}")
-    batch = "any number of images" if graph.batch is None else plural(graph.batch, "image")
+        print_line(f"{layer.name:{width}}  {layer.kind}, {pluralize(layer.channels, 'channel')}")
+    batch = "any number of images" if graph.batch is None else pluralize(graph.batch, "image")
     measured = (
-        f", statistics measured on {plural(graph.calibration_images, 'image')}"
+        f", statistics measured on {pluralize(graph.calibration_images, 'image')}"
         if graph.calibration_images
         else ""
     )
-    print_line(f"{plural(len(graph.layers), 'layer adapts', 'layers adapt')}{measured}")
+    print_line(f"{pluralize(len(graph.layers), 'layer adapts', 'layers adapt')}{measured}")
     print_line(f"{graph.path}: opset {graph.opset}, {batch} at once")

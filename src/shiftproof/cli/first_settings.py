@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, ShiftproofError, UnknownNameError
 from shiftproof.io.border import is_utf8, show_name
 from shiftproof.specs import SOURCES_OF_FILES
@@ -79,7 +79,7 @@ def _describe_labels(folders: Sequence[str]) -> tuple[str, ...]:
     if not folders:
         return ("no labels: how often the answer stays that of the clean image is measured",)
     shown = ", ".join(folders[:3]) + (", ..." if len(folders) > 3 else "")
-    return (f"labels: its {plural(len(folders), 'folder')} ({shown})",)
+    return (f"labels: its {pluralize(len(folders), 'folder')} ({shown})",)
 
 
 def _find_classes(pictures: Iterable[str]) -> tuple[str, ...]:
@@ -227,7 +227,7 @@ def _describe_model(model: Any) -> tuple[str, ...]:
     names = getattr(model, "classes", None)
     if names is None or any("classes" in phrase for phrase in assumed):
         return assumed
-    return (*assumed, f"{plural(len(names), 'class')}")
+    return (*assumed, f"{pluralize(len(names), 'class')}")
 
 
 def _find_loader(task: Task) -> tuple[Iterable[str], Callable[[str], Any]]:

@@ -24,7 +24,7 @@ from shiftproof.cli.first_settings import (
 )
 from shiftproof.cli.options import data_option, model_option
 from shiftproof.cli.printing import announce, complain, print_line
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.files import write_bytes
 
@@ -102,7 +102,7 @@ def _write_classes(model: Inspected, data: Inspected, *, force: bool) -> str | N
         return str(CLASSES)
     write_bytes(CLASSES, names.encode("utf-8"))
     print_line(
-        f"Wrote {CLASSES}: the model's {plural(model.numbered, 'class')} get the names of the folders in "
+        f"Wrote {CLASSES}: the model's {pluralize(model.numbered, 'class')} get the names of the folders in "
         "alphabetical order, as in torchvision's ImageFolder. Edit it if yours differ."
     )
     return str(CLASSES)

@@ -15,7 +15,7 @@ from rich.console import Console
 from shiftproof.cli.copying import show_duration
 from shiftproof.cli.planning import PlanOptions, count_processes, show_size
 from shiftproof.cli.printing import print_json, print_line, warn
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import MissingExtraError
 from shiftproof.io import files
 
@@ -97,16 +97,16 @@ def show_forecast(forecast: Forecast, plan: PlanOptions, *, as_json: bool) -> No
         return
     if forecast.extent is not None:
         print_line(forecast.extent)
-    models = plural(forecast.models, "model")
+    models = pluralize(forecast.models, "model")
     print_line(
-        f"{plural(forecast.images, 'image')} in {plural(forecast.cells, 'cell')}, {models}: "
-        f"{plural(forecast.passes, 'pass')} of an image through a model"
+        f"{pluralize(forecast.images, 'image')} in {pluralize(forecast.cells, 'cell')}, {models}: "
+        f"{pluralize(forecast.passes, 'pass')} of an image through a model"
     )
     print_line(
         f"about {show_duration(forecast.seconds)}: {show_duration(forecast.load_seconds)} of reading "
         f"and corrupting, by {count_processes(forecast.workers)}, and "
         f"{show_duration(forecast.model_seconds)} of the models on {forecast.device}; tried on "
-        f"{plural(forecast.tried, 'image')}"
+        f"{pluralize(forecast.tried, 'image')}"
     )
     print_line(
         f"about {show_size(forecast.disk)} on the disk, of which checkpoints are removed at the end"

@@ -16,7 +16,7 @@ from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.options import AsJson, Device, Out, Seed, data_option, model_option
 from shiftproof.cli.part_options import PartOptions
 from shiftproof.cli.printing import announce, print_json, print_line, warn
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.presence import check_presence
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def perturb(
         _print(scores, name, classifier.name)
         if len(classifier.classes) < TOP:
             print_line(
-                f"no top-5 distance: {classifier.name} has {plural(len(classifier.classes), 'class')}"
+                f"no top-5 distance: {classifier.name} has {pluralize(len(classifier.classes), 'class')}"
             )
     for reason in scores.broken[:5]:
         warn(f"not readable: {reason}")
@@ -147,7 +147,7 @@ def _print(scores: Stability, model: str, title: str) -> None:
     measures = [measure for measure in factors if any(measure in row for row in rows.values())]
     table = Table(
         "perturbation", *(heads[measure] for measure in measures), box=None, header_style="bold",
-        pad_edge=False, title=f"{title}, {plural(scores.images, 'image')}", title_justify="left",
+        pad_edge=False, title=f"{title}, {pluralize(scores.images, 'image')}", title_justify="left",
     )  # fmt: skip
     for name, row in rows.items():
         cells = []

@@ -10,7 +10,7 @@ import typer
 
 from shiftproof.cli import embedding_options as options
 from shiftproof.cli.printing import announce, print_json, print_line
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 
 if TYPE_CHECKING:
     from shiftproof.similarity.plan import AuditPlan
@@ -80,12 +80,12 @@ def _show(plan: AuditPlan, workers: int) -> None:
     gigabyte = 1e9
     lines = {
         "work": f"{plan.products:.2e} pairs of rows, {plan.operations:.2e} operations",
-        "memory": f"{plan.memory / gigabyte:.1f} GB for {plural(workers, 'worker')}, {plan.passes} "
+        "memory": f"{plan.memory / gigabyte:.1f} GB for {pluralize(workers, 'worker')}, {plan.passes} "
         f"pass{'es' if plan.passes > 1 else ''} over the training rows for each search",
         "read": f"{plan.read / gigabyte:,.0f} GB of float16 rows, all searches together",
         "disk": f"{plan.disk / gigabyte:,.1f} GB of parts and records",
         "time": f"{plan.core_hours:,.1f} hours on one core like this one's, "
-        f"{plan.core_hours / workers:,.1f} with {plural(workers, 'worker')}",
+        f"{plan.core_hours / workers:,.1f} with {pluralize(workers, 'worker')}",
         "parts": f"{plan.parts:,} of {plan.part_rows:,} rows (--part-rows {plan.part_rows})",
     }
     if plan.gpu_hours is None:

@@ -9,7 +9,7 @@ import typer
 
 from shiftproof.cli.options import DryRun
 from shiftproof.cli.printing import print_line
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class PlanOptions:
 
 def count_processes(workers: int) -> str:
     """Return the number of processes for so many workers; 0 workers use this process."""
-    return plural(max(workers, 1), "process", "processes")
+    return pluralize(max(workers, 1), "process", "processes")
 
 
 def show_size(size: int) -> str:

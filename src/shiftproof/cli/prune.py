@@ -10,7 +10,7 @@ import typer
 from shiftproof.cli import embedding_options as options
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import announce, print_json, print_line
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 
 
 def register(app: typer.Typer) -> None:
@@ -88,7 +88,7 @@ def prune(
 
 def _show(result: dict[str, Any]) -> None:
     for name, count in result.get("removed", {}).items():
-        print_line(f"{name}: {plural(count, 'row')} too close")
+        print_line(f"{name}: {pluralize(count, 'row')} too close")
     names = result.get("shared", {}).get("names", [])
     for name, row in zip(names, result.get("shared", {}).get("matrix", []), strict=False):
         for other, share in zip(names, row, strict=True):
@@ -97,7 +97,7 @@ def _show(result: dict[str, Any]) -> None:
     for name, proof in result.get("proof", {}).items():
         if proof["holds"]:
             print_line(
-                f"proof: none of {plural(proof['rows'], 'row')} of {name} is closer than it may be"
+                f"proof: none of {pluralize(proof['rows'], 'row')} of {name} is closer than it may be"
             )
         else:
-            print_line(f"{plural(proof['violations'], 'row')} of {name} closer than allowed")
+            print_line(f"{pluralize(proof['violations'], 'row')} of {name} closer than allowed")

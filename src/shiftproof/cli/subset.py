@@ -12,7 +12,7 @@ import typer
 from shiftproof.cli import embedding_options as options
 from shiftproof.cli.option_groups import expand_groups
 from shiftproof.cli.printing import announce, print_json, print_line
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 
 
 def register(app: typer.Typer) -> None:
@@ -58,12 +58,13 @@ def subset(
     if as_json:
         print_json(json.dumps(dataclasses.asdict(result), indent=1))
         return
-    existing = f", {plural(result.kept, 'file')} existed already" if result.kept else ""
+    existing = f", {pluralize(result.kept, 'file')} existed already" if result.kept else ""
     print_line(
-        f"{plural(result.rows, 'row stays', 'rows stay')}; "
-        f"{plural(result.shards, 'shard')} written to {out}{existing}"
+        f"{pluralize(result.rows, 'row stays', 'rows stay')}; "
+        f"{pluralize(result.shards, 'shard')} written to {out}{existing}"
     )
     if tars is not None:
         print_line(
-            f"{plural(result.tars, 'tar')} with {plural(result.samples, 'sample')} written to {out / 'tars'}"
+            f"{pluralize(result.tars, 'tar')} with {pluralize(result.samples, 'sample')} written to "
+            f"{out / 'tars'}"
         )

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from shiftproof.comparison.figures import normalize_name
 from shiftproof.comparison.result import Check, Comparison, Difference, Finding, Side
-from shiftproof.report.wording import NumberFormat, find_number_format, level, plural
+from shiftproof.report.wording import NumberFormat, find_number_format, level, pluralize
 
 _WORDS: dict[Finding, str] = {
     "better": "better",
@@ -47,14 +47,14 @@ def describe_outcome(comparison: Comparison) -> str:
         return ""
     failed = sum(check.failed for check in comparison.checks)
     if failed:
-        return f"The gate fails: {failed} of {plural(len(comparison.checks), 'check')}."
+        return f"The gate fails: {failed} of {pluralize(len(comparison.checks), 'check')}."
     unclear = sum(check.verdict == "unclear" for check in comparison.checks)
     note = (
-        f" {plural(unclear, 'check is', 'checks are')} unclear; --strict would fail them."
+        f" {pluralize(unclear, 'check is', 'checks are')} unclear; --strict would fail them."
         if unclear
         else ""
     )
-    return f"The gate holds: {plural(len(comparison.checks), 'check')}.{note}"
+    return f"The gate holds: {pluralize(len(comparison.checks), 'check')}.{note}"
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -163,7 +163,7 @@ def _describe_pair(comparison: Comparison) -> str:
     unit = "test set" if comparison.kind == "evaluation" else "cell"
     return (
         f"{candidate.run} ({_find_title(candidate)}) against {baseline.run} ({_find_title(baseline)}): "
-        f"{plural(comparison.images, 'image')} in {plural(comparison.cells, unit)}, paired"
+        f"{pluralize(comparison.images, 'image')} in {pluralize(comparison.cells, unit)}, paired"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, cast
 from shiftproof.corruptions.checks import CorruptionFunction, check_severity
 from shiftproof.corruptions.conversion import convert_like, to_array
 from shiftproof.corruptions.table import COMMON, corrupt, find_function
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
 from shiftproof.types import Image, Images
@@ -55,7 +55,8 @@ def corrupt_batch(
     """
     if len(images) != len(keys):
         raise InputError(
-            f"Each image needs a key: got {plural(len(images), 'image')} and {plural(len(keys), 'key')}."
+            f"Each image needs a key: got {pluralize(len(images), 'image')} and "
+            f"{pluralize(len(keys), 'key')}."
         )
 
     def corrupt_one(index: int) -> Image:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from shiftproof.classes import Classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io import files
 from shiftproof.types import Image, Sample, Settings
@@ -52,7 +52,7 @@ class ImageData(ABC):
         unlabeled = [sample.id for sample in self.samples if sample.label is None]
         if unlabeled and len(unlabeled) < len(self.samples):
             raise LabelError(
-                f"{name}: {len(unlabeled)} of {plural(len(self.samples), 'image')} have no label (first: "
+                f"{name}: {len(unlabeled)} of {pluralize(len(self.samples), 'image')} have no label (first: "
                 f"{unlabeled[0]}); expected all or none."
             )
         self.classes = None if unlabeled else classes

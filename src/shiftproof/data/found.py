@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import ImageListing, shorten
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io.urls import redact_urls
@@ -175,6 +175,6 @@ def _describe_part(title: str, part: Part, noun: str) -> str:
     if part.problem is not None:
         return f"{heading}: cannot be used. {part.problem}"
     folders = shorten(f"{folder}/" for folder in part.folders if folder != ".")
-    count = plural(len(part.images), noun)
+    count = pluralize(len(part.images), noun)
     missing = f"; {part.missing:,} more are listed but missing" if part.missing else ""
     return f"{heading}, {count}{f' in {folders}' if folders else ''}{missing}{part.details}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import read_csv
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
@@ -104,7 +104,7 @@ def _read_rows(path: Path) -> Texts:
     for line, cells in rows:
         if len(cells) != len(titles) or not cells[place]:
             raise BrokenFileError(
-                f"{path}, line {line}: expected {plural(len(titles), 'cell')} with a text among them, got "
+                f"{path}, line {line}: expected {pluralize(len(titles), 'cell')} with a text among them, got "
                 f"{','.join(cells)!r:.80}."
             )
     others = [number for number in range(len(titles)) if number != place]

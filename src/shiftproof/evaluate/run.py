@@ -15,7 +15,7 @@ from shiftproof.bench.cells.stream import Episode, Visit
 from shiftproof.bench.cells.views import OnTheFly
 from shiftproof.bench.tasks.classification.recorder import ClassifierRecording
 from shiftproof.bench.tasks.named_models import load_models
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data import ImageData
 from shiftproof.data.images.opening import check_data
 from shiftproof.errors import LabelError
@@ -140,7 +140,7 @@ def _name_models(
     for name, one in named.items():
         if one.classes.names != first.classes.names:
             raise LabelError(
-                f"{name} has {plural(len(one.classes), 'class')} ({one.classes.title}), the first "
+                f"{name} has {pluralize(len(one.classes), 'class')} ({one.classes.title}), the first "
                 f"model "
                 f"{len(first.classes)} ({first.classes.title}); evaluate them one by one."
             )

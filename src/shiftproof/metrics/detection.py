@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.files import fingerprint
 from shiftproof.metrics.annotations import ImageId
@@ -417,7 +417,7 @@ class CocoEvaluator:
         are_integers = kind in "iu" or (kind == "f" and (values % 1 == 0).all())
         if values.shape != (count,) or not are_integers or (values < 0).any():
             raise InputError(
-                f"Expected {plural(count, 'weight')}, one per image, integers of 0 or more, got shape "
+                f"Expected {pluralize(count, 'weight')}, one per image, integers of 0 or more, got shape "
                 f"{values.shape}, {values.dtype}."
             )
         return values.astype(np.int64)

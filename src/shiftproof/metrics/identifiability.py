@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.lazy import import_extra
 from shiftproof.metrics.intervals import Interval
@@ -101,7 +101,7 @@ def linear_r2(
     test, train = order[:count], order[count:]
     if len(train) <= x.shape[1]:
         raise InputError(
-            f"{plural(len(x), 'sample is', 'samples are')} too few: {len(train)} of "
+            f"{pluralize(len(x), 'sample is', 'samples are')} too few: {len(train)} of "
             f"them to fit a map from {x.shape[1]} "
             f"dimensions, which has {x.shape[1] + 1} numbers per latent; give more samples."
         )
@@ -182,7 +182,7 @@ def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
     (x, x_exponent), (z, z_exponent) = _scale_by_exponent(x), _scale_by_exponent(z)
     if len(x) <= x.shape[1] + 1:
         raise InputError(
-            f"{plural(len(x), 'sample is', 'samples are')} too few for a map from "
+            f"{pluralize(len(x), 'sample is', 'samples are')} too few for a map from "
             f"{x.shape[1]} dimensions; give more."
         )
     variance = z.var(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.metrics.classification import check_class_range, check_classes, log_softmax
 from shiftproof.types import F64
@@ -39,14 +39,14 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     if _compute_slope(low, shifted, target_logits) >= 0:
         raise InputError(
-            f"No temperature fits: on {plural(len(shifted), 'image')} the answers are no better than a "
+            f"No temperature fits: on {pluralize(len(shifted), 'image')} the answers are no better than a "
             f"guess, so that the best is above {MAX_TEMPERATURE:g}; see whether labels and classes belong "
             "together."
         )
     # A slope that underflows means that the loss decreases without a minimum.
     if _compute_slope(high, shifted, target_logits) <= 1e-12:
         raise InputError(
-            f"No temperature fits: {plural(len(shifted), 'image is', 'images are')} too few, or all are "
+            f"No temperature fits: {pluralize(len(shifted), 'image is', 'images are')} too few, or all are "
             f"answered right, so that the best is below {MIN_TEMPERATURE:g}; give more held-out images."
         )
     for _ in range(_STEPS):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from shiftproof.classes import Classes, name_classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import ImageError, InputError, ModelError, ShiftproofError
 from shiftproof.models.module import HeldModule, describe_classes
 from shiftproof.types import Image, Settings
@@ -149,7 +149,9 @@ def choose_classes(
     if chosen is None:
         raise InputError(f"{spec!r} does not state the classes of its {outputs}: {ways}.")
     if own is not None and len(own) != len(chosen):
-        raise InputError(f"{spec!r} has {plural(len(own), 'class')}, but {len(chosen)} are named.")
+        raise InputError(
+            f"{spec!r} has {pluralize(len(own), 'class')}, but {len(chosen)} are named."
+        )
     return chosen
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.compute import processes as engine
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import BrokenFileError, InputError, ModelError
 from shiftproof.io import files
 from shiftproof.io.arrays import open_array
@@ -146,6 +146,6 @@ def _check_finite(name: str, family: str, vectors: Array) -> None:
     bad = ~np.isfinite(vectors).all(axis=1)
     if bad.any():
         raise ModelError(
-            f"{name} gives NaN or infinity for {int(bad.sum())} of {plural(len(vectors), 'image')} "
+            f"{name} gives NaN or infinity for {int(bad.sum())} of {pluralize(len(vectors), 'image')} "
             f"({family}). Check its weights, and that its preprocessing fits it."
         )

@@ -102,7 +102,7 @@ def describe_corruptions(runs: Sequence[AnyRun[Any]]) -> str:
     first = runs[0].scores.corruptions
     if any(run.scores.corruptions != first for run in runs):
         return "under corruption"
-    return f"under {wording.plural(len(first), 'corruption')}"
+    return f"under {wording.pluralize(len(first), 'corruption')}"
 
 
 def make_byline(run: AnyRun[Any], name: str, counts: Sequence[str]) -> list[str]:
@@ -199,13 +199,13 @@ def list_limitations(images: Images | ProbeImages, where: str) -> list[str]:
     found = []
     if images.used is not None and images.used < wording.FEW_IMAGES:
         found.append(
-            f"{where}Only {wording.plural(images.used, 'image')}: the intervals are wide, "
+            f"{where}Only {wording.pluralize(images.used, 'image')}: the intervals are wide, "
             "and what looks like a large difference may be chance. Read the intervals, not "
             "the figures."
         )
     if images.broken:
         found.append(
-            f"{where}{wording.plural(len(images.broken), 'image')} "
+            f"{where}{wording.pluralize(len(images.broken), 'image')} "
             + (f"of {images.total:,} " if images.total is not None else "")
             + "could not be read in some cells. They are excluded, and listed below."
         )

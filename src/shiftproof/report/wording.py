@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from shiftproof.counts import plural as plural
+from shiftproof.counts import pluralize as pluralize
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.grid import Unit
 from shiftproof.runs.scores.reading import clean_text

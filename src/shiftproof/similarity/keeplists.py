@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.arrays import read_array
@@ -71,7 +71,7 @@ def write_datacomp(path: Path, train: Embeddings, keep: Flags) -> int:
     shared = np.unique(np.concatenate(both))
     if len(shared):
         raise InputError(
-            f"{plural(len(shared), 'uid is', 'uids are')} shared by kept and dropped rows, such as "
+            f"{pluralize(len(shared), 'uid is', 'uids are')} shared by kept and dropped rows, such as "
             f"{_format_uid(shared[0])}. A list of uids cannot tell them apart; write keys with their shards "
             "instead (write_keys)."
         )

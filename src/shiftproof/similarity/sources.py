@@ -21,7 +21,7 @@ from typing import IO, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.arrays import Header, open_archive, read_header
@@ -466,7 +466,7 @@ def _check_metadata(metadata: Location, file: Location, rows: int) -> None:
         count = table.metadata.num_rows
     if count != rows:
         raise InputError(
-            f"{metadata} describes {plural(count, 'row')}, but {file.name} holds {rows}. Write both "
+            f"{metadata} describes {pluralize(count, 'row')}, but {file.name} holds {rows}. Write both "
             "again, or move the metadata away to read the rows without it."
         )
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files, manifest
 from shiftproof.io.arrays import open_array
@@ -204,7 +204,7 @@ def _choose_keys(keys: Iterable[tuple[str, bool]], where: str) -> set[str]:
     both = kept_keys & dropped_keys
     if both:
         raise InputError(
-            f"{plural(len(both), 'key')} of {where} {'is' if len(both) == 1 else 'are'} shared by "
+            f"{pluralize(len(both), 'key')} of {where} {'is' if len(both) == 1 else 'are'} shared by "
             f"kept and dropped samples, such as "
             f"{min(both)!r}. Filter with as many tars as there are shards, in the same order."
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from shiftproof.corruptions.conversion import convert_like, to_array
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.rng import generator
 from shiftproof.stylize.apply import stylize_keyed
@@ -84,6 +84,6 @@ class Stylize:
 
     def __repr__(self) -> str:
         return (
-            f"Stylize({plural(len(self.styles), 'style')}, alpha={self.alpha}, "
+            f"Stylize({pluralize(len(self.styles), 'style')}, alpha={self.alpha}, "
             f"probability={self.probability}, seed={self.seed})"
         )

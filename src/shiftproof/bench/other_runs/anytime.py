@@ -28,7 +28,7 @@ from shiftproof.bench.tasks.interface import Grid, Prepared
 from shiftproof.bench.tasks.published import why_other_corruptions
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON, GROUPS
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data import ImageData
 from shiftproof.errors import InputError, RunError
 from shiftproof.io import files
@@ -365,7 +365,7 @@ class _AnytimeSession:
         ]
         what = f"{self._headline.title}{' difference' if self._compare else ''}"
         share = len(sampler) / sampler.total
-        passes = plural(len(sampler), "pass")
+        passes = pluralize(len(sampler), "pass")
         return f"{what} {', '.join(figures)}; {passes}, {share:.2%} of the grid"
 
     def _write(self, ended: StopReason) -> None:

@@ -17,7 +17,7 @@ from shiftproof.bench.tasks.interface import Measured, Task
 from shiftproof.bench.tasks.segmentation.task import Segmentation
 from shiftproof.bench.tasks.summary import SEED, collect_replicates
 from shiftproof.compute.progress import progress
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.border import show_name
 from shiftproof.io.folder_locks import lock_folder, releases_locks
@@ -139,7 +139,7 @@ def _read_or_select_conditions(
     found = {image: str(metadata[image]) for image in images if image in metadata}
     if not found:
         raise InputError(
-            f"None of the {plural(len(images), 'image')} of the run is in the metadata; expected names as "
+            f"None of the {pluralize(len(images), 'image')} of the run is in the metadata; expected names as "
             f"{show_name(images[0])}."
         )
     return found
@@ -153,7 +153,7 @@ def _group_images(
     if len(counts) < 2:
         raise InputError(
             f"Expected two conditions or more to compare, got {next(iter(counts))!r:.60} alone "
-            f"({len(conditions):,} of {plural(len(images), 'image')})."
+            f"({len(conditions):,} of {pluralize(len(images), 'image')})."
         )
     if len(counts) > MAX_CONDITIONS:
         raise InputError(

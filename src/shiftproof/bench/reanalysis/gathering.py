@@ -13,7 +13,7 @@ from shiftproof.bench.tasks.classification.task import Classification
 from shiftproof.bench.tasks.detection.task import Detection
 from shiftproof.bench.tasks.interface import Grid, Task
 from shiftproof.bench.tasks.segmentation.task import Segmentation
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.io import files
 from shiftproof.runs.folder import RUN_FILE, RunFolder
@@ -163,7 +163,7 @@ def _check_labels(
             wrong = sum(one != other for one, other in zip(labels, expected, strict=True))
             raise RunMismatchError(
                 f"{runs[index].path} and {runs[names[0][0]].path} have other labels on {wrong} of the "
-                f"{plural(len(labels), 'image')} that both have. Measure both on the same data."
+                f"{pluralize(len(labels), 'image')} that both have. Measure both on the same data."
             )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shiftproof.bench.scoring.name_matching import find_aliases
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import read_csv
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.border import show_name
@@ -86,7 +86,7 @@ def _match(source: Path, by: str, images: Sequence[str]) -> dict[str, str]:
     if not found:
         told = f" It names {show_name(first)}, the run {show_name(images[0])}." if first else ""
         raise InputError(
-            f"{source} says nothing of any of the {plural(len(images), 'image')} of the run."
+            f"{source} says nothing of any of the {pluralize(len(images), 'image')} of the run."
             f"{told} Expected their paths or file names, and a {by} beside them."
         )
     return found
@@ -119,7 +119,7 @@ def _read_csv(source: Path, by: str) -> Iterator[tuple[str, str]]:
             continue
         if len(cells) != len(head):
             raise InputError(
-                f"{source}, line {number}: expected {plural(len(head), 'column')}, got {len(cells)}."
+                f"{source}, line {number}: expected {pluralize(len(head), 'column')}, got {len(cells)}."
             )
         yield cells[image].strip(), cells[condition].strip()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import read_csv
 from shiftproof.data.images.cells import canonicalize_corruption
 from shiftproof.errors import BrokenFileError, InputError
@@ -138,7 +138,7 @@ def read_table(path: Path) -> dict[str, list[Any]]:
     for line, cells in rows[1:]:
         if len(cells) != len(names):
             raise BrokenFileError(
-                f"{path}, line {line}: expected {plural(len(names), 'cell')}, one for each column, got "
+                f"{path}, line {line}: expected {pluralize(len(names), 'cell')}, one for each column, got "
                 f"{len(cells)}."
             )
     return {
@@ -205,7 +205,7 @@ def _check_lengths(predictions: ClassPredictions) -> ClassPredictions:
     for what, values in (("images", predictions.images), ("labels", predictions.labels)):
         if values is not None and len(values) != len(predictions):
             raise InputError(
-                f"{predictions.where}: {len(values)} {what} and {plural(len(predictions), 'row')} of "
+                f"{predictions.where}: {len(values)} {what} and {pluralize(len(predictions), 'row')} of "
                 "scores; expected "
                 "as many."
             )

@@ -30,7 +30,7 @@ from shiftproof.bench.tasks.classification.calibrators import Calibrator, calibr
 from shiftproof.bench.tasks.classification.recorder import CellRecorder
 from shiftproof.bench.tasks.classification.task import Classification
 from shiftproof.classes import Classes, imagenet, number_classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io import files
@@ -248,7 +248,7 @@ class _Truth:
         if predictions.logits.shape[1] != len(classes):
             raise InputError(
                 f"{predictions.where}: {predictions.logits.shape[1]} scores an image, and there are "
-                f"{plural(len(classes), 'class')} ({classes.title})."
+                f"{pluralize(len(classes), 'class')} ({classes.title})."
             )
         return rows, predictions.logits
 
@@ -278,8 +278,8 @@ class _Truth:
         if predictions.images is None:
             if len(predictions) != len(self.samples):
                 raise InputError(
-                    f"{predictions.where}: {plural(len(predictions), 'row')}, and "
-                    f"{plural(len(self.samples), 'image')}; expected "
+                    f"{predictions.where}: {pluralize(len(predictions), 'row')}, and "
+                    f"{pluralize(len(self.samples), 'image')}; expected "
                     "a row for each, in the order of the dataset, or the images' names beside them."
                 )
             return list(range(len(predictions)))
@@ -294,7 +294,7 @@ class _Truth:
             lacking = sorted(set(range(len(self.samples))) - set(rows))
             raise InputError(
                 f"{predictions.where}: {len(lacking)} of "
-                f"{plural(len(self.samples), 'image has', 'images have')} no answer "
+                f"{pluralize(len(self.samples), 'image has', 'images have')} no answer "
                 f"(first: {self.samples[lacking[0]].id}); expected one for each."
             )
         return rows
@@ -303,7 +303,7 @@ class _Truth:
         found = self._ids.get(name, self._aliases.get(name))
         if found is None:
             raise InputError(
-                f"{where}: {name!r:.80} is none of the {plural(len(self.samples), 'image')}; expected "
+                f"{where}: {name!r:.80} is none of the {pluralize(len(self.samples), 'image')}; expected "
                 f"such as {self.samples[0].id}."
             )
         return int(found)

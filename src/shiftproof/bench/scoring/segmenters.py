@@ -24,7 +24,7 @@ from shiftproof.bench.tasks.segmentation.task import (
 from shiftproof.classes import Classes
 from shiftproof.compute import processes
 from shiftproof.compute.progress import progress
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data import ImageData, SegmentationData, check_masks, open_segmentation_data
 from shiftproof.data.segmentation.label_map_layouts import find_layout
 from shiftproof.errors import BrokenFileError, InputError, LabelError
@@ -220,7 +220,7 @@ class _Source:
             image = names.find(below)
             if image is None:
                 raise InputError(
-                    f"{path}: {show_name(inner)} is of none of the {plural(len(ids), 'image')}; expected "
+                    f"{path}: {show_name(inner)} is of none of the {pluralize(len(ids), 'image')}; expected "
                     f"such as {cell.corruption}/{_read_level(cell)}{_map_name(ids[0])}."
                 )
             there = cells.setdefault(cell, {})
@@ -244,7 +244,7 @@ class _Source:
             if lacking:
                 raise InputError(
                     f"{self.path}: {len(lacking)} of "
-                    f"{plural(len(self._ids), 'image has', 'images have')} no label map in "
+                    f"{pluralize(len(self._ids), 'image has', 'images have')} no label map in "
                     f"the cell {cell} (first: {lacking[0]}); expected one for each."
                 )
 

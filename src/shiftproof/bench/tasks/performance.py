@@ -15,7 +15,7 @@ from shiftproof.bench.tasks.interface import Grid, Measured
 from shiftproof.bench.tasks.published import why_cells_lack
 from shiftproof.bench.tasks.summary import average
 from shiftproof.corruptions import COMMON
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.runs.resamples import Replicates, round_figure
 from shiftproof.runs.scores.detection import SIZES, ClassDrop, Detail, Drop
 from shiftproof.runs.scores.grid import Headline, Images, Measure
@@ -104,7 +104,7 @@ def _explain_missing_mpc(grid: Grid) -> str | None:
     if grid.missing:
         named = ", ".join(map(str, grid.missing[:5]))
         more = f" and {len(grid.missing) - 5} more" if len(grid.missing) > 5 else ""
-        return f"{plural(len(grid.missing), 'cell is', 'cells are')} missing ({named}{more})"
+        return f"{pluralize(len(grid.missing), 'cell is', 'cells are')} missing ({named}{more})"
     if grid.severities != [1, 2, 3, 4, 5]:
         return f"only the severities {', '.join(map(str, grid.severities))} of 1 to 5 are there"
     return why_cells_lack(grid)

@@ -8,7 +8,7 @@ from typing import Any
 
 from shiftproof.bench.tasks.interface import Grid
 from shiftproof.corruptions.table import COMMON, find_function
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.runs.folder import RunFolder
 from shiftproof.types import Cell
 
@@ -89,7 +89,7 @@ def why_cells_lack(grid: Grid) -> str | None:
     if not gone:
         return None
     more = f" and {len(gone) - 5} more" if len(gone) > 5 else ""
-    return f"{plural(len(gone), 'cell is', 'cells are')} missing ({', '.join(gone[:5])}{more})"
+    return f"{pluralize(len(gone), 'cell is', 'cells are')} missing ({', '.join(gone[:5])}{more})"
 
 
 def _is_published(name: str, identity: Any) -> bool:

@@ -17,7 +17,7 @@ from shiftproof.corruptions.checks import check_severity
 from shiftproof.corruptions.table import COMMON, HOLDOUT, corrupt
 from shiftproof.corruptions.torch import blur, digital, jpeg, noise, weather
 from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, Function, use_float32_products
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.rng import generator
 
@@ -55,7 +55,8 @@ def corrupt_tensor(
         raise ImageError(f"A batch has at least one image of one pixel; got {tuple(images.shape)}.")
     if len(keys) != len(images):
         raise InputError(
-            f"Each image needs a key: got {plural(len(images), 'image')} and {plural(len(keys), 'key')}."
+            f"Each image needs a key: got {pluralize(len(images), 'image')} and "
+            f"{pluralize(len(keys), 'key')}."
         )
     if images.device.type == "cpu":
         return _corrupt_on_cpu(images, name, level, keys, seed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.copies.tars import check_names
 from shiftproof.data.copies.writing import ImageFormat, name_output, split_cityscapes_stem
 from shiftproof.data.detection.yolo import find_label_file
@@ -180,13 +180,13 @@ def _make_dataset_tree(found: FoundDataset, excluded: set[str]) -> Tree:
         if found.layout == "coco" and not (found.root / part.annotations).is_file()
     ]
     if excluded:
-        omissions.append(f"{plural(len(excluded), 'image')} of other splits: left out")
+        omissions.append(f"{pluralize(len(excluded), 'image')} of other splits: left out")
     other_images = sorted(name for name in carried if is_image(Path(name)))
     if other_images and found.layout != "webdataset":
         folders = Counter(str(PurePosixPath(name).parent) for name in other_images)
         folders_shown = shorten(f"{folder}/" for folder in folders)
         is_maps = LAYOUTS[found.layout].task == "segmentation"
-        count = plural(len(other_images), *(_MAPS if is_maps else _UNNAMED))
+        count = pluralize(len(other_images), *(_MAPS if is_maps else _UNNAMED))
         as_before = "as it is" if len(other_images) == 1 else "as they are"
         omissions.append(f"{count}, in {folders_shown}: carried over {as_before}")
     coco_names = {part.annotations: part.names for part in found.parts if part.names}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shiftproof.classes import Classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.disk import fingerprint_below, read_below
 from shiftproof.errors import InputError
@@ -142,9 +142,7 @@ class DetectionData(ImageData):
 
     def __repr__(self) -> str:
         boxes = sum(len(objects) for objects in self.objects.values())
-        return (
-            f"{type(self).__name__}({self.name!r}, {plural(len(self), 'image')} with {boxes} boxes)"
-        )
+        return f"{type(self).__name__}({self.name!r}, {pluralize(len(self), 'image')} with {boxes} boxes)"
 
     def read(self, sample: Sample) -> Image:
         """Return the image as ``(H, W, 3)`` uint8 RGB; see :class:`ImageData`."""

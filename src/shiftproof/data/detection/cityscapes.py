@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from shiftproof.classes import Classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.detection.boxes import (
     HIDDEN,
     NO_ANNOTATIONS,
@@ -215,7 +215,8 @@ def _check_complexity(polygons: list[_Polygon], size: tuple[int, int], where: st
         crossings += height * len(polygon.corners)
     if pixels > MAX_DRAWN_PIXELS or crossings > MAX_CROSSINGS:
         raise BrokenFileError(
-            f"{where}: {plural(len(polygons), 'polygon')} with {sum(len(one.corners) for one in polygons)} "
+            f"{where}: {pluralize(len(polygons), 'polygon')} with "
+            f"{sum(len(one.corners) for one in polygons)} "
             f"corners over {pixels} pixels are more than any image has."
         )
 

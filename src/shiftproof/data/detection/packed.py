@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from shiftproof.classes import Classes, name_classes, number_classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.detection.boxes import (
     NO_ANNOTATIONS,
     NO_FILE,
@@ -272,7 +272,7 @@ def _find_classes(
     highest = max(numbers, default=0)
     if names is not None and highest >= len(names):
         raise InputError(
-            f"{name}: the category {highest} is none of {plural(len(names), 'class')}."
+            f"{name}: the category {highest} is none of {pluralize(len(names), 'class')}."
         )
     return number_classes(highest + 1) if names is None else name_classes(names)
 

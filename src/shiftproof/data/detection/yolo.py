@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, final
 
 from shiftproof.classes import Classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.detection.boxes import (
     NO_FILE,
     UNREADABLE,
@@ -386,7 +386,7 @@ def _parse_row(
     is_outline = key_points is None and len(values) >= 6 and len(values) % 2 == 0
     if not is_outline:
         points = f"{key_points} for key points" if key_points else "the points of an outline"
-        count = f"{plural(len(values), 'number')} after the class"
+        count = f"{pluralize(len(values), 'number')} after the class"
         expected = f"expected 4{' and' if key_points else ', or'} {points}"
         return RawObject(place, label, (math.nan,) * 4, instead=f"{count}, {expected}")
     if not all(map(math.isfinite, values)):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shiftproof.classes import Classes, number_classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.dataset import ImageData
 from shiftproof.errors import ImageError, InputError, LabelError
 from shiftproof.io import files
@@ -56,8 +56,8 @@ class ImageArrays(ImageData):
         keys = [f"{index:06}" for index in range(len(arrays))] if ids is None else list(ids)
         if len(keys) != len(arrays) or not all(isinstance(key, str) and key for key in keys):
             raise InputError(
-                f"Expected one text per image as its id, got {plural(len(keys), 'id')} for "
-                f"{plural(len(arrays), 'image')}: {keys!r:.80}."
+                f"Expected one text per image as its id, got {pluralize(len(keys), 'id')} for "
+                f"{pluralize(len(arrays), 'image')}: {keys!r:.80}."
             )
         targets = _read_targets(labels, len(arrays), classes)
         if labels is not None and classes is None and targets:

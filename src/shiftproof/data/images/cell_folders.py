@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS, GROUPS
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import find_counterparts, list_folders
 from shiftproof.data.images.cells import CorruptedData, canonicalize_corruption, order_cells
 from shiftproof.data.images.folder import name_folder
@@ -230,7 +230,7 @@ def pair_with_clean(clean: Path, names: Sequence[str], clean_names: Iterable[str
     unpaired = tuple(name for name, twin in found.items() if twin is None)
     if len(unpaired) == len(names):
         raise InputError(
-            f"{clean}: none of the {plural(len(names), 'image')} of the tree has a clean twin there; "
+            f"{clean}: none of the {pluralize(len(names), 'image')} of the tree has a clean twin there; "
             f"expected the same paths, such as {names[0]}."
         )
     # Only the differing names are stored, since the tree is sent to every worker.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shiftproof.classes import Classes
 from shiftproof.corruptions import CORRUPTIONS
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import list_folders, shorten
 from shiftproof.data.images.cells import CorruptedData, canonicalize_corruption, order_cells
 from shiftproof.data.images.folder import name_folder
@@ -313,7 +313,7 @@ def _check_shapes(ranges: Mapping[Cell, _RowRange], count: int) -> None:
             )
         if array.shape[0] != rows.expected:
             raise InputError(
-                f"{array.path}: expected {plural(rows.expected, 'image')}, one per label, got "
+                f"{array.path}: expected {pluralize(rows.expected, 'image')}, one per label, got "
                 f"{array.shape[0]:,}."
             )
         sizes.setdefault(array.shape[1:3], {})[str(array.path)] = None

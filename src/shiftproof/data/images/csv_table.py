@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from shiftproof.classes import Classes, normalize_unicode
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import read_csv
 from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import BrokenFileError, InputError, LabelError
@@ -78,7 +78,7 @@ class ImageTable(ImageFiles):
         if unlabeled and (labeled or len(unlabeled) < len(labels)):
             raise LabelError(
                 f"{source}, line {lines[unlabeled[0]]}: expected path,label; {len(unlabeled)} of "
-                f"{plural(len(labels), 'row has', 'rows have')} no label, this one first."
+                f"{pluralize(len(labels), 'row has', 'rows have')} no label, this one first."
             )
         samples = [Sample(name, label_index) for name, label_index in labels.items()]
         super().__init__(source.name, resolved_root, samples, classes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from shiftproof.classes import LABEL_SETS, Classes, LabelSet, imagenet, label_set, normalize_unicode
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import (
     ImageListing,
     find_images,
@@ -81,7 +81,7 @@ class ImageFolder(ImageFiles):
             is_one_to_one = all(len(group) == 1 for group in outputs)
             if is_one_to_one and classes == {group[0] for group in outputs}:
                 return (
-                    f"{self.name} has exactly the {plural(len(outputs), 'class')} of {title}, whose "
+                    f"{self.name} has exactly the {pluralize(len(outputs), 'class')} of {title}, whose "
                     f"published errors are over these alone. For those, open it with label_set({title!r}) as "
                     f"its classes and measure model.restrict(label_set({title!r}))."
                 )
@@ -147,7 +147,7 @@ class FolderLabels:
         if without_folder:
             raise LabelError(
                 f"{self._where}: {len(without_folder)} of "
-                f"{plural(len(names), 'image is', 'images are')} not in a class folder (first: "
+                f"{pluralize(len(names), 'image is', 'images are')} not in a class folder (first: "
                 f"{without_folder[0]}). Put them into one, or measure without labels (--unlabeled, "
                 "labeled=False)."
             )
@@ -155,7 +155,7 @@ class FolderLabels:
         kept = [folder for folder in folders if folder not in left_out]
         if not kept:
             raise LabelError(
-                f"{self._where}: none of the {plural(len(folders), 'class folder')} is in the label set "
+                f"{self._where}: none of the {pluralize(len(folders), 'class folder')} is in the label set "
                 f"{self.classes.title}: {shorten(folders)}."
             )
         where = f"{self._where}, class map"
@@ -230,9 +230,9 @@ def _explain_unknown_folders(
         )
     known = f"only {len(folders) - len(unknown)}" if len(unknown) < len(folders) else "none"
     return (
-        f"{where}: the model knows {known} of the {plural(len(folders), 'class folder')}. Unknown: "
+        f"{where}: the model knows {known} of the {pluralize(len(folders), 'class folder')}. Unknown: "
         f"{shorten(unknown)}. Expected a WordNet id, a name or an index of its "
-        f"{plural(len(classes), 'class')} ({shown}). {advice}"
+        f"{pluralize(len(classes), 'class')} ({shown}). {advice}"
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from shiftproof.classes import Classes, LabelSet
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.coco_files import is_label_map
 from shiftproof.data.disk import find_images, list_files, shorten
@@ -130,7 +130,7 @@ def _describe_columns(data: RowImages) -> str:
     if label is None:
         return f" in the column {show_name(data.column)}, without labels"
     names = read_class_names(data.features[label])
-    count = "" if names is None else f" ({plural(len(names), 'class')})"
+    count = "" if names is None else f" ({pluralize(len(names), 'class')})"
     return f" in the column {show_name(data.column)}, labels in {show_name(label)}{count}"
 
 
@@ -178,7 +178,7 @@ def find_image_files(request: Request) -> FoundDataset:
         _check_no_label_maps(path, names)
     if folder != ".":
         inside = tuple(name for name in names if name.startswith(f"{folder}/"))
-        omissions.append(f"{plural(len(names) - len(inside), 'image')} outside of {folder}/")
+        omissions.append(f"{pluralize(len(names) - len(inside), 'image')} outside of {folder}/")
         names = inside
     omissions += [f"{link}: a link to images that are listed already" for link in listing.links]
     omissions += [f"{output}/: an output of shiftproof" for output in listing.outputs]
@@ -206,7 +206,9 @@ def _describe_other_files(counts: Mapping[str, int]) -> list[str]:
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = ", ".join(f"{count} {suffix}" for suffix, count in ranked[:5])
     total = sum(counts.values())
-    return [f"{plural(total, 'file that is not an image', 'files that are not images')} ({shown})"]
+    return [
+        f"{pluralize(total, 'file that is not an image', 'files that are not images')} ({shown})"
+    ]
 
 
 def _check_no_label_maps(root: Path, names: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from shiftproof.classes import Classes, normalize_unicode
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import shorten
 from shiftproof.errors import LabelError
 
@@ -80,9 +80,10 @@ class LabelReader:
                 self.classes.names if len(self.classes) <= 20 else (*self.classes.names[:5], "…")
             )
             raise LabelError(
-                f"{where}: the model knows {len(known) or 'none'} of the {plural(len(labels), 'class')} "
+                f"{where}: the model knows {len(known) or 'none'} of the {pluralize(len(labels), 'class')} "
                 f"that the images are of. Unknown: {shorten(unknown)}. Expected names of its "
-                f"{plural(len(self.classes), 'class')} ({', '.join(shown)}). Give a class map (--class-map "
+                f"{pluralize(len(self.classes), 'class')} ({', '.join(shown)}). Give a class map "
+                "(--class-map "
                 "FILE, rows of folder,class), or measure without labels (--unlabeled, "
                 "labeled=False)."
             )

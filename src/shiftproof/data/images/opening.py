@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from shiftproof.classes import Classes, LabelSet
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.opening import open_detection_data
@@ -224,7 +224,7 @@ def pair_copies(data: ImageData, tree: CorruptedData) -> dict[str, str | None]:
     copies = find_counterparts(names, [sample.id for sample in tree.samples])
     if not any(copies.values()):
         raise InputError(
-            f"{tree.name} has none of the {plural(len(names), 'image')} of {data.name}; expected the "
+            f"{tree.name} has none of the {pluralize(len(names), 'image')} of {data.name}; expected the "
             f"same paths below each severity, such as {names[0]}."
         )
     return copies
@@ -310,7 +310,7 @@ def check_labels(data: ImageData, classes: Classes) -> None:
         if sample.label is not None and not 0 <= sample.label < len(classes):
             raise LabelError(
                 f"{data.name}: {sample.id} has the label {sample.label}, but the model has "
-                f"{plural(len(classes), 'class')}: expected 0 to {len(classes) - 1}."
+                f"{pluralize(len(classes), 'class')}: expected 0 to {len(classes) - 1}."
             )
     own = data.classes
     if own is None or own.is_numbered or classes.is_numbered or own.names == classes.names:

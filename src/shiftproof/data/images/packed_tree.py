@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, final
 
 from shiftproof.classes import Classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import holds_packed
 from shiftproof.data.images import cells
 from shiftproof.data.images.cell_folders import (
@@ -162,7 +162,7 @@ class PackedTree(CellFolders):
         clean_ids = [sample.id for sample in clean.samples]
         if self.packing != "webdataset" and len(clean_ids) != len(cell_ids):
             raise InputError(
-                f"{path} has {plural(len(clean_ids), 'row')}, and each cell of the tree has "
+                f"{path} has {pluralize(len(clean_ids), 'row')}, and each cell of the tree has "
                 f"{len(cell_ids):,}; expected the tables that were corrupted."
             )
         pairs = pair_with_clean(Path(path), cell_ids, clean_ids)
@@ -265,7 +265,7 @@ def _open_cells(
                 pack = options.open(packing, path) if packs else pack
             if packs and packing != "webdataset" and len(pack) != len(labels):
                 raise InputError(
-                    f"it has {plural(len(pack), 'row')}, and other cells have {len(labels):,}; expected "
+                    f"it has {pluralize(len(pack), 'row')}, and other cells have {len(labels):,}; expected "
                     "the same tables in each cell."
                 )
         for sample in pack.samples:

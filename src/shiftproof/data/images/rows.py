@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftproof.classes import Classes, name_classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import shorten
 from shiftproof.data.images.labels import LabelReader, check_label, choose_key
 from shiftproof.data.images.packed import PackedImages
@@ -256,7 +256,7 @@ def _read_numbers(values: Sequence[Any], names: Sequence[str], where: str) -> li
     for value in values:
         if not isinstance(value, int) or value >= len(names):
             raise BrokenFileError(
-                f"{where}: {value!r:.40} is none of {plural(len(names), 'class')}."
+                f"{where}: {value!r:.40} is none of {pluralize(len(names), 'class')}."
             )
     return list(values)
 

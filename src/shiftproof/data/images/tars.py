@@ -13,7 +13,7 @@ import numpy as np
 
 from shiftproof.classes import Classes
 from shiftproof.compute.progress import progress
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import list_files, shorten
 from shiftproof.data.images.labels import LabelReader, check_label, choose_key
 from shiftproof.data.images.packed import PackedImages
@@ -93,7 +93,7 @@ class TarFiles:
         if missing:
             raise InputError(
                 f"{Location(pattern)}: {len(missing)} of "
-                f"{plural(len(names), 'tar does', 'tars do')} not exist: {shorten(missing)}."
+                f"{pluralize(len(names), 'tar does', 'tars do')} not exist: {shorten(missing)}."
             )
         return cls(PurePosixPath(parts[0][depth - 1]).name if depth else pattern, locations)
 
@@ -335,7 +335,7 @@ class _LabelCandidates:
         ]
         if unlabeled:
             raise LabelError(
-                f"{title}: {len(unlabeled)} of {plural(len(index.ids), 'image')} have no {self.key} "
+                f"{title}: {len(unlabeled)} of {pluralize(len(index.ids), 'image')} have no {self.key} "
                 f"(first: {unlabeled[0]}); expected a label of all, or measure without labels "
                 "(--unlabeled, labeled=False)."
             )

@@ -13,7 +13,7 @@ from shiftproof.classes import Classes
 from shiftproof.compute import processes
 from shiftproof.compute.progress import progress
 from shiftproof.compute.tuning import default_processes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import check_inside
 from shiftproof.data.disk import find_images, fingerprint_below, read_below
@@ -86,8 +86,8 @@ class SegmentationData(ImageData):
         self.conditions = {key: (conditions or {}).get(key, CLEAR) for key in masks}
 
     def __repr__(self) -> str:
-        classes = plural(len(self.classes), "class")
-        return f"SegmentationData({self.name!r}, {plural(len(self), 'image')}, {classes})"
+        classes = pluralize(len(self.classes), "class")
+        return f"SegmentationData({self.name!r}, {pluralize(len(self), 'image')}, {classes})"
 
     def read(self, sample: Sample) -> Image:
         """Return the image as ``(H, W, 3)`` uint8 RGB; see :class:`ImageData`."""
@@ -183,7 +183,7 @@ def check_masks(
     pixels = np.stack(counts)
     if not pixels.sum():
         raise InputError(
-            f"{data.name}: no pixel of its {plural(len(data), 'label map')} counts; all are void."
+            f"{data.name}: no pixel of its {pluralize(len(data), 'label map')} counts; all are void."
         )
     return MaskCounts(pixels.sum(axis=0), (pixels > 0).sum(axis=0))
 

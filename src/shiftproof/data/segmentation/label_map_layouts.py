@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data.detection.cityscapes import is_cityscapes
 from shiftproof.data.disk import find_images, join_below, list_folders, list_two_levels, shorten
 from shiftproof.data.found import FoundDataset, Part, Request
@@ -260,7 +260,7 @@ def _find_voc(root: Path, split: str) -> MaskPairs:
         missing = [stem for stem in stems if stem not in images]
         if missing:
             raise InputError(
-                f"{listed}: {len(missing):,} of its {plural(len(stems), 'image is', 'images are')} not in "
+                f"{listed}: {len(missing):,} of its {pluralize(len(stems), 'image is', 'images are')} not in "
                 f"{join_below(prefix, 'JPEGImages')} (first: {missing[0]})."
             )
         images = {stem: images[stem] for stem in stems}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 
 ENDINGS = (
@@ -35,13 +35,13 @@ def pair_masks(
     unpaired = [image for image, key in images.items() if key not in masks]
     if unpaired:
         raise InputError(
-            f"{where}: {plural(len(unpaired), 'image has', 'images have')} no label map (first: "
+            f"{where}: {pluralize(len(unpaired), 'image has', 'images have')} no label map (first: "
             f"{unpaired[0]}). Add what is missing, or remove the images."
         )
     unused = sorted(set(masks) - set(images.values()))
     if unused and not subset:
         raise InputError(
-            f"{where}: {plural(len(unused), 'label map has', 'label maps have')} no image (first: "
+            f"{where}: {pluralize(len(unused), 'label map has', 'label maps have')} no image (first: "
             f"{masks[unused[0]]}). Add what is missing, or remove the label maps."
         )
     return {image: masks[key] for image, key in images.items()}

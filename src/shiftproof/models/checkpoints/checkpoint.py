@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shiftproof.classes import Classes, imagenet, name_classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io.border import show_name
 from shiftproof.models.architecture import Architecture, Shape, Skeleton, build_skeleton
@@ -321,7 +321,7 @@ def _draft_weights(
     notes = list(match.notes)
     if aside:
         shown = f"{', '.join(map(show_name, aside[:2]))}{', …' if len(aside) > 2 else ''}"
-        notes.append(f"{plural(len(aside), 'other')} left aside ({shown})")
+        notes.append(f"{pluralize(len(aside), 'other')} left aside ({shown})")
     needed = [name for name in skeleton.head if not name.startswith(architecture.optional)]
     headless = not needed or not any(name in state for name in needed) or not classes
     if headless and options.features:

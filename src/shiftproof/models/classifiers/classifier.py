@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, final, overload
 import numpy as np
 
 from shiftproof.classes import Classes, LabelSet, check_outputs, name_classes, number_classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import ImageError, LabelError, ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.models.dtypes import DTYPES, Dtype, autocast
@@ -131,7 +131,7 @@ class Classifier(HeldModule):
             self.classes = classes if isinstance(classes, Classes) else name_classes(classes)
         if self.outputs is not None and len(self.outputs) != len(self.classes):
             raise ModelError(
-                f"{self.name}: outputs are given for {plural(len(self.outputs), 'class')}, but "
+                f"{self.name}: outputs are given for {pluralize(len(self.outputs), 'class')}, but "
                 f"{len(self.classes)} are named. Give one output, or one group of them, per class."
             )
 
@@ -341,7 +341,8 @@ class Classifier(HeldModule):
                 )
         elif shape[1] != len(self.classes):
             raise ModelError(
-                f"{self.name}: the model gives {shape[1]} outputs, but {plural(len(self.classes), 'class')} "
+                f"{self.name}: the model gives {shape[1]} outputs, but "
+                f"{pluralize(len(self.classes), 'class')} "
                 "are named. Give one class name per output."
             )
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from shiftproof.classes import Classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, ModelError, ShiftproofError
 from shiftproof.models.checkpoints.checkpoint import check_checkpoint, load_checkpoint
 from shiftproof.models.classifiers.class_names import NUMBERED, check_names, read_classes
@@ -227,7 +227,7 @@ def _load(
         dtype=loaded.dtype if dtype is None else dtype,
     )
     if loaded.classes is None:
-        told = plural(len(classifier.classes), "numbered class")
+        told = pluralize(len(classifier.classes), "numbered class")
         classifier.assumed = (*classifier.assumed, told)
     _try(classifier)
     return classifier
@@ -266,7 +266,7 @@ def load_parts(
         *(
             []
             if classes is None
-            else [f"{plural(len(classes), 'class')}, {classes.title} ({meant})"]
+            else [f"{pluralize(len(classes), 'class')}, {classes.title} ({meant})"]
         ),
         *loaded.assumed,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.models.checkpoints.torchvision_networks import fill_network, match_weights
 from shiftproof.models.checkpoints.weights import Match, is_unrelated
@@ -64,7 +64,7 @@ def load_detector_checkpoint(target: str, options: DetectorOptions) -> LoadedDet
         classes,
         TorchvisionConvention(labels),
         (
-            f"{plural(len(classes), 'class')}, {'as asked for' if options.classes else 'COCO'}",
+            f"{pluralize(len(classes), 'class')}, {'as asked for' if options.classes else 'COCO'}",
             *notes,
         ),
     )

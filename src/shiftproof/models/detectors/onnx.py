@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shiftproof.classes import Classes, name_classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors
@@ -195,7 +195,7 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
     fit = "stretched" if decoding.fit == "stretch" else "letterboxed"
     assumed = [f"images {fit} to {size[0]}x{size[1]}, {decoding.order}, outputs of {name}"]
     if network.names is not None and options.classes is None:
-        assumed.append(f"{plural(len(network.names), 'class')} of the file's metadata")
+        assumed.append(f"{pluralize(len(network.names), 'class')} of the file's metadata")
     return LoadedDetector(network, network.names, convention, tuple(assumed))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from shiftproof.classes import Classes, name_classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import ModelError, UnknownNameError
 from shiftproof.models.classifiers.torchvision import (
     download,
@@ -114,7 +114,7 @@ def load_torchvision_detector(target: str, options: DetectorOptions) -> LoadedDe
         network,
         classes,
         TorchvisionConvention(labels),
-        (stated, f"{plural(len(classes), 'class')}, COCO"),
+        (stated, f"{pluralize(len(classes), 'class')}, COCO"),
     )
 
 
@@ -232,7 +232,8 @@ def translate_labels(labels: Any, table: Sequence[int | None] | None) -> tuple[A
         return labels > 0, labels[labels > 0] - 1
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(table):
         raise ModelError(
-            f"the network gives the label {labels.max()}, but {plural(len(table), 'label')} are named. Give "
+            f"the network gives the label {labels.max()}, but {pluralize(len(table), 'label')} are "
+            "named. Give "
             "the classes that it was trained on."
         )
     classes = np.array([-1 if index is None else index for index in table], np.int64)[labels]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from shiftproof.classes import Classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import LabelError
 from shiftproof.models.detectors.class_match import ClassMatch, match_classes
 from shiftproof.types import LabelMap
@@ -30,7 +30,8 @@ def match_pixel_classes(
         return match_classes(model_classes, data_classes, mapping=mapping, called="model")
     if len(model_classes) != len(data_classes):
         raise LabelError(
-            f"The model has {plural(len(model_classes), 'class')} and the dataset {len(data_classes)}, and "
+            f"The model has {pluralize(len(model_classes), 'class')} and the dataset "
+            f"{len(data_classes)}, and "
             "they have no names to match them by. Name those of the data (--classes) and of the "
             "model (?classes=NAMES.txt)."
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 import numpy as np
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import ModelError
 from shiftproof.models.structure import get_input_dtype, is_torch_module
 from shiftproof.types import F32, Image, Settings
@@ -88,7 +88,8 @@ def find_logits(output: Any, count: int) -> Any:
     if len(shape) != 4 or shape[0] != count:
         what = f"{type(found).__name__} {shape}" if shape else type(found).__name__
         raise ModelError(
-            f"expected logits (N, K, H, W) of {plural(count, 'image')}, as a tensor, in 'out' or in .logits, "
+            f"expected logits (N, K, H, W) of {pluralize(count, 'image')}, as a tensor, in 'out' or "
+            "in .logits, "
             f"got {what}."
         )
     return found

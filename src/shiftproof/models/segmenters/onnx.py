@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors, show_name
@@ -143,7 +143,7 @@ def load_onnx_segmenter(target: str, options: SegmenterOptions) -> LoadedSegment
     count, meant = graph.classes, options.classes
     if count is not None and meant is not None and count != len(meant):
         raise ModelError(
-            f"{path}: its output has {plural(count, 'class')}, but {len(meant)} are named."
+            f"{path}: its output has {pluralize(count, 'class')}, but {len(meant)} are named."
         )
     mean, std = options.mean or MEAN, options.std or STD
     reading = "label maps" if graph.gives_labels else "logits"

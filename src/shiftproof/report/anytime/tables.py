@@ -18,7 +18,7 @@ def summarize(scores: AnytimeScores) -> Table:
         notes.append(f"not mCE: {scores.reason}")
     broken = len(scores.images.broken)
     if broken:
-        notes.append(f"{wording.plural(broken, 'broken file')} left out, see the report")
+        notes.append(f"{wording.pluralize(broken, 'broken file')} left out, see the report")
     return Table(
         columns=tuple(Column(one.name, one.against) for one in scored),
         rows=(

@@ -71,8 +71,8 @@ class BreakingPage(PageKind[BreakingRun, BreakingScores]):
             reading_of(scores),
         ]
         counts = [
-            wording.plural(scores.used or 0, "image"),
-            wording.plural(len(scores.corruptions), "corruption"),
+            wording.pluralize(scores.used or 0, "image"),
+            wording.pluralize(len(scores.corruptions), "corruption"),
         ]
         return Document(
             title=f"Where {wording.join_list([series.label for series in looks])} "

@@ -45,7 +45,7 @@ def summarize(scores: BreakingScores) -> Table:
     ]
     if scores.images.broken:
         notes.append(
-            f"{wording.plural(len(scores.images.broken), 'broken file')} left out, see the report"
+            f"{wording.pluralize(len(scores.images.broken), 'broken file')} left out, see the report"
         )
     return Table(
         columns=tuple(Column(one.name, one.against) for one in scored),

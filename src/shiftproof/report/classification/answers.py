@@ -150,7 +150,7 @@ def _draw(title: str, tallies: Sequence[tuple[Entry, Tally]]) -> Chart:
             ScatterPoint(
                 entry.series, x, y,
                 f"{entry.label}: {wording.share(x)} sure, {wording.share(y)} right, "
-                f"{wording.plural(int(count), 'answer')}",
+                f"{wording.pluralize(int(count), 'answer')}",
             )
             for (x, y), count in zip(points, counts.tolist(), strict=True)
         ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.classification import wording as said
@@ -222,14 +222,14 @@ def _describe_model(
         "title": _capital(_make_title(model.best)),
         "note": _NOTES.get(model.best, ""),
         "rests": (
-            f"Learned on {wording.plural(stream.images, 'labeled image')} of the run “{run}”. In its "
-            f"{wording.plural(best.cells, 'corrupted cell')}, where the truth is known, this estimator "
+            f"Learned on {wording.pluralize(stream.images, 'labeled image')} of the run “{run}”. In its "
+            f"{wording.pluralize(best.cells, 'corrupted cell')}, where the truth is known, this estimator "
             f"was off by {wording.percent(best.root_mean_square)} points (root mean square), and at "
             f"worst by {wording.percent(abs(worst.estimate - worst.error))} "
             f"({_cell_title(worst.cell)}: {wording.share(worst.error)} of the answers were wrong "
             f"where it said {wording.share(worst.estimate)}). The interval reaches 1.96 times that "
             "root mean square to either side, combined in quadrature with the sampling error of the "
-            f"images; in {best.within:,} of those {plural(best.cells, 'cell')} the truth lay within "
+            f"images; in {best.within:,} of those {pluralize(best.cells, 'cell')} the truth lay within "
             "1.96 times the root mean square."
         ),
     }
@@ -271,7 +271,7 @@ def _list_doubts(entry: Entry, model: ModelEstimate) -> list[str]:
             "least one of the two is wrong here; do not rely on either."
         )
     if clean.images < wording.FEW_IMAGES:
-        found.append(f"{entry.label}: only {wording.plural(clean.images, 'image')}.")
+        found.append(f"{entry.label}: only {wording.pluralize(clean.images, 'image')}.")
     return found
 
 

@@ -90,7 +90,7 @@ def describe_lost(label: str, trust: Trust) -> list[str]:
     return [
         f"{label}: coverage is lost. Sets that promise the right class in "
         f"{wording.share(trust.calibration.coverage)} of the images break that promise in "
-        f"{len(lost[method])} of {wording.plural(len(trust.corrupted), 'corrupted cell')} "
+        f"{len(lost[method])} of {wording.pluralize(len(trust.corrupted), 'corrupted cell')} "
         f"({SET_NAMES[method]}); under {_make_title(worst)} they hold it in "
         f"{SHARES.with_span(worst.sets[method].coverage)}."
     ]
@@ -107,18 +107,18 @@ def describe_calibration(label: str, trust: Trust) -> list[str]:
         leaning = "too sure" if fitted.temperature > 1 else "too unsure"
         said = (
             f"{label}: temperature {NUMBERS.figure(fitted.temperature)}, fitted on "
-            f"{wording.plural(fitted.images, 'held-out clean image')}; as it is, the model is "
+            f"{wording.pluralize(fitted.images, 'held-out clean image')}; as it is, the model is "
             f"{leaning} of them."
         )
     found = [said]
     if fitted.absent:
         found.append(
-            f"{label}: {wording.plural(fitted.absent, 'class has', 'classes have')} no held-out "
+            f"{label}: {wording.pluralize(fitted.absent, 'class has', 'classes have')} no held-out "
             "image, so that of their sets nothing is known."
         )
     if fitted.images < wording.FEW_IMAGES:
         found.append(
-            f"{label}: {wording.plural(fitted.images, 'held-out image is', 'held-out images are')} "
+            f"{label}: {wording.pluralize(fitted.images, 'held-out image is', 'held-out images are')} "
             f"few. By their choice alone the coverage of sets that promise "
             f"{wording.share(fitted.coverage)} may be {wording.share(fitted.floor)} on images of the "
             "same kind."

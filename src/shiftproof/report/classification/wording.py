@@ -107,7 +107,7 @@ def describe_errors(estimator: Estimator) -> str:
     """Describe the errors of an estimator, on average and at worst."""
     return (
         f"off by {wording.percent(estimator.mean_absolute_error)} points on average over "
-        f"{wording.plural(estimator.cells, 'cell')}, and by "
+        f"{wording.pluralize(estimator.cells, 'cell')}, and by "
         f"{wording.percent(abs(estimator.worst.estimate - estimator.worst.error))} at worst "
         f"({wording.title_cell(str(estimator.worst.cell))}: {wording.share(estimator.worst.estimate)} where "
         f"{wording.share(estimator.worst.error)} were wrong)"

@@ -197,7 +197,7 @@ def build_worst_section(shown: PageContent, pictures: Pictures) -> Section | Non
                 {
                     "id": case.id,
                     "lost": wording.share(case.lost),
-                    "clean_found": wording.plural(case.clean_found, "object"),
+                    "clean_found": wording.pluralize(case.clean_found, "object"),
                     "pictures": [
                         _show(case.size, case.things, case.clean, None, pictures, case.id),
                         _show(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.report import wording
 from shiftproof.report.grid.drops import MAX_LISTED, DropRow, build_drops_section
 from shiftproof.report.grid.entries import PageContent
@@ -78,7 +78,7 @@ def _make_class_words(scores: GridScores, order: Sequence[ClassDrop], model: str
     """Describe the order of the classes, and which have few objects; None is the only model."""
     few = sum(one.objects is not None and one.objects < _FEW_OBJECTS for one in order)
     doubt = (
-        f", and {few} of the {plural(len(order), 'class')} {'has' if few == 1 else 'have'} fewer than "
+        f", and {few} of the {pluralize(len(order), 'class')} {'has' if few == 1 else 'have'} fewer than "
         f"{_FEW_OBJECTS} objects: there a single one moves the figure by points."
     )
     return (

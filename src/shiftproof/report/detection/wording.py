@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.report import wording
 from shiftproof.report.grid.words import describe_grid
 from shiftproof.runs.scores.detection import Detail
@@ -49,7 +49,7 @@ def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores:
     counted = [name for name in missing if name in objects]
     listed = wording.join_list(
         [
-            f"{name} ({wording.plural(objects[name] or 0, 'object')})"
+            f"{name} ({wording.pluralize(objects[name] or 0, 'object')})"
             if objects.get(name)
             else name
             for name in missing[:_MAX_CLASSES]
@@ -61,7 +61,7 @@ def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores:
     if detail.classes and not counted:
         return text + "There are no such objects here, so that changes nothing."
     share = (
-        f"{len(counted)} of the {plural(len(objects), 'class')} with objects here "
+        f"{len(counted)} of the {pluralize(len(objects), 'class')} with objects here "
         if counted
         else "they "
     )

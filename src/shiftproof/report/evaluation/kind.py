@@ -65,8 +65,8 @@ class EvaluationPage(PageKind[EvaluationRun, EvaluationScores]):
         ]
         names = [model.title or model.name for model in scores.models]
         counts = [
-            wording.plural(len(scores.sets), "test set"),
-            wording.plural(scores.used, "image"),
+            wording.pluralize(len(scores.sets), "test set"),
+            wording.pluralize(scores.used, "image"),
         ]
         return Document(
             title=f"Accuracy of {wording.join_list(names[:3])}"
@@ -129,7 +129,7 @@ def _make_lead(scores: EvaluationScores) -> list[str]:
 
 def _make_warnings(scores: EvaluationScores) -> list[str]:
     found = [
-        f"{one.name}: only {wording.plural(one.used, 'image')}, so its intervals are wide."
+        f"{one.name}: only {wording.pluralize(one.used, 'image')}, so its intervals are wide."
         for one in scores.sets
         if one.used < wording.FEW_IMAGES
     ]

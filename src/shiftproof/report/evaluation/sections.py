@@ -56,7 +56,7 @@ def build_overview_section(scores: EvaluationScores, looks: dict[str, SeriesStyl
 
 def _make_classes(count: int, labels: str | None, used: int) -> str:
     of_set = f", those of {labels}" if labels is not None else ""
-    return f"{wording.plural(used, 'image')}, {wording.plural(count, 'class')}{of_set}"
+    return f"{wording.pluralize(used, 'image')}, {wording.pluralize(count, 'class')}{of_set}"
 
 
 def _make_row(

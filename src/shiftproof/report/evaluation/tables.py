@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.metrics.intervals import Interval
 from shiftproof.report import wording
 from shiftproof.report.table_writing import Column, Row, Table, ends, write_csv
@@ -60,7 +60,7 @@ def summarize(scores: EvaluationScores) -> Table:
 
 def _make_notes(scores: EvaluationScores, level: str) -> list[str]:
     counts = ", ".join(
-        f"{one.name} {plural(one.used, 'image')} of {plural(one.classes, 'class')}"
+        f"{one.name} {pluralize(one.used, 'image')} of {pluralize(one.classes, 'class')}"
         for one in scores.sets
     )
     notes = [f"accuracy in %, {level} intervals over images; {counts}"]
@@ -68,7 +68,7 @@ def _make_notes(scores: EvaluationScores, level: str) -> list[str]:
         notes += [f"{name}: {closeness_words(found)}" for name, found in scores.audit.sets.items()]
     broken = len(scores.images.broken)
     if broken:
-        notes.append(f"{wording.plural(broken, 'broken file')} left out, see the report")
+        notes.append(f"{wording.pluralize(broken, 'broken file')} left out, see the report")
     return notes
 
 

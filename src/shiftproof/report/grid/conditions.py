@@ -156,7 +156,7 @@ def _draw(
     row: _Row, entries: Sequence[Entry], ends: tuple[float, float], number_format: NumberFormat
 ) -> dict[str, object]:
     low, top = ends
-    title = f"{row.condition.name} ({wording.plural(row.condition.images, 'image')})"
+    title = f"{row.condition.name} ({wording.pluralize(row.condition.images, 'image')})"
     looks = [entry.series for entry in entries]
     return {
         "title": title,
@@ -201,7 +201,7 @@ def _make_notes(scores: ConditionScores) -> list[str]:
     found = []
     if scores.unmatched:
         found.append(
-            f"Of {wording.plural(scores.images, 'image')}, {scores.unmatched:,} are left out, "
+            f"Of {wording.pluralize(scores.images, 'image')}, {scores.unmatched:,} are left out, "
             "since they are not in the metadata."
         )
     single = [one.name for one in scores.conditions if one.images == 1]

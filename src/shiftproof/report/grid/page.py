@@ -145,7 +145,7 @@ def _make_title(shown: PageContent, task: TaskPage) -> str:
 
 def _make_counts(scores: GridScores) -> list[str]:
     counts = ((scores.used, "image"), (scores.images.objects, "object"))
-    return [wording.plural(count, name) for count, name in counts if count is not None]
+    return [wording.pluralize(count, name) for count, name in counts if count is not None]
 
 
 def _make_units(scores: GridScores) -> str:
@@ -209,7 +209,7 @@ def _make_warnings(shown: PageContent, task: TaskPage) -> list[str]:
             cells = [wording.title_cell(cell) for cell in scores.grid.missing]
             listed = cells[:8] + ([f"{len(cells) - 8} more"] if len(cells) > 8 else [])
             found.append(
-                f"{where}{wording.plural(len(cells), 'cell')} of the grid "
+                f"{where}{wording.pluralize(len(cells), 'cell')} of the grid "
                 f"{'is' if len(cells) == 1 else 'are'} missing: {wording.join_list(listed)}. They count "
                 f"as nothing, not as 0{claimed}."
             )

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.report import wording
 from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.grid.words import lower_first
@@ -161,7 +161,7 @@ def describe_rule(scores: GridScores, ranking: Ranking) -> str:
     if not _has_places(ranking):
         return "Without images to resample, the significance of differences is unknown."
     level = wording.level(scores.interval.level)
-    pairs = wording.plural(len(ranking.pairs), "pair")
+    pairs = wording.pluralize(len(ranking.pairs), "pair")
     chance = f"{100 * (1 - scores.interval.level):.2g}{wording.PERCENT}"
     said = (
         f"A difference in bold is significant: its {level} interval, paired over the same resamples "
@@ -275,4 +275,4 @@ def _make_terminal_rule(scores: GridScores, ranking: Ranking) -> str:
     said = f"significant: the paired {level} interval excludes 0"
     if len(ranking.pairs) == 1:
         return said
-    return f"{said}; *: after Holm's correction for {plural(len(ranking.pairs), 'pair')}"
+    return f"{said}; *: after Holm's correction for {pluralize(len(ranking.pairs), 'pair')}"

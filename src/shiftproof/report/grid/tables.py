@@ -76,9 +76,9 @@ def _make_rows(scores: GridScores, scored: Sequence[ModelScores]) -> list[Row]:
 def _make_notes(scores: GridScores, interval: str) -> list[str]:
     what = [f"{_make_title(scores)}{number_format(scores).short_phrase}"]
     if scores.used is not None:
-        what.append(wording.plural(scores.used, "image"))
+        what.append(wording.pluralize(scores.used, "image"))
     if scores.images.objects is not None:
-        what.append(wording.plural(scores.images.objects, "object"))
+        what.append(wording.pluralize(scores.images.objects, "object"))
     what.append(wording.describe_severities(scores.severities))
     what.append(
         f"{interval} intervals" if interval else "no intervals: there are no images to resample"
@@ -87,7 +87,7 @@ def _make_notes(scores: GridScores, interval: str) -> list[str]:
     if scores.grid.reason:
         notes.append(f"no {scores.grid.claim}: {scores.grid.reason}")
     if scores.images.broken:
-        count = wording.plural(len(scores.images.broken), "broken file")
+        count = wording.pluralize(len(scores.images.broken), "broken file")
         notes.append(f"{count} left out, see the report")
     notes += describe_unanswered(scores)
     if scores.used is not None and scores.used < wording.FEW_IMAGES:
@@ -103,8 +103,8 @@ def describe_unanswered(scores: GridScores) -> list[str]:
         most = max(own, key=lambda one: one.images)
         found.append(
             f"{name} gave NaN {sum(one.images for one in own):,} times in "
-            f"{wording.plural(len(own), 'cell')}, which counts as wrong; most often in "
-            f"{wording.title_cell(str(most.cell))}: {wording.plural(most.images, 'image')}"
+            f"{wording.pluralize(len(own), 'cell')}, which counts as wrong; most often in "
+            f"{wording.title_cell(str(most.cell))}: {wording.pluralize(most.images, 'image')}"
         )
     return found
 

@@ -56,8 +56,8 @@ def _describe_estimate(entry: Entry, estimate: UnlabeledEstimate) -> str:
         for estimator, value in estimate.estimates.items()
     )
     return (
-        f"{measured} on {wording.plural(estimate.labeled, 'clean labeled image')}; estimated on "
-        f"{wording.plural(estimate.images, 'image')} without labels: {described}."
+        f"{measured} on {wording.pluralize(estimate.labeled, 'clean labeled image')}; estimated on "
+        f"{wording.pluralize(estimate.images, 'image')} without labels: {described}."
     )
 
 
@@ -65,7 +65,7 @@ def _describe_error(estimate: UnlabeledEstimate, estimator: str) -> str:
     error = estimate.quality.get(estimator)
     if error is None:
         return " (its error was not measured)"
-    cells = wording.plural(error.cells, "cell")
+    cells = wording.pluralize(error.cells, "cell")
     return (
         f" (mean absolute error {wording.percent(error.mean_absolute_error)} points over {cells})"
     )

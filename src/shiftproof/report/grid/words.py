@@ -44,7 +44,7 @@ def number_format(scores: GridScores) -> NumberFormat:
 def describe_grid(scores: GridScores) -> str:
     """Return ``over 15 corruptions at severities 1 to 5``."""
     return (
-        f"over {wording.plural(len(scores.corruptions), 'corruption')} "
+        f"over {wording.pluralize(len(scores.corruptions), 'corruption')} "
         f"at {wording.describe_severities(scores.severities)}"
     )
 
@@ -253,14 +253,14 @@ def count_changes(differences: Sequence[Interval], *, lower_is_better: bool) -> 
         )
         if count
     ]
-    return f"Of {wording.plural(len(differences), 'corruption')}, {wording.join_list(parts)}."
+    return f"Of {wording.pluralize(len(differences), 'corruption')}, {wording.join_list(parts)}."
 
 
 def count_images(scores: GridScores) -> str:
     """Return ``20 images``, at whose space no line breaks."""
     if scores.used is None:
         return "this table"
-    return wording.plural(scores.used, "image").replace(" ", "\N{NO-BREAK SPACE}")
+    return wording.pluralize(scores.used, "image").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _is_nothing(figure: Interval) -> bool:

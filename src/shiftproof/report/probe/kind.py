@@ -136,9 +136,9 @@ def _list_steps(encoders: Sequence[ProbeEntry]) -> list[Step]:
 
 def _make_counts(scores: ProbeScores) -> list[str]:
     return [
-        wording.plural(scores.used, "image"),
-        wording.plural(len(scores.factors), "factor"),
-        wording.plural(scores.images.versions, "version"),
+        wording.pluralize(scores.used, "image"),
+        wording.pluralize(len(scores.factors), "factor"),
+        wording.pluralize(scores.images.versions, "version"),
     ]
 
 

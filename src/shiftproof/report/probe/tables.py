@@ -31,7 +31,7 @@ def summarize(scores: ProbeScores) -> Table:
     level = wording.level(scores.interval.level)
     notes = [
         "share of each factor that is kept, in %, read by ridge regression; "
-        f"{wording.plural(scores.used, 'image')}, {scores.images.versions} versions each; "
+        f"{wording.pluralize(scores.used, 'image')}, {scores.images.versions} versions each; "
         f"{level} intervals",
         *(
             sentence
@@ -41,7 +41,7 @@ def summarize(scores: ProbeScores) -> Table:
     ]
     if scores.images.broken:
         notes.append(
-            f"{wording.plural(len(scores.images.broken), 'broken file')} left out, see the report"
+            f"{wording.pluralize(len(scores.images.broken), 'broken file')} left out, see the report"
         )
     if scores.used < wording.FEW_IMAGES:
         notes.append("few images, so the intervals are wide")

@@ -45,7 +45,7 @@ def write_findings(scores: ProbeScores, model: ProbedModel, label: str) -> list[
             for factor in kept[:MAX_NAMED]
         ]
         if len(kept) > MAX_NAMED:
-            less = wording.plural(len(kept) - MAX_NAMED, "other factor")
+            less = wording.pluralize(len(kept) - MAX_NAMED, "other factor")
             shares.append(f"less of {less}")
         found.append(f"{label} keeps {wording.join_list(shares)}.")
     else:
@@ -59,7 +59,7 @@ def write_findings(scores: ProbeScores, model: ProbedModel, label: str) -> list[
     if undecided:
         found.append(
             f"Whether it keeps {_names(undecided, 'or')} is unclear from "
-            f"{wording.plural(scores.used, 'image')}."
+            f"{wording.pluralize(scores.used, 'image')}."
         )
     if unread:
         found.append(
@@ -79,7 +79,7 @@ def compare(scores: ProbeScores, difference: ProbedModel, label: str, against: s
             (more if interval.value > 0 else less).append((factor, interval))
     if not more and not less:
         return (
-            f"Of no factor can it be told from {wording.plural(scores.used, 'image')} whether {label} "
+            f"Of no factor can it be told from {wording.pluralize(scores.used, 'image')} whether {label} "
             f"keeps more or less of it than {against}."
         )
     parts = [
@@ -114,7 +114,7 @@ def warn_few(scores: ProbeScores) -> str | None:
     if scores.used >= wording.FEW_IMAGES:
         return None
     return (
-        f"Only {wording.plural(scores.used, 'image')}, and each probe is fitted on four fifths of "
+        f"Only {wording.pluralize(scores.used, 'image')}, and each probe is fitted on four fifths of "
         "them: what is kept is a lower bound, the intervals are wide, and other photographs may give "
         "another order. A hundred images or more tell much more."
     )
@@ -127,7 +127,7 @@ def _list_moves(moved: Sequence[tuple[Factor, Interval]]) -> str:
         for factor, interval in strongest[:MAX_NAMED]
     ]
     if len(strongest) > MAX_NAMED:
-        names.append(wording.plural(len(strongest) - MAX_NAMED, "other factor"))
+        names.append(wording.pluralize(len(strongest) - MAX_NAMED, "other factor"))
     return wording.join_list(names)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.report import wording
 from shiftproof.report.grid.words import describe_grid
 from shiftproof.runs.scores.grid import GridScores, ModelScores
@@ -63,6 +63,6 @@ def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores:
         return text + "No pixel here is of such a class, so that changes nothing."
     return text + (
         f"In the {scores.measure.name}, a mean over the classes, {len(counted)} of the "
-        f"{plural(len(there), 'class')} here {'counts' if len(counted) == 1 else 'count'} as 0, "
+        f"{pluralize(len(there), 'class')} here {'counts' if len(counted) == 1 else 'count'} as 0, "
         "clean and corrupted: hold it only against models with the same gap."
     )

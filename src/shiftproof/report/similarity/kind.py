@@ -119,7 +119,7 @@ def _make_byline(run: AuditRun) -> list[str]:
         (sum(each.rows for each in scores.sets), "test row"),
     ]
     return [
-        *(wording.plural(count, what) for count, what in counts),
+        *(wording.pluralize(count, what) for count, what in counts),
         f"{scores.train.width} wide",
         *describe_start(run),
     ]

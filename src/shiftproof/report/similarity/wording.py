@@ -46,7 +46,7 @@ def describe_verdict(tested: TestSet, scores: AuditScores) -> str:
     if tested.gap.spans_zero:
         return (
             f"Whether the training set comes closer to {tested.name} than the reference is unclear from "
-            f"{wording.plural(tested.rows, 'test row')} ({gap}). A better score may or may not be due to "
+            f"{wording.pluralize(tested.rows, 'test row')} ({gap}). A better score may or may not be due to "
             "similar images."
         )
     if tested.gap.value < 0:
@@ -65,7 +65,7 @@ def describe_verdict(tested: TestSet, scores: AuditScores) -> str:
 def _without(tested: TestSet, scores: AuditScores) -> str:
     if tested.pruned is None or not tested.pruned.rows:
         return ""
-    rows = wording.plural(tested.pruned.rows, "row that comes", "rows that come")
+    rows = wording.pluralize(tested.pruned.rows, "row that comes", "rows that come")
     return (
         f" Only training without the {rows} closer ({wording.share(tested.pruned.share)} of "
         f"{scores.train.rows:,}) can tell: prune writes the list of those that stay."
@@ -121,7 +121,7 @@ def _describe_pruned(pruning: PruningCosts) -> str:
             "No training row comes closer to a test row than the reference does, so there is nothing "
             "to leave out."
         )
-    rows = wording.plural(pruning.combined, "row that comes", "rows that come")
+    rows = wording.pluralize(pruning.combined, "row that comes", "rows that come")
     return (
         f"Without the {rows} too close to any test set ({wording.share(pruning.share)} of the "
         "training set), no test row is closer to what is left than to the reference. Train on that, "
@@ -141,7 +141,7 @@ def list_warnings(scores: AuditScores) -> list[str]:
     for name, source in (("training set", scores.train), ("reference", scores.reference)):
         if source is not None and source.skipped:
             found.append(
-                f"{wording.plural(source.skipped, 'row')} of the {name} could not be used and "
+                f"{wording.pluralize(source.skipped, 'row')} of the {name} could not be used and "
                 f"{'is' if source.skipped == 1 else 'are'} in no figure."
             )
     many = [each.name for each in scores.sets if each.near_duplicates.value >= MANY_DUPLICATES]

@@ -22,7 +22,7 @@ from shiftproof.bench.tasks.classification.calibrators import (
 )
 from shiftproof.bench.tasks.classification.recorder import ClassifierRecording
 from shiftproof.classes import Classes
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data import ImageData, check_labels, open_data
 from shiftproof.data.subset import draw_samples
 from shiftproof.errors import InputError
@@ -110,7 +110,7 @@ def split_samples(
     rest = [sample for sample in samples if sample.id not in names]
     if not rest:
         raise InputError(
-            f"{share:g} of {plural(len(samples), 'image is', 'images are')} all of them, so that "
+            f"{share:g} of {pluralize(len(samples), 'image is', 'images are')} all of them, so that "
             "none is left to measure; "
             "hold out less."
         )

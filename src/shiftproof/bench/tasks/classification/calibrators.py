@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.metrics.calibration import brier_scores
 from shiftproof.metrics.classification import log_softmax
@@ -80,7 +80,7 @@ def check_enough(images: int, coverage: float) -> None:
     least = compute_minimum_images(coverage)
     if images < least:
         raise InputError(
-            f"Expected at least {plural(least, 'held-out image')} for sets that hold the right class in "
+            f"Expected at least {pluralize(least, 'held-out image')} for sets that hold the right class in "
             f"{100 * coverage:g} % of the images, got {images:,}; hold out more, or ask for a lower "
             "coverage."
         )

@@ -32,7 +32,7 @@ from shiftproof.bench.tasks.published import why_cells_lack, why_other_corruptio
 from shiftproof.bench.tasks.summary import SEED, average, describe_resampling, list_broken
 from shiftproof.compute.progress import progress
 from shiftproof.corruptions import COMMON
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.data import CorruptedData, ImageData, check_labels, open_data
 from shiftproof.data.images.opening import check_data
 from shiftproof.errors import InputError, LabelError, ModelError
@@ -275,7 +275,7 @@ def _check_alike(name: str, model: ClassifierLike, first: ClassifierLike) -> Non
         return
     if model.classes.names != first.classes.names:
         raise LabelError(
-            f"{name} answers {plural(len(model.classes), 'class')} ({model.classes.title}), the "
+            f"{name} answers {pluralize(len(model.classes), 'class')} ({model.classes.title}), the "
             f"first model "
             f"{len(first.classes)} ({first.classes.title}); run them one by one and compare the runs "
             "by `shiftproof report`."

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, final, get_args
 import numpy as np
 
 from shiftproof.bench.tasks.performance import Performance
-from shiftproof.counts import plural
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.metrics.annotations import ImageId
 from shiftproof.metrics.coco import DetectionColumns
@@ -110,7 +110,7 @@ def check_wanted(name: str, measure: DetectionMeasure, faults: Sequence[Fault]) 
         left_out = [fault for fault in (*faults, *measure.faults) if not fault.kept]
         first = f" First of those that were left out: {left_out[0]}" if left_out else ""
         raise InputError(
-            f"{name} has no object to find in {plural(len(measure.image_ids), 'image')}, so there is "
+            f"{name} has no object to find in {pluralize(len(measure.image_ids), 'image')}, so there is "
             f"nothing to measure a detector by (crowds and difficult objects do not count).{first}"
         )
 
