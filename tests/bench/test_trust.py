@@ -193,7 +193,7 @@ def test_one_number_and_calibration_are_refused_together(tmp_path, capsys):
     given = ["--model", "demo", "--data", "demo", "--out", str(tmp_path / "run")]
     with pytest.raises(SystemExit, match="2"):
         cli.main(["bench", *given, "--calibrate", "fraction=0.5", "--budget", "10min"])
-    assert "--budget asks for one number" in " ".join(capsys.readouterr().err.split())
+    assert "--budget measures one number" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_a_folder_that_looks_misspelt_and_grids_unlike_each_other_are_told(tmp_p
     assert run("score", "-p", f"a={tmp_path / 'a'}", "-p", f"b={tmp_path / 'b'}",
                "-o", tmp_path / "run", "-w", 0) == 0  # fmt: skip
     output = " ".join(capsys.readouterr().err.split())
-    assert "Is it 'fog'? Then rename its folder." in output
+    assert "If it is 'fog', rename its folder." in output
     assert "b has no answers for" in output
     assert "snow 2" in output or "snow-2" in output or "snow/2" in output
 
