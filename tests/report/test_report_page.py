@@ -286,7 +286,7 @@ def test_without_labels_nothing_is_called_an_error(tmp_path: Path) -> None:
     assert "These images have no labels" in page.one("header").text
     cards = [card.one("h3").text for card in page.all(style="card")]
     assert cards == ["Disagreement under corruption"]
-    assert "No mCE is claimed" not in page.text
+    assert "mCE is not reported" not in page.text
     assert "Clean error" not in page.text
     assert "Disagreement" in page.by_id("reading").text
     signs = {sign.text for sign in page.all(style="sign")}
@@ -407,7 +407,7 @@ def test_settings_and_provenance_are_listed(tmp_path: Path) -> None:
     titles = [title.text for title in section.all("h3")]
     assert titles[0] == "Settings"
     assert titles[-4:-1] == ["Classes", "Images used", "Intervals"]
-    assert titles[-1].startswith("Provenance: of the command that began the run; the number")
+    assert titles[-1].startswith("Provenance of the command that began the run; the number")
 
 
 def test_an_image_that_could_not_be_read_in_one_cell_is_not_judged(tmp_path: Path) -> None:
@@ -662,7 +662,7 @@ def test_runs_that_are_not_alike_are_not_compared_silently(
     alarm = page.one(style="alarm").text
     assert "not comparable" in alarm
     assert f"{aspect} (first: " in alarm
-    assert "significant; where they do" not in page.by_id("overview").text
+    assert "If their intervals do not overlap" not in page.by_id("overview").text
 
 
 def test_errors_and_disagreements_share_no_axis(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ def write_headline(scores: GridScores, model: ModelScores, label: str) -> str:
         return f"{label}: no figure under corruption could be computed."
     if not has_labels(scores):
         return (
-            f"Under corruption, {label} changes its mind about {wording.share(mean.value)} of the "
-            f"images: its prediction is not the one it gives for the clean image ({describe_grid(scores)})."
+            f"Under corruption, the prediction of {label} differs from that for the clean image on "
+            f"{wording.share(mean.value)} of the images ({describe_grid(scores)})."
         )
     clean = model.summary.get("clean")
     if clean is None:
@@ -46,8 +46,8 @@ def write_headline(scores: GridScores, model: ModelScores, label: str) -> str:
             f"({describe_grid(scores)})."
         )
     return (
-        f"{label} gets {wording.share(clean.value)} of the images wrong as they are, and "
-        f"{wording.share(mean.value)} once they are corrupted ({describe_grid(scores)})."
+        f"{label} gets {wording.share(clean.value)} of the clean images wrong, and "
+        f"{wording.share(mean.value)} of the corrupted images ({describe_grid(scores)})."
     )
 
 

@@ -27,10 +27,7 @@ def headline(scores: GridScores, model: ModelScores, label: str) -> str:
         return f"{label}: no figure under corruption could be computed."
     under = f"{wording.share(mean.value)} under corruption ({describe_grid(scores)})"
     if clean is None:
-        return (
-            f"{label} reaches an {scores.measure.name} of {under}. How it does on clean images is not "
-            "known here."
-        )
+        return f"{label} reaches an {scores.measure.name} of {under}. There is no figure for clean images."
     kept = model.summary.get("rpc")
     keeps = (
         ""

@@ -35,15 +35,13 @@ def describe_worst(label: str, classes: Sequence[ClassDrop]) -> str:
     if row is None:
         return ""
     text = (
-        f"{label} loses most on {row.name}: IoU {wording.share(row.clean)} clean, "
-        f"{wording.share(row.mean)} corrupted"
+        f"{label} loses most on {row.name}: IoU {wording.share(row.clean)} on clean images, "
+        f"{wording.share(row.mean)} under corruption"
     )
     taker = next((one for one in row.takers if one.mean), None)
     if taker is None:
         return f"{text}."
-    return (
-        f"{text}; {wording.share(taker.mean)} of its pixels are taken for {name_taker(taker.name)}."
-    )
+    return f"{text}. {wording.share(taker.mean)} of its pixels are predicted as {name_taker(taker.name)}."
 
 
 def name_taker(taker: str | None) -> str:
