@@ -240,9 +240,9 @@ def test_classes_that_a_detector_has_not_are_said_first(tmp_path: Path) -> None:
     )
     (note,) = page_of(run).one("header").all(style="warning")
     assert note.text == (
-        "plain and stylised can never find dog (20 objects) and unicorn: no class of the detector "
-        "stands for them. In the AP, a mean over the classes, 1 of the 4 classes with objects here "
-        "counts as 0, clean and corrupted: hold it only against detectors with the same gap."
+        "plain and stylised cannot find dog (20 objects) and unicorn: the detector has no class for "
+        "them. In the AP, a mean over the classes, 1 of the 4 classes with objects here counts as 0, "
+        "clean and corrupted. Compare it only with detectors that lack the same classes."
     )
 
 

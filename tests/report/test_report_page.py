@@ -226,13 +226,13 @@ def test_a_gain_is_called_a_gain(tmp_path: Path) -> None:
     text = verdict_page(tmp_path, -0.14, -0.102, -0.061)
     assert "BN lowers the error under corruption by 10.2 percentage points" in text
     assert "95 % interval −14.0 to −6.1" in text
-    assert "BN takes 10.2 points off that." in text
+    assert "BN lowers this by 10.2 points." in text
 
 
 def test_harm_is_called_harm(tmp_path: Path) -> None:
     text = verdict_page(tmp_path, 0.01, 0.034, 0.06)
     assert "BN does harm here: it raises the error under corruption by 3.4" in text
-    assert "BN makes it worse, by 3.4 points." in text
+    assert "BN raises this by 3.4 points." in text
 
 
 @pytest.mark.parametrize("ends", [(-0.04, 0.015), (-0.04, 0.0), (0.0, 0.015)])

@@ -183,7 +183,8 @@ def _make_excess(tally: Tally) -> float | None:
 
 
 def _spell_excess(excess: float) -> str:
-    return f"{wording.percent(abs(excess))} points too {'sure' if excess >= 0 else 'unsure'}"
+    leaning = "overconfident" if excess >= 0 else "underconfident"
+    return f"{leaning} by {wording.percent(abs(excess))} points"
 
 
 # ---------------------------------------------------------------- confusions

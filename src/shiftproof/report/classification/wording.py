@@ -13,8 +13,8 @@ WITH_LABELS = Words(
 )
 WITHOUT_LABELS = Words(
     # Without labels a prediction that stays is not therefore a right one.
-    helps="steadies the predictions",
-    harms="unsettles the predictions",
+    helps="makes the predictions more stable",
+    harms="makes the predictions less stable",
     same=WITH_LABELS.same,
 )
 
@@ -100,7 +100,7 @@ def describe_bias(bias: float) -> str:
     """Describe the bias of an estimator of the error; less than half a point is none."""
     if abs(bias) < 0.005:
         return "it has no bias"
-    return f"on the whole it is too {'optimistic' if bias < 0 else 'pessimistic'}"
+    return f"on average it is too {'optimistic' if bias < 0 else 'pessimistic'}"
 
 
 def describe_errors(estimator: Estimator) -> str:
@@ -109,6 +109,6 @@ def describe_errors(estimator: Estimator) -> str:
         f"off by {wording.percent(estimator.mean_absolute_error)} points on average over "
         f"{wording.plural(estimator.cells, 'cell')}, and by "
         f"{wording.percent(abs(estimator.worst.estimate - estimator.worst.error))} at worst "
-        f"({wording.title_cell(str(estimator.worst.cell))}: {wording.share(estimator.worst.estimate)} where "
-        f"{wording.share(estimator.worst.error)} were wrong)"
+        f"({wording.title_cell(str(estimator.worst.cell))}: estimate "
+        f"{wording.share(estimator.worst.estimate)}, true error {wording.share(estimator.worst.error)})"
     )

@@ -189,7 +189,7 @@ def build_worst_section(shown: PageContent, pictures: Pictures) -> Section | Non
     model = shown.of_run(run)[0].label
     return Section(
         "worst",
-        "Photographs that lose most",
+        "Photographs with the largest loss",
         "Worst cases",
         "detection_worst.html.j2",
         {

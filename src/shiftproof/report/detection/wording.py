@@ -54,9 +54,9 @@ def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores:
         + ([f"{len(missing) - _MAX_CLASSES} more"] if len(missing) > _MAX_CLASSES else [])
     )
     it = "it" if len(missing) == 1 else "them"
-    text = f"{label} can never find {listed}: no class of the detector stands for {it}. "
+    text = f"{label} cannot find {listed}: the detector has no class for {it}. "
     if detail.classes and not counted:
-        return text + "There are no such objects here, so that changes nothing."
+        return text + "There are no such objects here, so this has no effect."
     share = (
         f"{len(counted)} of the {plural(len(objects), 'class')} with objects here "
         if counted
@@ -64,8 +64,8 @@ def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores:
     )
     return text + (
         f"In the {scores.measure.name}, a mean over the classes, {share}"
-        f"{'count' if len(counted) != 1 else 'counts'} as 0, clean and corrupted: hold it only "
-        "against detectors with the same gap."
+        f"{'count' if len(counted) != 1 else 'counts'} as 0, clean and corrupted. Compare it only "
+        "with detectors that lack the same classes."
     )
 
 

@@ -123,7 +123,7 @@ def _make_lead(scores: EvaluationScores) -> list[str]:
             f"{wording.share(figure.accuracy.value)} on {name}"
             for name, figure in model.sets.items()
         ]
-        found.append(f"{model.title or model.name} is right for {wording.join_list(said)}.")
+        found.append(f"The accuracy of {model.title or model.name} is {wording.join_list(said)}.")
     return found
 
 

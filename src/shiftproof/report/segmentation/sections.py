@@ -95,7 +95,7 @@ def build_takers_section(shown: PageContent) -> Section | None:
         return None
     return Section(
         "takers",
-        "What each class is taken for",
+        "What each class is predicted as",
         "Mistaken for",
         "segmentation_takers.html.j2",
         {"tables": tables, "over": describe_grid(shown.first.scores)},
