@@ -1,4 +1,4 @@
-"""Adapt the batch-norm statistics to images of low contrast, and take the repaired model away."""
+"""Adapt the batch-norm statistics to images of low contrast, and save the result as a module."""
 
 import numpy as np
 

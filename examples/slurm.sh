@@ -1,11 +1,11 @@
 #!/bin/bash
-# A benchmark by 16 commands at a time, each with a GPU of its own, over one folder.
+# A benchmark with 16 commands in parallel, each on its own GPU, writing to one folder.
 #
 #   sbatch examples/slurm.sh MODEL DATA OUT [further options of bench]
 #
-# The folder OUT and the data lie where all nodes see them. A command that was killed costs what it had
-# under way: submit the same line again, and what is there is not done again. The last one to end
-# writes scores.json and report.html; if it was killed, any of them does when it is started again.
+# All nodes need access to the folder OUT and to the data. If a command is killed, only its unfinished
+# parts are lost: submit the same line again, and finished parts are not repeated. The last command to
+# end writes scores.json and report.html. If it was killed, any command does so when it is started again.
 
 #SBATCH --job-name=shiftproof
 #SBATCH --array=0-15

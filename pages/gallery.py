@@ -67,10 +67,10 @@ def write_gallery() -> str:
     parts = [
         "# Gallery",
         "This page shows every corruption that needs only an image, at severities 1 to 5 from left to "
-        "right. The picture has 128 x 128 pixels; on larger ones blur and noise look weaker. To draw the "
-        "same for an image of your own:",
+        "right. The picture has 128 x 128 pixels. On larger pictures, blur and noise look weaker. To draw "
+        "the same for your own image:",
         "```bash\nshiftproof corruptions --show photo.jpg --out sheet.png\n```",
-        "Corruptions that need depth are on [the page of further shifts](shifts.md).",
+        "For corruptions that need depth, see [Further shifts](shifts.md).",
     ]
     for title, names in list_groups().items():
         rows = [(f"`{name}`", _link_picture(name)) for name in names]

@@ -49,14 +49,14 @@ def write_methods() -> str:
         "# Which method should I use?",
         _ADVICE,
         "## By the images that come",
-        "Measured on a small ResNet (Fashion-MNIST) and EfficientNet-Lite0 (20 photographs) at severity "
-        "3, paired with the model without adaptation. A method “gains” or “harms” if the whole 95 % "
-        "interval of the difference is below or above 0. The number in brackets is the change of the "
-        "error in percentage points. “No difference shown” is the number of other methods that were "
-        "measured.",
+        "The methods were measured on a small ResNet (Fashion-MNIST) and EfficientNet-Lite0 "
+        "(20 photographs) at severity 3, paired with the model without adaptation. A method “gains” or "
+        "“harms” if the whole 95 % interval of the difference is below or above 0. The number in "
+        "brackets is the change of the error in percentage points. “No difference shown” is the number "
+        "of the other measured methods.",
         _write_situations(read_cases()),
         "The constants of `prior=auto` were chosen on images of such networks, so the clean rows "
-        "are no independent test. [Adaptation](adaptation.md) has every figure with its interval.",
+        "are not an independent test. [Adaptation](adaptation.md) has all figures with intervals.",
         "## Under corruption",
         *_write_results(),
         "## What a method costs",
@@ -68,26 +68,26 @@ def write_methods() -> str:
 
 
 _ADVICE = """\
-This page says which adapter to use for which images, and shows the measurements behind the advice. \
-Start with batch norm:
+Start with batch-norm adaptation:
 
 ```bash
 shiftproof bench --model timm:resnet50 --data photos --adapt batchnorm --out run
 ```
 
-It needs batch norm in the network and takes one forward pass. On clean images no loss was shown: \
-its largest was 0.8 points (0.0 to 2.0). Then, by your case:
+It needs a network with batch norm, and takes one forward pass. On clean images its largest loss was \
+0.8 points (0.0 to 2.0), which is not significant. In these cases, use another method:
 
-- **You know nothing about the images to come**: `guard+batchnorm`. If adapting looks harmful, the original \
-model predicts.
-- **Batches of a hundred and more, classes mixed**: `batchnorm:prior=0`, or `rpl:preset=paper`.
-- **A long stream of one kind of images**: `rpl`; with few classes `ent`.
+- **You know nothing about the future images**: `guard+batchnorm`. If adaptation looks harmful, the \
+original model is used.
+- **Batches of a hundred or more, classes mixed**: `batchnorm:prior=0`, or `rpl:preset=paper`.
+- **A long stream of one kind of images**: `rpl`, or `ent` if there are few classes.
 - **Images of a few classes at a time**: `lame` gains there. The defaults keep the source's statistics \
-for such batches; a number as prior does harm.
-- **Single images**: `batchnorm:prior=16` under strong shifts, never `prior=0`; `memo` if time allows.
+for such batches. A number as prior does harm.
+- **Single images**: `batchnorm:prior=16` under strong shifts, never `prior=0`; `memo` if you have the time.
 - **No batch norm (ViT, ConvNeXt)**: `rpl`, `ent` and `sar` adapt the scale and shift of layer norm.
 
-Choose a method on corruptions that you do not report: `--corruptions holdout` has four for that."""
+Select the method on corruptions that you do not report. `--corruptions holdout` has four for this \
+purpose. The rest of this page shows the measurements behind the advice."""
 
 
 def _name_situation(row: dict[str, Any]) -> tuple[str, str, str]:

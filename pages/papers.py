@@ -101,8 +101,8 @@ PAPERS: dict[str, Paper] = {
         "If your data distribution shifts, use self-learning",
         "TMLR 2022, [arXiv 2104.12928](https://arxiv.org/abs/2104.12928)",
         "In the paper a network learns from its own predictions on the test images. This gains more than "
-        "adapted statistics alone. ENT lowers the entropy of the predictions; RPL uses pseudo-labels "
-        "with a loss that is robust to wrong ones. Only scale and shift of the norm layers change.",
+        "only adapting the statistics. ENT lowers the entropy of the predictions. RPL uses pseudo-labels "
+        "with a loss that is robust to wrong labels. Only scale and shift of the norm layers change.",
         'shiftproof bench --model timm:resnet50 --data ImageNet-C --adapt "ent rpl" --out run\n'
         "shiftproof reproduce self-learning --out sl",
         ("self-learning",),
@@ -115,7 +115,7 @@ PAPERS: dict[str, Paper] = {
         "ICLR 2024, [arXiv 2310.09562](https://arxiv.org/abs/2310.09562)",
         "CLIP is accurate on ImageNet-Sketch and ImageNet-R, and its training set contains images that "
         "are similar to theirs. The paper removes all training images that are closer to a test image "
-        "than ImageNet's training set is. Most of the accuracy stays, so similarity alone does not "
+        "than ImageNet's training set is. Most of the accuracy remains, so similarity alone does not "
         "explain it.",
         "shiftproof audit laion --test sketch=sketch --reference imagenet --out audit\n"
         "shiftproof prune laion --test sketch=sketch --reference imagenet --out keep\n"
@@ -129,8 +129,8 @@ PAPERS: dict[str, Paper] = {
         "InfoNCE: Identifying the Gap Between Theory and Practice",
         "AISTATS 2025, [arXiv 2407.00143](https://arxiv.org/abs/2407.00143)",
         "InfoNCE recovers the latents of the data only if all of them vary equally between two views of "
-        "an image. AnInfoNCE learns how much each one varies (the precision Λ) and recovers all of them. "
-        "On images it keeps more of what the augmentations change, and loses class accuracy.",
+        "an image. AnInfoNCE learns how much each latent varies (the precision Λ) and recovers all of "
+        "them. On images it keeps more information on the augmentations, and loses class accuracy.",
         "shiftproof reproduce aninfonce --out an\n"
         "shiftproof reproduce aninfonce --scale medium --out medium",
         ("aninfonce-medium", "aninfonce", "aninfonce-fashion"),
@@ -152,14 +152,15 @@ def write_index() -> str:
         (f"[{paper.short}]({name}.md)", paper.title, *_count_verdicts(paper.results))
         for name, paper in PAPERS.items()
     ]
-    head = ("paper", "title", "claims that hold here", "do not", "undecided")
+    head = ("paper", "title", "claims that hold here", "that do not hold", "undecided")
     return "\n".join(
         (
             "# Papers",
             "",
-            "Each page has the claims and printed figures of one paper next to what was measured with "
-            "shiftproof. The pages are generated from the files in `results/` and from the printed tables "
-            "in the package. [Repeat the experiments](../reproduce.md) says how long each takes:",
+            "Each page shows the claims and published figures of one paper next to the measurements of "
+            "shiftproof. The pages are generated from the files in `results/` and from the published "
+            "tables in the package. [Repeat the experiments](../reproduce.md) says how long each "
+            "experiment takes:",
             "",
             "```bash",
             "shiftproof reproduce bn-adaptation --out bn",
@@ -214,8 +215,8 @@ def _write_findings(paper: Paper) -> list[str]:
         ]
     if paper.results:
         parts.append(
-            "“Yes” means that the whole 95 % interval agrees with the claim, “no” that all of it "
-            "contradicts the claim, “undecided” that the interval allows both."
+            "“Yes” means that the whole 95 % interval agrees with the claim, “no” that the whole interval "
+            "contradicts it, “undecided” that the interval allows both."
         )
     return parts
 

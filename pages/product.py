@@ -29,16 +29,16 @@ _SHOWN = 5.0
 
 _FAULTS = {
     "killed": "kill -9 at a random moment",
-    "killed-beside-workers": "kill -9 of the main process alone, with workers",
+    "killed-beside-workers": "kill -9 of only the main process, with workers",
     "SIGINT": "Ctrl-C at a random moment",
     "SIGTERM": "SIGTERM at a random moment",
-    "worker-killed": "a worker killed, as the system does when memory is short",
-    "worker-out-of-memory": "a worker that gets no more memory",
+    "worker-killed": "a worker killed, as by the system if memory is short",
+    "worker-out-of-memory": "a worker out of memory",
     "worker-hangs": "a worker that never ends",
-    "full-disk": "a disk with room for a part",
-    "read-only": "a read-only disk, at the start and on the way",
+    "full-disk": "a disk that becomes full",
+    "read-only": "a disk that is or becomes read-only",
     "two-commands": "two commands on one folder",
-    "clock-back": "a clock that goes back",
+    "clock-back": "a clock that is set back",
 }
 
 
@@ -72,7 +72,7 @@ def _list_sizes() -> str:
         (
             f"{len(small)} smaller ones",
             f"{sum(small):.0f}",
-            "the rest of the command line, workers, typed files, shiftproof itself",
+            "the other parts of the command line, workers, typed files, shiftproof itself",
         )
     )
     rows.append(("**all**", f"**{measured['megabytes']:.0f}**", f"Python {measured['python']}"))
@@ -94,22 +94,22 @@ def _list_faults() -> str:
                 f"{sum(len(one.get('wrong', ())) for one in found)}",
             )
         )
-    head = ("fault", "verbs", "trials", "ended the command", "wrong")
+    head = ("fault", "commands", "trials", "ended the command", "wrong")
     return write_table(head, rows, numbers=True)
 
 
 def _list_readers() -> str:
     measured = _read("mutated_files")
     rows = [(_OUTCOMES[name], f"{count:,}") for name, count in measured["outcomes"].items()]
-    return write_table(("what came of a changed file", "inputs"), rows, numbers=True)
+    return write_table(("result for a changed file", "inputs"), rows, numbers=True)
 
 
 _OUTCOMES = {
-    "error": "one sentence that names the file",
-    "accepted": "read: the change did not touch what is read",
+    "error": "an error that names the file",
+    "accepted": "read: the change did not affect the content that is read",
     "traceback": "a traceback",
     "memory": "more than 400 MB",
-    "hang": "more than 5 seconds of the processor, or a minute",
+    "hang": "more than 5 CPU seconds, or a minute",
     "crash": "the process died",
     "escape": "a file written elsewhere, or a program started",
 }
@@ -131,7 +131,8 @@ def _list_starts() -> str:
         (f"`{verb}`", *(_show(found[kind]) for kind in kinds))
         for verb, found in _read("start")["verbs"].items()
     ]
-    return write_table(("verb", "first line", "wrong option", "help", "whole"), rows, numbers=True)
+    head = ("command", "first line", "wrong option", "help", "whole")
+    return write_table(head, rows, numbers=True)
 
 
 def _show(seconds: float | None) -> str:

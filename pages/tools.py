@@ -43,7 +43,7 @@ def _compare_corruptions() -> str:
         (peer, *(_tell_range(found.get(size, [])) for size in sizes))
         for peer, found in sorted(ratios.items(), key=lambda item: -len(item[1]["224x224"]))
     ]
-    head = ("CPU time over ours, least–most over the corruptions (how many)", *sizes)
+    head = ("CPU time relative to shiftproof, lowest–highest of the corruptions (how many)", *sizes)
     return write_table(head, rows, numbers=True)
 
 
@@ -73,7 +73,7 @@ def _compare_metrics() -> str:
         ("mIoU, a label map of 1024 x 512", peer, f"{each:.1f} ms", f"{own:.1f} ms")
         for peer, each in label_maps.items()
     ]
-    return write_table(("what", "with", "takes", "shiftproof takes"), rows)
+    return write_table(("task", "library", "time", "shiftproof's time"), rows)
 
 
 def _compare_contrastive() -> str:

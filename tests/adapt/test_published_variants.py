@@ -74,7 +74,7 @@ def test_moving_average_statistics():
 
 
 def test_instance_aware_batch_norm_alone_learns_nothing():
-    spec = read_spec("instance-aware batch norm alone (in NOTE)")
+    spec = read_spec("only instance-aware batch norm (in NOTE)")
     adapter = make_adapter(f"{spec},memory=2", layer_with_head())
     first = adapter(BATCHES[0])
     adapter(BATCHES[1])

@@ -121,7 +121,7 @@ def test_the_page_shows_figures_curves_and_pictures(model, reds, tmp_path):
     )
     page = write_report(run.path).read_text(encoding="utf-8")
     assert "Mean breaking severity" in page
-    assert "Still right along the severity" in page
+    assert "Still right at each severity" in page
     assert page.count("data:image") >= 6
     assert "severity 1.43" in page
     severity = run.scores.models[0].severity

@@ -269,7 +269,7 @@ def test_the_page_shows_answers_without_photographs_that_nobody_has(world, answe
 
     scored = score(answers, world, tmp_path / "run")
     page = write_report(scored.path, tmp_path / "page.html").read_text()
-    assert "Images that lose most" in page
+    assert "Images with the largest loss" in page
     shown = page.split('id="gallery"')[1].split("</section>")[0]
     # The clean photograph, the truth, and the answers in the clean and in the corrupted cell.
     assert shown.count("<figure") == 4 * shown.count('class="case"') > 0

@@ -127,10 +127,10 @@ def test_lost_coverage_is_said_loudly(run):
     assert trust.find_lost("lac") == trust.corrupted  # white ice hides the colors
     lines, lost = describe_trust(run)
     assert any("temperature" in line for line in lines)
-    assert lost[0].startswith("source: coverage is lost. Sets that promise the right class in 90.0")
+    assert lost[0].startswith("source: coverage is lost. Sets with a target coverage of 90.0")
     page = write_report(run.path).read_text(encoding="utf-8")
-    for words in ("coverage is lost", "Do sets of classes keep their promise?", "E-AURC",
-                  "Is it right where it is sure?", "Does its confidence hold"):  # fmt: skip
+    for words in ("coverage is lost", "Do prediction sets reach their target coverage?", "E-AURC",
+                  "Is it right when it is confident?", "Is it calibrated after"):  # fmt: skip
         assert words in page
 
 
@@ -236,7 +236,7 @@ def test_a_class_that_never_occurs_and_a_temperature_that_does_not_converge_are_
     clean = found.trust()["source"].clean
     assert all(figure.is_zero for figure in clean.change.values())
     lines = "\n".join(describe_trust(found)[0])
-    assert "source keeps its confidences as they are: No temperature fits" in lines
+    assert "source: its confidences are not changed: No temperature fits" in lines
     assert "1 class has no held-out image" in lines
     assert "20 held-out images are few" in lines
 

@@ -54,7 +54,7 @@ def test_models_are_measured_and_shown_from_the_command_line(place, capsys):
     assert "Clean pixel accuracy" in output
     assert "mean intersection over union of the classes in %, 4 images" in " ".join(output.split())
     page = (place / "run/report.html").read_text()
-    assert "What each class is taken for" in page
+    assert "What each class is predicted as" in page
     # The same command again has nothing to do, and shows the same.
     assert start("--classes", "names.txt", models=models) == 0
     assert capsys.readouterr().out == output

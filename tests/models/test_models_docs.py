@@ -22,7 +22,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def rows_of_the_table():
     text = (DOCS / "models.md").read_text(encoding="utf-8")
-    section = text.partition("## Which sources go with which verbs")[2].partition("\n## ")[0]
+    section = text.partition("## Which sources work with which commands")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 

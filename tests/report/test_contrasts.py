@@ -180,7 +180,8 @@ def test_the_page_shows_reliability_and_confusions(run: Path) -> None:
     section = page.by_id("reliability")
     assert len(section.all("svg", "scatter")) == 2
     # The answers of the world are right 5 points per severity less often than they are sure.
-    assert "points too sure on corrupted ones" in section.text
+    assert "points on corrupted ones" in section.text
+    assert "overconfident by" in section.text
     rows = rows_of(page.by_id("confusions"))
     times = [int(row[2]) for row in rows]
     assert times == sorted(times, reverse=True)

@@ -218,7 +218,7 @@ def test_a_partial_grid_claims_no_mpc(tmp_path: Path) -> None:
     page = page_of(write_detector_run(tmp_path / "run", content))
     titles = [card.one("h3").text for card in page.all(style="card")]
     assert titles == ["Clean AP", "AP under corruption", "Share that is kept"]
-    assert "No mPC is claimed: only a part of the grid" in page.by_id("overview").text
+    assert "mPC is not reported: only a part of the grid" in page.by_id("overview").text
     assert "My own" in page.by_id("heat").text
 
 
@@ -240,9 +240,9 @@ def test_classes_that_a_detector_has_not_are_said_first(tmp_path: Path) -> None:
     )
     (note,) = page_of(run).one("header").all(style="warning")
     assert note.text == (
-        "plain and stylised can never find dog (20 objects) and unicorn: no class of the detector "
-        "stands for them. In the AP, a mean over the classes, 1 of the 4 classes with objects here "
-        "counts as 0, clean and corrupted: hold it only against detectors with the same gap."
+        "plain and stylised cannot find dog (20 objects) and unicorn: the detector has no class for "
+        "them. In the AP, a mean over the classes, 1 of the 4 classes with objects here counts as 0, "
+        "clean and corrupted. Compare it only with detectors that lack the same classes."
     )
 
 
@@ -275,7 +275,7 @@ def test_without_a_clean_cell_the_darker_is_the_less(tmp_path: Path) -> None:
     model["clean"] = None
     model["summary"] |= {"clean": None, "relative": None, "rpc": None}
     page = page_of(write_detector_run(tmp_path / "run", content, sheets=0, worst=0))
-    assert "is not known here" in page.one(style="lead").text
+    assert "There is no figure for clean images" in page.one(style="lead").text
     assert "Darker is lower." in page.by_id("heat").text
     assert rows_of(page.one("table", "heat"))["Fog"][0].attributes["class"] == "h s13"
 
@@ -285,7 +285,7 @@ def test_broken_images_are_listed(tmp_path: Path) -> None:
     content = detector_scores(broken=broken)
     page = page_of(write_detector_run(tmp_path / "run", content, sheets=0, worst=0))
     assert "1 image of 121 could not be read" in page.one("header").text
-    assert "left out of all of them" in page.by_id("broken").text
+    assert "left out of all cells" in page.by_id("broken").text
     assert "a.jpg: empty." in page.by_id("broken").text
 
 
@@ -424,7 +424,7 @@ def test_the_worst_stand_clean_beside_corrupted(tmp_path: Path) -> None:
     assert clean.one("span", "cell").text == "Clean"
     assert corrupted.one("span", "cell").text == "JPEG compression, severity 5"
     assert outlines(corrupted.one("svg"))["lost"] == ["person", "dog"]
-    assert "Finds 2 objects clean, and loses 75.0 %" in cases[0].text
+    assert "Finds 2 objects on the clean image, and loses 75.0 %" in cases[0].text
 
 
 def test_one_model_and_one_severity_leave_no_switch(tmp_path: Path) -> None:

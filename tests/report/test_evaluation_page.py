@@ -80,7 +80,7 @@ def run(tmp_path):
 def test_the_page_says_and_shows_it(run):
     page = parse(write_report(run()).read_text(encoding="utf-8"))
     text = page.text
-    assert "open_clip:one is right for 63.3\N{NO-BREAK SPACE}% on val" in page.everything
+    assert "The accuracy of open_clip:one is 63.3\N{NO-BREAK SPACE}% on val" in page.everything
     assert "two is better on val (+6.7) than one, in percentage points." in text
     rows = page.by_id("overview").all("tr")
     assert [row.one("th").text for row in rows[1:]] == ["val", "sketch<b>", "Mean"]
@@ -99,7 +99,7 @@ def test_the_page_says_and_shows_it(run):
     assert len(page.by_id("within").all("svg", "scatter")) == 1
     assert "in one 61.0\N{NO-BREAK SPACE}% and two 61.0" in page.by_id("within").everything
     assert "400 of 500 rows of the audit are images of this evaluation" in text
-    assert "sketch<b>: no row of the audit is named" in text
+    assert "sketch<b>: no row of the audit has the name of an image" in text
     assert "only 60 images" in text
     assert "a.png" in page.by_id("broken").text
 

@@ -31,7 +31,7 @@ def test_a_calibration_error_that_rises_is_said_in_the_lead_and_on_the_card(tmp_
     page = page_of(write_run(tmp_path / "run", content, sheets=0))
     [lead, *_] = [one.text for one in page.all("p", "lead")]
     assert lead.endswith(
-        "BN takes 10.0 points off that. The cost of BN: the clean error rises by 2.0 points and the "
+        "BN lowers this by 10.0 points. The cost of BN: the clean error rises by 2.0 points and the "
         "calibration error rises by 3.4 points."
     )
     card = page.by_id("overview").text

@@ -146,10 +146,10 @@ def page(written: Path) -> Node:
 def test_the_lead_says_what_is_kept_and_what_is_not(page: Node) -> None:
     first, second = (node.text for node in page.all(style="lead"))
     assert first == (
-        "A network keeps 92.0 % of brightness and 50.0 % of fog. It has collapsed hue. Controls read "
+        "A network keeps 92.0 % of brightness and 50.0 % of fog. It has collapsed hue. Controls keep "
         "30.0 % of hue (an untrained network, by a linear probe). Whether it keeps JPEG compression "
-        "is unclear from 20 images. Nothing here, the controls neither, reads flip: of these the "
-        "images say nothing about the encoder."
+        "is unclear from 20 images. Neither the encoder nor the controls predict flip, so these "
+        "images say nothing about the encoder there."
     )
     assert second.startswith("Another keeps 90.0 % of brightness and 40.0 % of hue. Only a network")
     assert page.one("h1").text == "What A network and Another keep"
@@ -289,6 +289,6 @@ def test_the_page_opens_without_a_word_and_without_a_request(written: Path, tmp_
 
 def test_the_next_step_is_about_what_collapsed_and_what_is_undecided(page: Node) -> None:
     text = page.by_id("next").text
-    assert "Do not put" in text
+    assert "Do not use" in text
     assert "needs hue" in text
-    assert "More images would decide about JPEG compression" in text
+    assert "To decide about JPEG compression" in text

@@ -230,13 +230,13 @@ def test_the_belief_is_said_with_what_it_rests_on(page: Callable[..., Node]) -> 
     assert section.one(style="big").text == "71 ± 6 % 65.0–77.0"
     for words in (
         "Average thresholded confidence",
-        "Learned on 2,000 labeled images of the run “labeled”",
-        "In its 75 corrupted cells, where the truth is known, this estimator was off by 3.0 points",
-        "at worst by 12.0 (Glass blur, severity 5: 73.0 % of the answers were wrong where it said "
-        "61.0 %)",
-        "in 71 of those 75 cells the truth lay within 1.96 times the root mean square",
+        "Fitted on 2,000 labeled images of the run “labeled”",
+        "In its 75 corrupted cells, where the error is known, this estimator was off by 3.0 points",
+        "at worst by 12.0 (Glass blur, severity 5: 73.0 % of the predictions were wrong, and the "
+        "estimate was 61.0 %)",
+        "In 71 of these 75 cells the error was within 1.96 times the root mean square",
         "When not to trust it",
-        "unlike the corruptions on which the estimator was validated (Fog and Glass blur; severities 1 to 5)",
+        "the corruptions on which the estimator was validated (Fog and Glass blur; severities 1 to 5)",
     ):
         assert words in section.text
     assert not section.all(style="alarm")
@@ -259,7 +259,7 @@ def test_a_belief_that_is_too_wide_is_not_put_as_a_number(page: Callable[..., No
             estimated(0.5, max_error=0.45),
             "exceeds all errors measured with labels (at most 45.0 % wrong)",
         ),
-        (estimated(0.3, other=0.5), "difference of confidences says 50 ± 6 %, which cannot be"),
+        (estimated(0.3, other=0.5), "difference of confidences says 50 ± 6 %, which contradicts"),
         (estimated(0.3, images=99), "only 99 images"),
     ],
 )

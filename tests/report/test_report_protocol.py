@@ -122,14 +122,14 @@ def test_events_that_are_only_counted_are_in_the_sum(tmp_path: Path) -> None:
     assert row[1].text == "300"
     assert row[2].text.endswith(
         "Fog, mixed, batch 3: Sentence 2."
-        "and 297 more; the run's folder tells of 20 and counts the others"
+        "and 297 more; the run's folder lists 20 and counts the others"
     )
 
 
 def test_without_events_there_is_no_such_section(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", sheets=0)
     tell(run, "fog", event(1, None), model="nobody")
-    assert "What happened on the way" not in [node.text for node in page_of(run).all("h2")]
+    assert "Events of the adapters" not in [node.text for node in page_of(run).all("h2")]
 
 
 def test_what_an_adapter_says_is_text_and_no_markup(tmp_path: Path) -> None:

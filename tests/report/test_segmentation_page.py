@@ -75,7 +75,7 @@ def test_confusions_are_shown_in_percent_of_the_row(page, run):
 
 
 def test_classes_that_a_model_has_not_are_said(page):
-    assert "near can never say <b>cow</b>: no class of the model stands for it." in page.text
+    assert "near cannot predict <b>cow</b>: the model has no class for it." in page.text
 
 
 def test_pictures_are_shown_worst_first(page, run):

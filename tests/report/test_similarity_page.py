@@ -149,10 +149,10 @@ def test_tables_are_those_of_the_scores() -> None:
 @pytest.mark.parametrize(
     ("gap", "half", "words", "never"),
     [
-        (0.1, 0.01, "A better score may be owed to that, or may not.", "is unclear"),
-        (0.1, 0.01, "Only training without the 310 rows that come closer (15.5 % of 2,000)", "proves"),
-        (0.005, 0.01, "is unclear from 400 test rows", "may be owed to that"),
-        (-0.1, 0.01, "similar images do not explain a score that is better", "may be owed"),
+        (0.1, 0.01, "A better score may or may not be due to this.", "is unclear"),
+        (0.1, 0.01, "Only training without the 310 rows that are closer (15.5 % of 2,000)", "proves"),
+        (0.005, 0.01, "is unclear from 400 test rows", "be due to this"),
+        (-0.1, 0.01, "similar images do not explain a score that is better", "be due to"),
     ],
 )  # fmt: skip
 def test_the_verdict_claims_no_more_than_the_interval(
@@ -170,11 +170,11 @@ def test_the_lead_sorts_the_sets(tmp_path: Path) -> None:
     )
     first, second = [each.text for each in page.all("p", "lead")]
     assert first == (
-        "The training set comes closer than the reference to sketch and r. It comes less close to "
-        "art. For noise their difference is not significant."
+        "The training set is closer to sketch and r than the reference. It is less close to art. "
+        "For noise the difference is not significant."
     )
-    assert "Without the 456 rows that come too close to any test set (22.8 %" in second
-    assert "this page cannot say it" in second
+    assert "If the 456 rows that are too close to any test set (22.8 %" in second
+    assert "This page cannot answer that" in second
 
 
 def test_a_page_with_nothing_to_prune_does_not_advise_to_prune(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_a_page_with_nothing_to_prune_does_not_advise_to_prune(tmp_path: Path) -
     content["sets"][0]["pruned"].update(rows=0, share=0.0)
     page = page_of(write_audit(tmp_path / "run", content))
     second = page.all("p", "lead")[1].text
-    assert "there is nothing to leave out" in second
-    for never in ("Without the 0 rows", "Train on that"):
+    assert "there is nothing to remove" in second
+    for never in ("If the 0 rows", "Train on the remaining rows"):
         assert never not in second
     assert "Only training without" not in page.one(style="verdict").text
 
@@ -194,7 +194,7 @@ def test_one_row_alone_is_told_in_the_singular(tmp_path: Path) -> None:
     content["pruning"].update(combined=1, share=0.0005)
     content["train"]["skipped"] = 1
     page = page_of(write_audit(tmp_path / "run", content))
-    assert "Without the 1 row that comes too close" in page.all("p", "lead")[1].text
+    assert "If the 1 row that is too close" in page.all("p", "lead")[1].text
     warned = " ".join(each.text for each in page.all("p", "warning"))
     assert "1 row of the training set could not be used and is in no figure" in warned
 
@@ -207,14 +207,14 @@ def test_near_duplicates_are_warned_of(tmp_path: Path) -> None:
     assert "sketch and fog have near-duplicates" in warned
     assert "Fewer than 100 rows in fog" in warned
     said = [each.text for each in page.all(style="change-words")]
-    assert "Score it once more without them." in said[0]
+    assert "Score this test set again without them." in said[0]
     assert "near-duplicates" in said[1]
-    assert "Score it" not in said[1]
+    assert "Score this" not in said[1]
 
 
 def test_without_a_reference_nothing_is_compared(tmp_path: Path) -> None:
     page = page_of(write_audit(tmp_path / "run", without_reference(scores())))
-    assert "not whether that is closer than usual" in page.one("p", "lead").text
+    assert "not whether this is closer than usual" in page.one("p", "lead").text
     assert "without a reference training set" in page.all(style="verdict")[0].text
     assert [card.one("h3").text for card in page.all(style="card")] == ["Near-duplicates"]
     assert not [node for node in page.walk() if node.attributes.get("id") == "pruning"]
@@ -282,7 +282,7 @@ def test_only_pictures_of_folders_that_the_reader_names_are_opened(tmp_path: Pat
         section = page_of(run, tmp_path / "images").by_id("leakage")
         assert not section.all("img"), path
         assert len(section.all(style="gone")) == 2
-    assert "2 pictures lie in folders that were not named" in section.text
+    assert "2 pictures are in folders that were not named" in section.text
     assert "shiftproof report RUN --images FOLDER" in section.text
     friendly = [f"{tmp_path}/images/in.png", f"{tmp_path}/run/own.png", "own.png"]
     for path in friendly:
@@ -331,7 +331,7 @@ def test_only_so_many_pairs_are_pictured(tmp_path: Path) -> None:
         ["test/12.png", "boot", "train/203.png", "0.978"],
         ["test/13.png", "boot", "train/203.png", "0.977"],
     ]
-    assert "takes their folders" in section.text
+    assert "The folders of the images were not given" in section.text
 
 
 # ---------------------------------------------------------------- safety

@@ -99,7 +99,7 @@ def test_a_page_of_a_loss_is_in_nats(tmp_path):
         "error 0.60\N{NO-BREAK SPACE}nats on clean images and 1.96\N{NO-BREAK SPACE}nats under"
         in page
     )
-    assert "0.15 nats off that" in page
+    assert "lowers this by 0.15 nats" in page
     overview = page.partition('id="overview"')[2].partition("</section>")[0]
     assert re.findall(r'class="value">([^<]*)</span><span class="unit">([^<]*)<', overview)[0] == (
         "0.60",

@@ -22,9 +22,7 @@ from shiftproof.runs.scores.tidy import TidyScores
 Scores = TypeVar("Scores", bound=TidyScores)
 RunType = TypeVar("RunType", bound=AnyRun[Any])
 
-PROVENANCE = (
-    "Provenance: of the command that began the run; the number of workers changes no figure"
-)
+PROVENANCE = "Provenance of the command that began the run; the number of workers changes no figure"
 
 MAX_BROKEN = 300
 """Maximum length of the list, to keep the page small; the run's files have the rest."""
@@ -128,9 +126,9 @@ def describe_generated_frost(run: AnyRun[Any]) -> str | None:
     ):
         return None
     return (
-        "The frost textures were generated, since the published photographs of ice were not installed: "
-        "the figures of frost, and all means with it, cannot be compared with published ones. `pip "
-        "install 'shiftproof[frost]'` or --frost-dir provides the photographs."
+        "The frost textures were generated, because the published photographs of ice were not installed. "
+        "The figures of frost, and all means that include it, cannot be compared with published ones. "
+        "`pip install 'shiftproof[frost]'` or --frost-dir provides the photographs."
     )
 
 

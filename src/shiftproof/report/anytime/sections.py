@@ -79,7 +79,7 @@ def build_draws_section(scores: AnytimeScores) -> Section:
     most = max(cell.images for cell in scores.cells) or 1
     return Section(
         "draws",
-        "Where it was asked",
+        "Images drawn in each cell",
         "Draws",
         "anytime_draws.html.j2",
         {

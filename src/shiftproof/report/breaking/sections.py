@@ -106,7 +106,7 @@ def build_curves_section(scores: BreakingScores, looks: Sequence[SeriesStyle]) -
         )
     return Section(
         "curves",
-        "Still right along the severity",
+        "Still right at each severity",
         "Curves",
         "breaking_curves.html.j2",
         {

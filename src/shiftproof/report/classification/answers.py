@@ -120,9 +120,9 @@ def _make_reliability(shown: PageContent, counted: Sequence[_Counted]) -> Sectio
         "Reliability of the confidences",
         "Reliability",
         words=[
-            "Answers in bins by their confidence. The horizontal axis is the mean confidence of a bin, "
-            "the vertical axis the share of right answers in it. On the dashed line a confidence of 80 % "
-            "is right in 80 of 100 cases; below it the model is too sure.",
+            "Predictions are binned by their confidence. The horizontal axis is the mean confidence of "
+            "a bin, the vertical axis the share of its predictions that are right. On the dashed line a "
+            "confidence of 80 % is right in 80 of 100 cases. Below it the model is overconfident.",
             *(_describe_calibration(one) for one in counted),
         ],
         legend=figures.make_legend([entry for entry in shown.entries if _has_records(entry)]),
@@ -132,8 +132,8 @@ def _make_reliability(shown: PageContent, counted: Sequence[_Counted]) -> Sectio
             if any((tally.answers >= MIN_IN_BIN).any() for _, tally in tallies)
         ],
         notes=[
-            f"{BINS} bins of equal width (Guo et al. 2017); bins of fewer than {MIN_IN_BIN} answers "
-            "are left out of the drawing."
+            f"{BINS} bins of equal width (Guo et al. 2017); bins of fewer than {MIN_IN_BIN} predictions "
+            "are not drawn."
         ],
     )
 
@@ -183,7 +183,8 @@ def _make_excess(tally: Tally) -> float | None:
 
 
 def _spell_excess(excess: float) -> str:
-    return f"{wording.percent(abs(excess))} points too {'sure' if excess >= 0 else 'unsure'}"
+    leaning = "overconfident" if excess >= 0 else "underconfident"
+    return f"{leaning} by {wording.percent(abs(excess))} points"
 
 
 # ---------------------------------------------------------------- confusions
@@ -197,9 +198,9 @@ def _make_confusions(counted: Sequence[_Counted]) -> Section:
         "Confusions between classes",
         "Confusions",
         words=[
-            "The pairs of classes that are confused most often in corrupted images, with their share of "
-            "the class’s images, over all cells. A pair that is rare on clean images and frequent here "
-            "is an effect of the corruptions."
+            "The pairs of classes that are confused most often in corrupted images, with the share of "
+            "the class’s images, over all cells. If a pair is rare on clean images and frequent here, "
+            "the corruptions cause the confusion."
         ],
         tables=[_list_pairs(one, len(shown) > 1) for one in shown],
         notes=[f"Those of {left} more models are in the runs’ records."] if left else [],

@@ -37,8 +37,8 @@ def build_corruption_errors_section(shown: PageContent) -> Section | None:
         "Corruption errors, and published ones",
         "CE",
         words=[
-            "CE is the error over the five severities, divided by AlexNet’s, in %: below 100 a model "
-            "is better than AlexNet was. mCE is the mean over the 15 (Hendrycks & Dietterich 2019).",
+            "CE is the error over the five severities, divided by AlexNet’s, in %. Below 100 a model is "
+            "better than AlexNet. mCE is the mean over the 15 (Hendrycks & Dietterich 2019).",
             *(sentence for entry in claimed if (sentence := _describe_worst(entry))),
         ],
         tables=[
@@ -50,7 +50,7 @@ def build_corruption_errors_section(shown: PageContent) -> Section | None:
                 PUBLISHED_MCE,
                 lower_is_better=True,
                 note="Published figures are over all 50,000 validation images of ImageNet, corrupted "
-                "and then saved as JPEG; other images, or images not saved, move mCE.",
+                "and then saved as JPEG. With other images, or without JPEG, mCE differs.",
             ),
         ],
     )

@@ -222,14 +222,14 @@ def _describe_model(
         "title": _capital(_make_title(model.best)),
         "note": _NOTES.get(model.best, ""),
         "rests": (
-            f"Learned on {wording.pluralize(stream.images, 'labeled image')} of the run “{run}”. In its "
-            f"{wording.pluralize(best.cells, 'corrupted cell')}, where the truth is known, this estimator "
+            f"Fitted on {wording.pluralize(stream.images, 'labeled image')} of the run “{run}”. In its "
+            f"{wording.pluralize(best.cells, 'corrupted cell')}, where the error is known, this estimator "
             f"was off by {wording.percent(best.root_mean_square)} points (root mean square), and at "
             f"worst by {wording.percent(abs(worst.estimate - worst.error))} "
-            f"({_cell_title(worst.cell)}: {wording.share(worst.error)} of the answers were wrong "
-            f"where it said {wording.share(worst.estimate)}). The interval reaches 1.96 times that "
-            "root mean square to either side, combined in quadrature with the sampling error of the "
-            f"images; in {best.within:,} of those {pluralize(best.cells, 'cell')} the truth lay within "
+            f"({_cell_title(worst.cell)}: {wording.share(worst.error)} of the predictions were wrong, "
+            f"and the estimate was {wording.share(worst.estimate)}). The half-width of the interval is "
+            "1.96 times this root mean square, combined in quadrature with the sampling error of the "
+            f"images. In {best.within:,} of these {pluralize(best.cells, 'cell')} the error was within "
             "1.96 times the root mean square."
         ),
     }
@@ -267,8 +267,8 @@ def _list_doubts(entry: Entry, model: ModelEstimate) -> list[str]:
     for name in apart:
         found.append(
             f"{entry.label}: the {_make_title(name)} says {said.format_half_width(_right(clean, name))}, "
-            f"which cannot be reconciled with {said.format_half_width(_right(clean, model.best))}. At "
-            "least one of the two is wrong here; do not rely on either."
+            f"which contradicts {said.format_half_width(_right(clean, model.best))}. At least one of "
+            "the two is wrong here. Do not rely on either."
         )
     if clean.images < wording.FEW_IMAGES:
         found.append(f"{entry.label}: only {wording.pluralize(clean.images, 'image')}.")

@@ -58,8 +58,8 @@ def warn(shown: PageContent, *, estimated: bool = False) -> list[str]:
         found.append(
             f"{where}These images have no labels. {every} is the share of images whose prediction "
             "differs from the same model's prediction for the clean image. There is no clean error, "
-            "no mCE and no calibration error, and a model that is wrong from the start can look "
-            "steady here."
+            "no mCE and no calibration error. A model that is wrong on clean images can look stable "
+            "here."
         )
     return found
 
@@ -73,8 +73,8 @@ CLASSIFICATION = TaskPage(
     reading=_make_reading,
     warnings=warn,
     broken=(
-        "A file that cannot be read is left out of the cells in which it could not, and of every "
-        "model alike: each cell says over how many images its figures are."
+        "If a file cannot be read in a cell, it is left out of this cell for every model. Each cell "
+        "has the number of its images."
     ),
 )
 

@@ -88,10 +88,10 @@ def describe_lost(label: str, trust: Trust) -> list[str]:
         return []
     worst = min(lost[method], key=lambda one: one.sets[method].coverage.value)
     return [
-        f"{label}: coverage is lost. Sets that promise the right class in "
-        f"{wording.share(trust.calibration.coverage)} of the images break that promise in "
+        f"{label}: coverage is lost. Sets with a target coverage of "
+        f"{wording.share(trust.calibration.coverage)} miss it in "
         f"{len(lost[method])} of {wording.pluralize(len(trust.corrupted), 'corrupted cell')} "
-        f"({SET_NAMES[method]}); under {_make_title(worst)} they hold it in "
+        f"({SET_NAMES[method]}); under {_make_title(worst)} the coverage is "
         f"{SHARES.with_span(worst.sets[method].coverage)}."
     ]
 
@@ -102,24 +102,24 @@ def describe_calibration(label: str, trust: Trust) -> list[str]:
     if fitted is None:
         return []
     if fitted.temperature is None:
-        said = f"{label} keeps its confidences as they are: {clean_text(fitted.reason or '')}"
+        said = f"{label}: its confidences are not changed: {clean_text(fitted.reason or '')}"
     else:
-        leaning = "too sure" if fitted.temperature > 1 else "too unsure"
+        leaning = "overconfident" if fitted.temperature > 1 else "underconfident"
         said = (
             f"{label}: temperature {NUMBERS.figure(fitted.temperature)}, fitted on "
-            f"{wording.pluralize(fitted.images, 'held-out clean image')}; as it is, the model is "
-            f"{leaning} of them."
+            f"{wording.pluralize(fitted.images, 'held-out clean image')}; without it, the model is "
+            f"{leaning} on them."
         )
     found = [said]
     if fitted.absent:
         found.append(
             f"{label}: {wording.pluralize(fitted.absent, 'class has', 'classes have')} no held-out "
-            "image, so that of their sets nothing is known."
+            "image, so nothing is known about their sets."
         )
     if fitted.images < wording.FEW_IMAGES:
         found.append(
             f"{label}: {wording.pluralize(fitted.images, 'held-out image is', 'held-out images are')} "
-            f"few. By their choice alone the coverage of sets that promise "
+            f"few. Depending on their choice, the coverage of sets with a target of "
             f"{wording.share(fitted.coverage)} may be {wording.share(fitted.floor)} on images of the "
             "same kind."
         )
@@ -132,12 +132,12 @@ def describe_calibration(label: str, trust: Trust) -> list[str]:
 def _build_temperature_section(trusted: Sequence[_Trusted]) -> Section:
     return build_section(
         "temperature",
-        "Does its confidence hold after a temperature?",
+        "Is it calibrated after temperature scaling?",
         "Temperature",
         words=[
-            "One number divides all logits of a model, so that its confidences fit on labeled "
-            "clean images that were held out (Guo et al. 2017). No answer changes. Whether it "
-            "still fits under corruption is measured here.",
+            "A temperature divides all logits of a model. It is fitted on held-out labeled clean "
+            "images, so that the confidences are calibrated there (Guo et al. 2017). No prediction "
+            "changes. The table shows whether the confidences are still calibrated under corruption.",
             *(said for one in trusted for said in describe_calibration(one.entry.label, one.trust)),
             *(said for one in trusted if (said := _describe_gain(one))),
         ],
@@ -145,8 +145,8 @@ def _build_temperature_section(trusted: Sequence[_Trusted]) -> Section:
         folded=[_change_table(one, one.trust.cells) for one in trusted],
         notes=[
             "Calibration error over 15 bins in %; Brier score (the squared distance of the "
-            "probabilities from the truth, 0 to 2); loss in nats. Less is better. A change is bold "
-            "where its interval, paired by image, excludes 0."
+            "probabilities from the label, 0 to 2); loss in nats. Lower is better. A change is bold "
+            "if its interval, paired by image, excludes 0."
         ],
     )
 
@@ -189,16 +189,16 @@ def _change_table(one: _Trusted, cells: Sequence[CellTrust]) -> Listing:
 
 def _build_sets_section(shown: PageContent, trusted: Sequence[_Trusted]) -> Section:
     lost = [said for one in trusted for said in describe_lost(one.entry.label, one.trust)]
-    kept = "" if lost else "No cell is below what was promised by more than chance explains."
+    kept = "" if lost else "No cell is significantly below the target coverage."
     return build_section(
         "sets",
-        "Do sets of classes keep their promise?",
+        "Do prediction sets reach their target coverage?",
         "Prediction sets",
         words=[
-            "Instead of one answer a model may give a set of classes that holds the right one as "
-            "often as is promised, learned on held-out clean images (split conformal prediction). "
-            "The promise is for images of the same kind. Below: how often the set holds the right "
-            "class, and of how many classes it is.",
+            "Instead of one class, a model can predict a set of classes that contains the right one "
+            "with a given probability, the target coverage. The sets are fitted on held-out clean "
+            "images (split conformal prediction), and the target holds for images of the same kind. "
+            "The table shows how often the set contains the right class, and the number of its classes.",
             *(lost or [kept]),
         ],
         legend=figures.make_legend([one.entry for one in trusted]),
@@ -206,10 +206,10 @@ def _build_sets_section(shown: PageContent, trusted: Sequence[_Trusted]) -> Sect
         tables=[_make_sets_table(one, _short(one.trust)) for one in trusted],
         folded=[_make_sets_table(one, one.trust.cells) for one in trusted],
         notes=[
-            "LAC: Sadinle et al. 2019, the smallest sets; APS: Romano et al. 2020, which gives hard "
-            "images larger ones; RAPS: Angelopoulos et al. 2021, APS with a penalty beyond five "
-            "classes. Sets may be empty. Bold: below the promise, with the whole interval, by more "
-            "than the choice of the held-out images explains (97.5 of 100 choices)."
+            "LAC (Sadinle et al. 2019) has the smallest sets. APS (Romano et al. 2020) has larger sets "
+            "for hard images. RAPS (Angelopoulos et al. 2021) is APS with a penalty beyond five "
+            "classes. Sets may be empty. Bold: the whole interval is lower than the choice of the "
+            "held-out images can explain (97.5 of 100 choices)."
         ],
     )
 
@@ -270,13 +270,13 @@ def _build_selective_section(trusted: Sequence[_Trusted]) -> Section:
     ]
     return build_section(
         "selective",
-        "Is it right where it is sure?",
+        "Is it right when it is confident?",
         "Selective",
         words=[
-            "A model that may keep silent answers the images of which it is surest. Across, the "
-            "share that it answers; upward, how many of these answers are wrong. A confidence that "
-            "tells right from wrong answers keeps the curve low until the end (Geifman & El-Yaniv "
-            "2017).",
+            "A model that may abstain predicts only the images with the highest confidence. The "
+            "horizontal axis is the share of images that it predicts, the vertical axis the share of "
+            "these predictions that are wrong. If the confidence separates right from wrong "
+            "predictions, the curve stays low until the end (Geifman & El-Yaniv 2017).",
             *(said for one in trusted if (said := _describe_selection(one))),
         ],
         legend=figures.make_legend([one.entry for one in trusted]),
@@ -284,9 +284,9 @@ def _build_selective_section(trusted: Sequence[_Trusted]) -> Section:
         tables=[_make_selective_table(one, _short(one.trust)) for one in trusted],
         folded=[_make_selective_table(one, one.trust.cells) for one in trusted],
         notes=[
-            "AURC: the area under the curve, the mean error over all shares; E-AURC: what of it "
-            "would be gone if all right answers came first (Geifman et al. 2019). All in %. Behind "
-            "the figures of a model that is compared stand the differences, paired by image."
+            "AURC is the area under the curve, the mean error over all shares. E-AURC is the part of "
+            "it that would disappear if all right predictions came first (Geifman et al. 2019). All in "
+            "%. The differences of the compared models are paired by image."
         ],
     )
 
@@ -301,7 +301,7 @@ def _describe_selection(one: _Trusted) -> str:
     if not found:
         return ""
     return (
-        f"{one.entry.label}: of the 80 % of the images of which it is surest it gets wrong "
+        f"{one.entry.label}: of the 80 % of the images with the highest confidence, it gets wrong "
         f"{wording.join_list(found)}."
     )
 

@@ -13,8 +13,8 @@ WITH_LABELS = Words(
 )
 WITHOUT_LABELS = Words(
     # Without labels a prediction that stays is not therefore a right one.
-    helps="steadies the predictions",
-    harms="unsettles the predictions",
+    helps="makes the predictions more stable",
+    harms="makes the predictions less stable",
     same=WITH_LABELS.same,
 )
 
@@ -36,8 +36,8 @@ def write_headline(scores: GridScores, model: ModelScores, label: str) -> str:
         return f"{label}: no figure under corruption could be computed."
     if not has_labels(scores):
         return (
-            f"Under corruption, {label} changes its mind about {wording.share(mean.value)} of the "
-            f"images: its prediction is not the one it gives for the clean image ({describe_grid(scores)})."
+            f"Under corruption, the prediction of {label} differs from that for the clean image on "
+            f"{wording.share(mean.value)} of the images ({describe_grid(scores)})."
         )
     clean = model.summary.get("clean")
     if clean is None:
@@ -46,8 +46,8 @@ def write_headline(scores: GridScores, model: ModelScores, label: str) -> str:
             f"({describe_grid(scores)})."
         )
     return (
-        f"{label} gets {wording.share(clean.value)} of the images wrong as they are, and "
-        f"{wording.share(mean.value)} once they are corrupted ({describe_grid(scores)})."
+        f"{label} gets {wording.share(clean.value)} of the clean images wrong, and "
+        f"{wording.share(mean.value)} of the corrupted images ({describe_grid(scores)})."
     )
 
 
@@ -100,7 +100,7 @@ def describe_bias(bias: float) -> str:
     """Describe the bias of an estimator of the error; less than half a point is none."""
     if abs(bias) < 0.005:
         return "it has no bias"
-    return f"on the whole it is too {'optimistic' if bias < 0 else 'pessimistic'}"
+    return f"on average it is too {'optimistic' if bias < 0 else 'pessimistic'}"
 
 
 def describe_errors(estimator: Estimator) -> str:
@@ -109,6 +109,6 @@ def describe_errors(estimator: Estimator) -> str:
         f"off by {wording.percent(estimator.mean_absolute_error)} points on average over "
         f"{wording.pluralize(estimator.cells, 'cell')}, and by "
         f"{wording.percent(abs(estimator.worst.estimate - estimator.worst.error))} at worst "
-        f"({wording.title_cell(str(estimator.worst.cell))}: {wording.share(estimator.worst.estimate)} where "
-        f"{wording.share(estimator.worst.error)} were wrong)"
+        f"({wording.title_cell(str(estimator.worst.cell))}: estimate "
+        f"{wording.share(estimator.worst.estimate)}, true error {wording.share(estimator.worst.error)})"
     )

@@ -51,7 +51,7 @@ DETECTION = TaskPage(
     spell=short_title,
     differing={"measure": lambda run: run.settings.get("measure")},
     broken=(
-        "An image that cannot be read in one cell is left out of all of them, and of every model "
-        "alike, so that all cells are over the same images."
+        "If an image cannot be read in one cell, it is left out of all cells for every model. So all "
+        "cells have the same images."
     ),
 )

@@ -31,9 +31,9 @@ FEWEST_BOXES, ALL_BOXES = 5, 4000
 
 _KINDS = (
     (boxes.KEPT, "a box on an object"),
-    (boxes.LOST, "an object that is found on the clean image, and not here"),
+    (boxes.LOST, "an object that is found only on the clean image"),
     (boxes.EXTRA, "a box on no object of its class"),
-    (boxes.MISSED, "an object that is found in neither"),
+    (boxes.MISSED, "an object that is not found on either image"),
 )
 
 
@@ -81,16 +81,18 @@ def _make_rule(kept: Gallery, shown: Sequence[Entry], limit: int) -> str:
     overlap = kept.overlap
     return (
         (
-            f"Drawn are boxes with a score of at least {wording.join_list(thresholds)}, where right and "
-            "wrong boxes balance best on the clean images; AP counts those below as well. "
+            f"Only boxes with a score of at least {wording.join_list(thresholds)} are drawn. This "
+            "threshold balances right and wrong boxes best on the clean images. AP counts boxes below "
+            "it too. "
             if thresholds
             else ""
         )
-        + "A box is on an object if it is of its class"
-        + ("" if overlap is None else f" and they overlap by {100 * overlap:.0f} % or more")
-        + ", and no surer box has it already. Objects that do not count, difficult ones and crowds, are "
-        "not drawn; a box on one is a thin line. "
-        + f"Of each kind at most {limit} boxes are drawn, by score; the counts are of all."
+        + "A box is on an object if it has the same class"
+        + ("" if overlap is None else f", they overlap by {100 * overlap:.0f} % or more,")
+        + " and no box with a higher score is on this object. Objects that do not count (difficult "
+        "ones and crowds) are not drawn; a box on one is a thin line. "
+        + f"At most {limit} boxes of each kind are drawn, those with the highest scores. The counts "
+        "include all boxes."
     )
 
 
@@ -187,7 +189,7 @@ def build_worst_section(shown: PageContent, pictures: Pictures) -> Section | Non
     model = shown.of_run(run)[0].label
     return Section(
         "worst",
-        "Photographs that lose most",
+        "Photographs with the largest loss",
         "Worst cases",
         "detection_worst.html.j2",
         {

@@ -33,8 +33,8 @@ def build_sizes_section(shown: PageContent) -> Section | None:
         rows,
         words=[
             f"{scores.measure.name} by the size of the objects, on clean images and as the mean "
-            f"{describe_grid(scores)}. Small is an area up to 32{_BY}32 pixels of the image, large "
-            f"one beyond 96{_BY}96. These figures have no intervals."
+            f"{describe_grid(scores)}. Small objects have an area of up to 32{_BY}32 pixels of the "
+            f"image, large objects more than 96{_BY}96. These figures have no intervals."
         ],
         first="Objects",
     )
@@ -79,7 +79,7 @@ def _make_class_words(scores: GridScores, order: Sequence[ClassDrop], model: str
     few = sum(one.objects is not None and one.objects < _FEW_OBJECTS for one in order)
     doubt = (
         f", and {few} of the {pluralize(len(order), 'class')} {'has' if few == 1 else 'have'} fewer than "
-        f"{_FEW_OBJECTS} objects: there a single one moves the figure by points."
+        f"{_FEW_OBJECTS} objects: there a single object changes the figure by several points."
     )
     return (
         f"{scores.measure.name} of each class that has objects here, on clean images and as the mean "

@@ -27,10 +27,7 @@ def headline(scores: GridScores, model: ModelScores, label: str) -> str:
         return f"{label}: no figure under corruption could be computed."
     under = f"{wording.share(mean.value)} under corruption ({describe_grid(scores)})"
     if clean is None:
-        return (
-            f"{label} reaches an {scores.measure.name} of {under}. How it does on clean images is not "
-            "known here."
-        )
+        return f"{label} reaches an {scores.measure.name} of {under}. There is no figure for clean images."
     kept = model.summary.get("rpc")
     keeps = (
         ""
@@ -57,9 +54,9 @@ def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores:
         + ([f"{len(missing) - _MAX_CLASSES} more"] if len(missing) > _MAX_CLASSES else [])
     )
     it = "it" if len(missing) == 1 else "them"
-    text = f"{label} can never find {listed}: no class of the detector stands for {it}. "
+    text = f"{label} cannot find {listed}: the detector has no class for {it}. "
     if detail.classes and not counted:
-        return text + "There are no such objects here, so that changes nothing."
+        return text + "There are no such objects here, so this has no effect."
     share = (
         f"{len(counted)} of the {pluralize(len(objects), 'class')} with objects here "
         if counted
@@ -67,8 +64,8 @@ def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores:
     )
     return text + (
         f"In the {scores.measure.name}, a mean over the classes, {share}"
-        f"{'count' if len(counted) != 1 else 'counts'} as 0, clean and corrupted: hold it only "
-        "against detectors with the same gap."
+        f"{'count' if len(counted) != 1 else 'counts'} as 0, clean and corrupted. Compare it only "
+        "with detectors that lack the same classes."
     )
 
 

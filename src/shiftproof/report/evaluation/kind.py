@@ -96,8 +96,8 @@ def _list_steps(scores: EvaluationScores) -> list[Step]:
     if scores.audit is None:
         found.append(
             Step(
-                "Lay an audit of the training set beside these accuracies: a test set that lies closer "
-                "to it is mostly answered better.",
+                "Compare these accuracies with an audit of the training set: accuracy is mostly higher "
+                "on test sets that are closer to it.",
                 "shiftproof report EVALUATION AUDIT",
             )
         )
@@ -123,7 +123,7 @@ def _make_lead(scores: EvaluationScores) -> list[str]:
             f"{wording.share(figure.accuracy.value)} on {name}"
             for name, figure in model.sets.items()
         ]
-        found.append(f"{model.title or model.name} is right for {wording.join_list(said)}.")
+        found.append(f"The accuracy of {model.title or model.name} is {wording.join_list(said)}.")
     return found
 
 
@@ -136,19 +136,19 @@ def _make_warnings(scores: EvaluationScores) -> list[str]:
     audit = scores.audit
     if audit is not None and audit.missing:
         found.append(
-            f"The audit has no test set {wording.join_list(list(audit.missing))}, so nothing is known "
-            "of how close the training set comes there."
+            f"The audit has no test set {wording.join_list(list(audit.missing))}, so its similarity to "
+            "the training set is unknown."
         )
     if audit is not None:
         found += [
-            f"{name}: no row of the audit is named as an image of this evaluation, so there is no "
-            "curve within it. Embed the test set from the same folder."
+            f"{name}: no row of the audit has the name of an image of this evaluation, so there is no "
+            "curve within this test set. Embed the test set from the same folder."
             for name, each in audit.sets.items()
             if not each.matched
         ]
         found += [
             f"{name}: {each.matched:,} of {each.rows:,} rows of the audit are images of this "
-            "evaluation; the curve is over these alone."
+            "evaluation. The curve is only over these rows."
             for name, each in audit.sets.items()
             if 0 < each.matched < each.rows
         ]

@@ -94,7 +94,7 @@ def _make_difference(one: EvaluatedModel) -> str:
         if named:
             said.append(f"{word} on {wording.join_list(named)}")
     if not said:
-        return f"On none of the test sets can it be told whether {one.name} or {one.against} is better."
+        return f"On no test set is the difference between {one.name} and {one.against} significant."
     return f"{one.name} is {wording.join_list(said)} than {one.against}, in percentage points."
 
 
@@ -195,8 +195,8 @@ def _make_within(
             {
                 "title": name,
                 "chart": evaluation_figures.plot_within(drawn, title=name),
-                "note": f"An image answered rightly is the closer one in {wording.join_list(advantages)}"
-                " of pairs with one answered wrongly."
+                "note": "In pairs of a right and a wrong prediction, the image with the right one is "
+                f"closer to the training set in {wording.join_list(advantages)} of the pairs."
                 if advantages
                 else "",
             }

@@ -113,8 +113,8 @@ def _suggest_precision(scores: GridScores) -> Step | None:
     if headline.unit != "share" or half < WIDE or needed is None:
         return None
     return Step(
-        f"The interval of the {words.lower_first(headline.title)} reaches {SHARES.figure(half)} points to "
-        f"either side. About {needed:,} images would bring that to 1 point.",
+        f"The interval of the {words.lower_first(headline.title)} is ±{SHARES.figure(half)} points wide. "
+        f"About {needed:,} images would reduce this to ±1 point.",
         "--precision 1",
     )
 
@@ -130,8 +130,8 @@ def _recommend_change(change: Change) -> Step | None:
     amount = f"{number_format.figure(abs(figure.value))}{number_format.points}"
     if (figure.value < 0) != scores.measure.lower_is_better:
         return Step(
-            f"Leave {label} out here: it makes the {scores.measure.name} worse by {amount}. A smaller "
-            "batch, or images sorted by class, may be why."
+            f"Do not use {label} here: it makes the {scores.measure.name} worse by {amount}. The reason "
+            "may be a small batch, or images sorted by class."
         )
     cost = [one.title for one, _ in words.list_losses(scores, change.scored)]
     cost_sentence = (
@@ -167,7 +167,7 @@ def _look_at_worst(shown: PageContent) -> Step | None:
     worst = sorted(found, key=lambda name: found[name].value, reverse=lower)[:3]
     names = wording.join_list([wording.corruption_title(name).lower() for name in worst])
     return Step(
-        f"{entry.label} does worst under {names}. If your images can look like that, train with it; "
-        "judge by the corruptions that were not trained with.",
+        f"{entry.label} is worst under {names}. If your images can look like this, train with these "
+        "corruptions, and evaluate on the others.",
         f"shiftproof corrupt DATA COPIES --corruptions {','.join(worst)}",
     )

@@ -75,8 +75,9 @@ def build_separation_section(grid: Grid) -> Section | None:
             f"The {grid.measure} of the models differs most under "
             f"{_make_title(first)} ({number_format.figure(first.reach)}{number_format.points}) and least "
             f"under {_make_title(last)} ({number_format.figure(last.reach)}{number_format.points}).",
-            "Significant: the paired interval of the difference between best and worst excludes 0; "
-            "without a paired interval, the intervals of the two models do not overlap.",
+            "Significant means that the paired interval of the difference between best and worst "
+            "excludes 0. Without a paired interval, it means that the intervals of the two models do "
+            "not overlap.",
         ],
         legend=figures.make_legend(grid.shown.entries, spell=grid.spell),
         tables=[Listing("", heads, rows)],
@@ -236,15 +237,15 @@ def _logit(share: float) -> float:
 def _describe_line(has_line: bool, plain: int, what: str) -> list[str]:
     if not has_line:
         return [
-            f"Models with a better clean {what} are usually better under corruption, too. Effective "
-            "robustness, the difference from a fit to at least three models without adapters (Taori "
-            f"et al. 2020), cannot be computed: here {_count_plain(plain)}. On the dashed line nothing "
-            "is lost."
+            f"Models with a better clean {what} are usually better under corruption too. Effective "
+            "robustness is the difference from a fit to at least three models without adapters (Taori "
+            f"et al. 2020). It cannot be computed: here {_count_plain(plain)}. The dashed line means no "
+            "loss."
         ]
     return [
         f"The line is the expected performance for a clean {what}: a linear fit between the logits of "
         f"both, to the {plain} models without adapters. The difference from it is the effective "
-        "robustness (Taori et al. 2020). On the dashed line nothing is lost.",
+        "robustness (Taori et al. 2020). The dashed line means no loss.",
         f"A fit to {plain} models depends on each of them, so small differences mean little.",
     ]
 

@@ -88,6 +88,6 @@ def describe_ranges(drops: Iterable[Drop | None]) -> str:
     if not any(isinstance(one, DropWithIntervals) and one.ranges.mean is not None for one in drops):
         return "These figures have no intervals."
     return (
-        "The small figures are intervals over images, of the corrupted figure and of the change; a "
-        "change in bold has one that excludes 0."
+        "The small figures are intervals over images, for the corrupted figure and for the change. A "
+        "change is bold if its interval excludes 0."
     )

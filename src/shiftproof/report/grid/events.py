@@ -30,7 +30,7 @@ def build_events_section(shown: PageContent) -> Section | None:
     ]
     if not rows:
         return None
-    return Section("events", "What happened on the way", "Events", "events.html.j2", {"rows": rows})
+    return Section("events", "Events of the adapters", "Events", "events.html.j2", {"rows": rows})
 
 
 def _make_by_kind(entry: Entry) -> dict[str, list[ModelEvent]]:
@@ -53,7 +53,7 @@ def _make_more(found: Sequence[ModelEvent]) -> str | None:
     single = sum(one.event.count == 1 for one in found)
     if single == len(found):
         return f"and {more:,} more, in the run's folder"
-    return f"and {more:,} more; the run's folder tells of {single:,} and counts the others"
+    return f"and {more:,} more; the run's folder lists {single:,} and counts the others"
 
 
 def _place(one: ModelEvent) -> str:

@@ -203,15 +203,15 @@ def _make_warnings(shown: PageContent, task: TaskPage) -> list[str]:
     found = [*task.warnings(shown), *describe_software(shown.runs)]
     for run, name in zip(shown.runs, name_runs(shown.runs), strict=True):
         scores = run.scores
-        claimed = f", so no {scores.grid.claim} is claimed" if scores.grid.claim else ""
+        claimed = f", so {scores.grid.claim} is not reported" if scores.grid.claim else ""
         where = "" if len(shown.runs) == 1 else f"{name}: "
         if scores.grid.missing:
             cells = [wording.title_cell(cell) for cell in scores.grid.missing]
             listed = cells[:8] + ([f"{len(cells) - 8} more"] if len(cells) > 8 else [])
             found.append(
                 f"{where}{wording.pluralize(len(cells), 'cell')} of the grid "
-                f"{'is' if len(cells) == 1 else 'are'} missing: {wording.join_list(listed)}. They count "
-                f"as nothing, not as 0{claimed}."
+                f"{'is' if len(cells) == 1 else 'are'} missing: {wording.join_list(listed)}. They are "
+                f"left out and do not count as 0{claimed}."
             )
         if not scores.resampled:
             found.append(

@@ -171,8 +171,8 @@ def describe_rule(scores: GridScores, ranking: Ranking) -> str:
         return said
     return (
         f"{said} {wording.capitalize(pairs)} are compared, and about {chance} of the pairs without a "
-        "difference get such an interval by chance. A star marks those that are significant after "
-        f"correction by Holm (1979), at {chance}, with p-values from the resamples."
+        "difference get such an interval by chance. A star marks differences that are significant after "
+        f"the correction of Holm (1979), at {chance}, with p-values from the resamples."
     )
 
 

@@ -66,7 +66,7 @@ def build_reference_mpc_section(shown: PageContent) -> Section | None:
         "published",
         "Among published detectors",
         "Published",
-        words=["mPC of published detectors on COCO-C; on other data another figure."],
+        words=["mPC of published detectors on COCO-C. On other data it differs."],
         tables=[
             place_among(
                 "",

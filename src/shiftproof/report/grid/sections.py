@@ -198,9 +198,9 @@ def _make_figure_scale(
 
 def _describe_heat(grid: Grid, *, by_loss: bool) -> list[str]:
     said = [
-        f"{wording.capitalize(grid.measure)}{grid.number_format.phrase} for each corruption and severity; "
-        "the last column is the mean over the severities, and next to the name of a group is the mean "
-        "over the group."
+        f"{wording.capitalize(grid.measure)}{grid.number_format.phrase} for each corruption and severity. "
+        "The last column is the mean over the severities. The figure next to the name of a group is the "
+        "mean over the group."
     ]
     if not grid.lower_is_better:
         said.append(
@@ -213,7 +213,7 @@ def _describe_heat(grid: Grid, *, by_loss: bool) -> list[str]:
         better, worse = signs if grid.lower_is_better else signs[::-1]
         beyond = f", and bold means that the {grid.level} interval excludes 0" if grid.level else ""
         said.append(
-            f"In a difference, blue and {better} mean better, orange and {worse} worse{beyond}."
+            f"In differences, blue and {better} mean better, orange and {worse} worse{beyond}."
         )
     return said
 

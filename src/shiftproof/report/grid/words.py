@@ -70,7 +70,7 @@ def summarize_change(scores: GridScores, difference: ModelScores, label: str, wo
     lower = scores.measure.lower_is_better
     if _is_nothing(figure):
         return (
-            f"{label} does not change that."
+            f"{label} does not change this."
             if lower
             else f"{label} is just as good under corruption."
         )
@@ -82,9 +82,9 @@ def summarize_change(scores: GridScores, difference: ModelScores, label: str, wo
     if not lower:
         said = f"{label} is {amount} {'higher' if figure.value > 0 else 'lower'} under corruption"
     elif figure.value < 0:
-        said = f"{label} takes {amount} off that"
+        said = f"{label} lowers this by {amount}"
     else:
-        said = f"{label} makes it worse, by {amount}"
+        said = f"{label} raises this by {amount}"
     return f"{said}, without an interval." if figure.bare else f"{said}."
 
 
@@ -113,7 +113,7 @@ def describe_change(
         return (
             f"Whether {label} {words.helps} is unclear from {count_images(scores)}: {compared} the "
             f"{measure} changes by {form.change(figure.value)}{form.full_points}, and the "
-            f"interval holds both gains and losses ({ends})."
+            f"interval contains both gains and losses ({ends})."
         )
     does = (
         f"{'raises' if rises else 'lowers'} the {measure} by "
@@ -139,7 +139,7 @@ def describe_clean_change(scores: GridScores, difference: ModelScores) -> str:
     if figure.spans_zero:
         return (
             f"On clean images the {measure} changes by {form.change(figure.value)}{form.points} "
-            f"({ends}): not distinguishable from no change."
+            f"({ends}), which is not significant."
         )
     does = f"the {measure} {'rises' if rises else 'falls'} by {amount} ({ends})."
     if _is_better(scores, figure):

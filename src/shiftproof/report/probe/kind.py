@@ -113,22 +113,22 @@ def _list_steps(encoders: Sequence[ProbeEntry]) -> list[Step]:
         if by_verdict["collapsed"]:
             found.append(
                 Step(
-                    f"Do not put {entry.label} under a task that needs "
-                    f"{wording.join_list(by_verdict['collapsed'])}: what has collapsed no head brings back."
+                    f"Do not use {entry.label} for a task that needs "
+                    f"{wording.join_list(by_verdict['collapsed'])}: no head can recover collapsed factors."
                 )
             )
         if by_verdict["hidden"]:
             found.append(
                 Step(
-                    f"A linear head on {entry.label} does not read "
-                    f"{wording.join_list(by_verdict['hidden'])}; a small network does."
+                    f"A linear head on {entry.label} cannot predict "
+                    f"{wording.join_list(by_verdict['hidden'])}, but a small network can."
                 )
             )
         if by_verdict["undecided"]:
             found.append(
                 Step(
-                    f"More images would decide about {wording.join_list(by_verdict['undecided'])} in "
-                    f"{entry.label}: an interval halves with four times the {scores.used:,}."
+                    f"To decide about {wording.join_list(by_verdict['undecided'])} in {entry.label}, use "
+                    f"more images: four times the {scores.used:,} images halve an interval."
                 )
             )
     return found

@@ -49,9 +49,9 @@ def write_findings(scores: ProbeScores, model: ProbedModel, label: str) -> list[
             shares.append(f"less of {less}")
         found.append(f"{label} keeps {wording.join_list(shares)}.")
     else:
-        found.append(f"{label} keeps nothing that a linear probe reads above chance.")
+        found.append(f"{label} keeps nothing that a linear probe predicts above chance.")
     if hidden:
-        found.append(f"Only a network reads {_names(hidden)}.")
+        found.append(f"Only a network predicts {_names(hidden)}.")
     if collapsed:
         found.append(
             f"It has collapsed {_names(collapsed)}. {_describe_controls(scores, model, collapsed)}".rstrip()
@@ -63,8 +63,8 @@ def write_findings(scores: ProbeScores, model: ProbedModel, label: str) -> list[
         )
     if unread:
         found.append(
-            f"Nothing here, the controls neither, reads {_names(unread, 'or')}: of these the images "
-            "say nothing about the encoder."
+            f"Neither the encoder nor the controls predict {_names(unread, 'or')}, so these images say "
+            "nothing about the encoder there."
         )
     return found
 
@@ -79,8 +79,8 @@ def compare(scores: ProbeScores, difference: ProbedModel, label: str, against: s
             (more if interval.value > 0 else less).append((factor, interval))
     if not more and not less:
         return (
-            f"Of no factor can it be told from {wording.pluralize(scores.used, 'image')} whether {label} "
-            f"keeps more or less of it than {against}."
+            f"On {wording.pluralize(scores.used, 'image')}, {label} does not differ significantly from "
+            f"{against} in any factor."
         )
     parts = [
         f"{word} of {_list_moves(moved)}"
@@ -116,7 +116,7 @@ def warn_few(scores: ProbeScores) -> str | None:
     return (
         f"Only {wording.pluralize(scores.used, 'image')}, and each probe is fitted on four fifths of "
         "them: what is kept is a lower bound, the intervals are wide, and other photographs may give "
-        "another order. A hundred images or more tell much more."
+        "another order. Use a hundred images or more."
     )
 
 
@@ -142,7 +142,7 @@ def _describe_controls(scores: ProbeScores, model: ProbedModel, factors: Sequenc
             value, control, probe = best
             source = _CONTROLS.get(control, control)
             shares.append(f"{wording.share(value)} of {name_factor(factor)} ({source}, by {probe})")
-    return f"Controls read {wording.join_list(shares)}." if shares else ""
+    return f"Controls keep {wording.join_list(shares)}." if shares else ""
 
 
 def _find_best_control(

@@ -56,7 +56,7 @@ SEGMENTATION = TaskPage(
     warnings=lambda shown: warn_of_missing_classes(shown, Detail, describe_missing),
     spell=short_title,
     broken=(
-        "An image that cannot be read in one cell is left out of all of them, and of every model "
-        "alike, so that all cells are over the same images."
+        "If an image cannot be read in one cell, it is left out of all cells for every model. So all "
+        "cells have the same images."
     ),
 )

@@ -27,7 +27,7 @@ def build_gallery_section(shown: PageContent, pictures: Pictures) -> Section | N
     labels = {entry.scored.name: entry.label for entry in shown.of_run(run)}
     return Section(
         "gallery",
-        "Images that lose most",
+        "Images with the largest loss",
         "Pictures",
         "segmentation_gallery.html.j2",
         {

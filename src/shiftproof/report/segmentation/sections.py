@@ -67,13 +67,13 @@ def build_conditions_section(shown: PageContent) -> Section | None:
     told = describe_ranges(drop for row in rows for drop in row.drops)
     return build_drops_section(
         "conditions",
-        "By the weather and light of the images",
+        "By weather and light of the images",
         "Conditions",
         shown.entries,
         rows,
         words=[
-            "mIoU over the images of each condition as they were taken, and with the corruptions on "
-            f"top. Conditions hold different images, or the same ones where a dataset was fogged. {told}"
+            "mIoU over the images of each condition, without and with the corruptions. Conditions have "
+            f"different images, except in datasets with synthetic fog or rain. {told}"
         ],
         first="Condition",
     )
@@ -94,7 +94,7 @@ def build_takers_section(shown: PageContent) -> Section | None:
         return None
     return Section(
         "takers",
-        "What each class is taken for",
+        "What each class is predicted as",
         "Mistaken for",
         "segmentation_takers.html.j2",
         {"tables": tables, "over": describe_grid(shown.first.scores)},

@@ -35,15 +35,13 @@ def describe_worst(label: str, classes: Sequence[ClassDrop]) -> str:
     if row is None:
         return ""
     text = (
-        f"{label} loses most on {row.name}: IoU {wording.share(row.clean)} clean, "
-        f"{wording.share(row.mean)} corrupted"
+        f"{label} loses most on {row.name}: IoU {wording.share(row.clean)} on clean images, "
+        f"{wording.share(row.mean)} under corruption"
     )
     taker = next((one for one in row.takers if one.mean), None)
     if taker is None:
         return f"{text}."
-    return (
-        f"{text}; {wording.share(taker.mean)} of its pixels are taken for {name_taker(taker.name)}."
-    )
+    return f"{text}. {wording.share(taker.mean)} of its pixels are predicted as {name_taker(taker.name)}."
 
 
 def name_taker(taker: str | None) -> str:
@@ -58,11 +56,11 @@ def describe_missing(label: str, missing: Sequence[str], detail: Detail, scores:
     more = len(missing) - _MAX_CLASSES
     listed = wording.join_list([*missing[:_MAX_CLASSES], *([f"{more} more"] if more > 0 else [])])
     it = "it" if len(missing) == 1 else "them"
-    text = f"{label} can never say {listed}: no class of the model stands for {it}. "
+    text = f"{label} cannot predict {listed}: the model has no class for {it}. "
     if not counted:
-        return text + "No pixel here is of such a class, so that changes nothing."
+        return text + "No pixel here has such a class, so this has no effect."
     return text + (
         f"In the {scores.measure.name}, a mean over the classes, {len(counted)} of the "
         f"{pluralize(len(there), 'class')} here {'counts' if len(counted) == 1 else 'count'} as 0, "
-        "clean and corrupted: hold it only against models with the same gap."
+        "clean and corrupted. Compare it only with models that lack the same classes."
     )

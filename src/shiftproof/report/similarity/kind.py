@@ -88,17 +88,17 @@ def _list_steps(scores: AuditScores) -> list[Step]:
     if near:
         found.append(
             Step(
-                f"Training rows lie at {scores.duplicates:g} or closer to images of "
-                f"{wording.join_list(near)}: look at the closest pairs, and leave these rows out before "
-                "an accuracy on these test sets is believed.",
+                f"Some training rows have a similarity of {scores.duplicates:g} or more to images of "
+                f"{wording.join_list(near)}. Look at the closest pairs, and remove these rows before you "
+                "trust an accuracy on these test sets.",
                 "shiftproof prune",
             )
         )
     if scores.reference is None:
         found.append(
             Step(
-                "Name a reference, such as the embeddings of ImageNet’s training set: only against one "
-                "does a similarity say whether this training set comes closer than usual.",
+                "Give a reference, such as the embeddings of ImageNet’s training set. Only a comparison "
+                "with a reference shows whether this training set is closer than usual.",
                 "shiftproof audit --reference EMBEDDINGS",
             )
         )

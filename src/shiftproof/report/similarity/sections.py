@@ -43,7 +43,7 @@ def build_overview_section(scores: AuditScores) -> Section:
         _make_card(scores, "near_duplicates", "Near-duplicates", _AT_LEAST.format(scores.duplicates)),
         _make_card(
             scores, "share_closer", "Closer than the reference",
-            "share of test rows that the training set comes closer to",
+            "share of test rows that are closer to the training set",
         ),
     ]  # fmt: skip
     return Section(

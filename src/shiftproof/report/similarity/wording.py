@@ -45,30 +45,30 @@ def describe_verdict(tested: TestSet, scores: AuditScores) -> str:
     gap = f"{format_cosine_change(tested.gap.value)} on average, {span(tested.gap, signed=True)}"
     if tested.gap.spans_zero:
         return (
-            f"Whether the training set comes closer to {tested.name} than the reference is unclear from "
+            f"Whether the training set is closer to {tested.name} than the reference is unclear from "
             f"{wording.pluralize(tested.rows, 'test row')} ({gap}). A better score may or may not be due to "
             "similar images."
         )
     if tested.gap.value < 0:
         return (
-            f"The training set comes less close to {tested.name} than the reference does ({gap}). By "
-            "this encoder's measure, similar images do not explain a score that is better than that of "
-            "a model of the reference."
+            f"The training set is less close to {tested.name} than the reference is ({gap}). With this "
+            "encoder, similar images do not explain a score that is better than that of a model trained "
+            "on the reference."
         )
     return (
-        f"The training set comes closer to {tested.name} than the reference does ({gap}), for "
-        f"{wording.share(tested.share_closer.value)} of the test rows. A better score may be owed to "
-        f"that, or may not.{_without(tested, scores)}"
+        f"The training set is closer to {tested.name} than the reference is ({gap}), for "
+        f"{wording.share(tested.share_closer.value)} of the test rows. A better score may or may not be "
+        f"due to this.{_without(tested, scores)}"
     )
 
 
 def _without(tested: TestSet, scores: AuditScores) -> str:
     if tested.pruned is None or not tested.pruned.rows:
         return ""
-    rows = wording.pluralize(tested.pruned.rows, "row that comes", "rows that come")
+    rows = wording.pluralize(tested.pruned.rows, "row that is", "rows that are")
     return (
         f" Only training without the {rows} closer ({wording.share(tested.pruned.share)} of "
-        f"{scores.train.rows:,}) can tell: prune writes the list of those that stay."
+        f"{scores.train.rows:,}) can show it: prune writes the list of rows to keep."
     )
 
 
@@ -80,19 +80,19 @@ def describe_duplicates(tested: TestSet, scores: AuditScores) -> str:
     here = (
         f"{wording.share(share.value)} of {tested.name} "
         f"({wording.span(share)}) have a training row at a similarity of {scores.duplicates:g} or "
-        "more: near-duplicates, for which a model need not generalize at all."
+        "more. For such near-duplicates a model does not have to generalize."
     )
     if share.value < MANY_DUPLICATES:
         return here
-    return f"{here} Score it once more without them."
+    return f"{here} Score this test set again without them."
 
 
 def write_lead(scores: AuditScores) -> list[str]:
     """Return the sentences under the title."""
     if scores.reference is None:
         found = [
-            "Without a reference training set this page says how close the training rows come, and "
-            "not whether that is closer than usual."
+            "Without a reference training set, this page says how close the training rows are, but not "
+            "whether this is closer than usual."
         ]
     else:
         closer = [each.name for each in scores.sets if each.gap and each.gap.lower > 0]
@@ -101,9 +101,9 @@ def write_lead(scores: AuditScores) -> list[str]:
         found = [
             sentence
             for names, sentence in (
-                (closer, "The training set comes closer than the reference to {}."),
-                (farther, "It comes less close to {}."),
-                (open_, "For {} their difference is not significant."),
+                (closer, "The training set is closer to {} than the reference."),
+                (farther, "It is less close to {}."),
+                (open_, "For {} the difference is not significant."),
             )
             if names
             for sentence in [sentence.format(wording.join_list(names))]
@@ -117,15 +117,12 @@ def write_lead(scores: AuditScores) -> list[str]:
 def _describe_pruned(pruning: PruningCosts) -> str:
     """Say what is left without the rows that come too close, if there are any."""
     if not pruning.combined:
-        return (
-            "No training row comes closer to a test row than the reference does, so there is nothing "
-            "to leave out."
-        )
-    rows = wording.pluralize(pruning.combined, "row that comes", "rows that come")
+        return "No training row is closer to a test row than the reference, so there is nothing to remove."
+    rows = wording.pluralize(pruning.combined, "row that is", "rows that are")
     return (
-        f"Without the {rows} too close to any test set ({wording.share(pruning.share)} of the "
-        "training set), no test row is closer to what is left than to the reference. Train on that, "
-        "and see what stays of the score: this page cannot say it."
+        f"If the {rows} too close to any test set ({wording.share(pruning.share)} of the training "
+        "set) are removed, no test row is closer to the remaining rows than to the reference. Train on "
+        "the remaining rows to see how much of the score is left. This page cannot answer that."
     )
 
 
@@ -148,6 +145,6 @@ def list_warnings(scores: AuditScores) -> list[str]:
     if many:
         found.append(
             f"{wording.join_list(many)} {'has' if len(many) == 1 else 'have'} near-duplicates in the "
-            "training set: look at them below before a score is believed."
+            "training set. Look at them below before you trust a score."
         )
     return found
