@@ -14,6 +14,7 @@ from shiftproof.errors import InputError, MissingExtraError, RunError
 from shiftproof.shards import Job, Local, PartFolder, Ray, on_ray, run_shards
 from support import machines, tiny
 from support.counting_job import contents, counting, driver_with_parts, list_processes
+from support.few_resamples import set_replicates
 from support.long_verbs import VERBS
 from support.run_files import everything
 
@@ -152,7 +153,7 @@ def test_a_machine_that_joins_late_works_and_its_loss_costs_nothing(gpus, joined
 
 @pytest.fixture
 def on_cluster(joined, monkeypatch):
-    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+    set_replicates(monkeypatch, 20)
     return Ray()
 
 

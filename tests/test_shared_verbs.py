@@ -7,6 +7,7 @@ import pytest
 from shiftproof.errors import UnfinishedError
 from shiftproof.shards import Scheduled
 from support import tiny
+from support.few_resamples import set_replicates
 from support.long_verbs import VERBS
 from support.run_files import everything
 from support.sent import Sent
@@ -14,7 +15,7 @@ from support.sent import Sent
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch):
-    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+    set_replicates(monkeypatch, 20)
 
 
 @pytest.fixture(scope="module")

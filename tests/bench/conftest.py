@@ -2,6 +2,7 @@ import pytest
 
 from shiftproof import bench
 from support import blobs, tiny
+from support.few_resamples import set_replicates
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def photos(tmp_path):
 @pytest.fixture(scope="module")
 def few_resamples():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+        set_replicates(patch, 20)
         yield
 
 

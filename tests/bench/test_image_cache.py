@@ -10,6 +10,7 @@ from shiftproof.bench.cells import image_cache
 from shiftproof.bench.cells.image_cache import ImageCache
 from shiftproof.data import open_data
 from support import tiny
+from support.few_resamples import set_replicates
 from support.sent import Sent
 
 
@@ -88,7 +89,7 @@ def test_on_a_cluster_a_task_decodes_each_image_once_for_all_cells(tmp_path, mon
         decoded.append(sample.id)
         return read(self, sample)
 
-    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+    set_replicates(monkeypatch, 20)
     monkeypatch.setattr(bench.Classification, "save_gallery", lambda *_: None)
     grid = {"corruptions": ["contrast", "brightness"], "severities": [1, 5], "workers": 0}
     with monkeypatch.context() as patch:

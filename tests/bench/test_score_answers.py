@@ -13,6 +13,7 @@ from shiftproof.data import open_data
 from shiftproof.errors import BrokenFileError, InputError, LabelError, RunMismatchError
 from shiftproof.types import CLEAN, Cell
 from support import tiny
+from support.few_resamples import set_replicates
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -29,7 +30,7 @@ def world(tmp_path_factory):
     model = tiny.make_model()
     data = open_data(photos, classes=CLASSES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+        set_replicates(patch, 20)
         run = bench.run(
             model,
             data,

@@ -11,6 +11,7 @@ from shiftproof.bench.cells.views import OnTheFly, as_loaded
 from shiftproof.data import open_segmentation_data
 from shiftproof.errors import BrokenFileError, InputError, LabelError, UnknownNameError
 from shiftproof.types import CLEAN, Cell
+from support.few_resamples import set_replicates
 from support.label_map_trees import NAMES, nearest_color, save, write_folders
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
@@ -38,7 +39,7 @@ def world(tmp_path_factory):
     data = open_segmentation_data(write_folders(root / "data", COUNT), classes=list(NAMES))
     models = {name: Segmenter(answer, NAMES) for name, answer in MODELS.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+        set_replicates(patch, 20)
         run = bench.run(
             models, data, out=root / "run", corruptions=list(CORRUPTIONS), severities=[1, 4],
             workers=0, show_progress=False,

@@ -11,6 +11,7 @@ from shiftproof.bench.tasks.detection import task as detection
 from shiftproof.errors import BrokenFileError, InputError, RunError, UnfinishedError
 from shiftproof.shards import Scheduled
 from support import scored_results
+from support.few_resamples import set_replicates
 from support.run_files import everything
 from support.sent import Sent
 
@@ -121,13 +122,13 @@ def test_what_was_kept_for_other_resamples_or_is_damaged_is_measured_anew(
         score(results, tmp_path / "run", Scheduled(0, 2))
     [first, second, _] = sorted((tmp_path / "run" / "cache" / "measured").rglob("*.npz"))
     first.write_bytes(first.read_bytes()[:50])
-    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 10)
+    set_replicates(monkeypatch, 10)
     with pytest.raises(UnfinishedError):
         score(results, tmp_path / "other", Scheduled(0, 2))
     monkeypatch.undo()
     fewer = tmp_path / "other" / second.relative_to(tmp_path / "run")
     second.write_bytes(fewer.read_bytes())
-    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+    set_replicates(monkeypatch, 20)
     score(results, tmp_path / "run", Scheduled(1, 2))
     assert everything(tmp_path / "run") == everything(one.path)
 

@@ -6,6 +6,7 @@ import pytest
 
 from shiftproof import cli
 from support import tiny
+from support.few_resamples import set_replicates
 
 pytest.importorskip("torchvision")
 
@@ -14,7 +15,7 @@ MODEL = "torchvision:mobilenet_v3_small?pretrained=false&size=32"
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+    set_replicates(monkeypatch, 20)
     photos = tiny.write_photos(tmp_path / "photos")
 
     def run(*more):

@@ -23,6 +23,7 @@ from shiftproof_reproduce.detection import Plan, mix_scenes, read_scenes, styliz
 from shiftproof_reproduce.detector_training import DetectorTraining, Scenes, train_detector
 from shiftproof_reproduce.published import read_detectors
 from shiftproof_reproduce.scenes import Parts, SceneKind, draw_scene, read_backgrounds, write_scenes
+from support.few_resamples import set_replicates
 from support.tiny_fashion import write_fashion
 
 KIND = SceneKind(side=64, items=(1, 2), sizes=(0.3, 0.5))
@@ -326,7 +327,7 @@ def test_a_detector_that_is_not_good_enough_ends_the_recipe(folder, finished, fe
 
 def test_ours_stands_before_the_published_rows(data, tmp_path, monkeypatch):
     # The ends of the intervals are of no account here, and most of the time.
-    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+    set_replicates(monkeypatch, 20)
 
     def edges(images):
         from shiftproof import Detections

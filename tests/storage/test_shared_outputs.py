@@ -18,6 +18,7 @@ from shiftproof.storage.contents import FINISHED, Contents, Entry
 from shiftproof.storage.store import Store
 from support import scored_results, tiny
 from support.command import run_and_read
+from support.few_resamples import set_replicates
 from support.long_verbs import VERBS
 from support.run_files import everything
 from support.stores import IGNORES_LEFTOVERS, content, files_below
@@ -62,7 +63,7 @@ def test_workers_on_other_machines_score_into_one_bucket(s3, tmp_path, capsys, o
 
 @pytest.mark.parametrize("verb", ["bench", "evaluate", "perturb", "embed", "corrupt"])
 def test_long_verbs_are_shared_behind_a_url(verb, memory, tmp_path, on_machine, monkeypatch):
-    monkeypatch.setattr("shiftproof.metrics.intervals.REPLICATES", 20)
+    set_replicates(monkeypatch, 20)
     photos = tiny.write_photos(tmp_path / "photos", per_class=2)
     VERBS[verb](photos, tmp_path / "one", None)
     for worker in (1, 0):
