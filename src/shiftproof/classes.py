@@ -84,12 +84,17 @@ class Classes:
         return found[0] if len(found) == 1 else None
 
     def index(self, label: str) -> int:
-        """Return the index of the one class that ``label`` spells (see ``meanings``).
+        """Return the index of the one class that the label of a sample spells (see ``meanings``).
+
+        An index may be written "3.0", where no class has that name.
 
         Raises:
             LabelError: none, saying what is near; or several, saying which.
         """
         found = self.meanings(label)
+        if not found:
+            label = drop_point(label)
+            found = self.meanings(label)
         if len(found) == 1:
             return found[0]
         if found:
@@ -121,6 +126,15 @@ class Classes:
             f"{'' if ids is None else ' or the WordNet id'}, in the label itself or by a class map "
             f"({label},{exact})."
         )
+
+
+def drop_point(label: str) -> str:
+    """Return "3" for "3.0", other labels as they are.
+
+    A column of indices with a gap is written as floats by many programs.
+    """
+    whole, _, fraction = label.strip().partition(".")
+    return whole if whole.isdecimal() and fraction and not fraction.strip("0") else label
 
 
 def compose(name: str) -> str:
