@@ -24,6 +24,7 @@ from shiftproof.data.segmentation.layouts import (
     MaskPairs,
     choose_split,
     find_beside,
+    find_folders_by_name,
     find_layout,
 )
 from shiftproof.data.segmentation.pairs import pair_by_stem
@@ -269,6 +270,7 @@ def open_segmentation_data(
         return _find_two_folders(path, Path(masks), split, classes, tuple(void), condition)
     name = find_layout(path)
     if name is None:
+        _check_painted_maps(path)
         raise InputError(f"{path} is no dataset with label maps: expected {_MARKS}.")
     layout = LABEL_MAP_LAYOUTS[name]
     chosen = choose_split(layout, path, split)
@@ -281,6 +283,14 @@ def open_segmentation_data(
             f"{path} is {layout.title}, whose classes are known, so classes have no effect."
         )
     return SegmentationData(title, path, found.masks, found.space, conditions=found.conditions)
+
+
+def _check_painted_maps(path: Path) -> None:
+    """Refuse pictures in a folder of label maps by what is wrong with the first."""
+    named = find_folders_by_name(path)
+    if named is not None:
+        masks = path / named[1]
+        read_indices(masks / find_images(masks).names[0])
 
 
 _MARKS = (

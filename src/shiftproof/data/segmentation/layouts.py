@@ -279,16 +279,29 @@ def find_mask_folders(root: Path) -> tuple[str, str] | None:
 
     Label maps are recognized by their files, which have one channel.
     """
+    named = find_folders_by_name(root)
+    return named if named is not None and _holds_indices(root / named[1]) else None
+
+
+def find_folders_by_name(root: Path) -> tuple[str, str] | None:
+    """Return the folders of images whose names say pictures and label maps, or None.
+
+    Whether the second has label maps, or pictures of them, its files say.
+    """
     there = {folder.name for folder in list_folders(root)}
     images = [name for name in _IMAGE_FOLDERS if name in there]
     masks = [name for name in _MASK_FOLDERS if name in there]
-    if len(images) != 1 or len(masks) != 1 or not _holds_indices(root / masks[0]):
+    if len(images) != 1 or len(masks) != 1 or _find_first_image(root / masks[0]) is None:
         return None
     return images[0], masks[0]
 
 
+def _find_first_image(folder: Path) -> Path | None:
+    return next((path for path in sorted(folder.rglob("*")) if is_image(path)), None)
+
+
 def _holds_indices(folder: Path) -> bool:
-    first = next((path for path in sorted(folder.rglob("*")) if is_image(path)), None)
+    first = _find_first_image(folder)
     if first is None or first.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp", ".gif"):
         return False
     mode = read_mode(first) or ""
