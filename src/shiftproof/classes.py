@@ -93,7 +93,7 @@ class Classes:
         """
         found = self.meanings(label)
         if not found:
-            label = drop_point(label)
+            label = _drop_point(label)
             found = self.meanings(label)
         if len(found) == 1:
             return found[0]
@@ -128,7 +128,7 @@ class Classes:
         )
 
 
-def drop_point(label: str) -> str:
+def _drop_point(label: str) -> str:
     """Return "3" for "3.0", other labels as they are.
 
     A column of indices with a gap is written as floats by many programs.

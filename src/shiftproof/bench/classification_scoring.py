@@ -25,11 +25,12 @@ from shiftproof.bench.recorders import CellRecorder
 from shiftproof.bench.result_files import find_predictions
 from shiftproof.bench.score_request import ScoreRequest
 from shiftproof.bench.shared_cells import find_shared_cells
-from shiftproof.classes import Classes, drop_point, imagenet, number_classes
+from shiftproof.classes import Classes, imagenet, number_classes
 from shiftproof.counts import plural
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io import files
+from shiftproof.metrics.faults import read_integer
 from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import TOP, CellRecords, write_cell
@@ -396,8 +397,9 @@ def _find_index(text: str, classes: Classes | None, where: str) -> int:
     try:
         if classes is not None:
             return classes.index(text)
-        if drop_point(text).strip().isdecimal():
-            return int(drop_point(text))
+        number = read_integer(text)
+        if number is not None and number >= 0:
+            return number
     except LabelError as error:
         raise LabelError(f"{where}: {error}") from error
     raise LabelError(
