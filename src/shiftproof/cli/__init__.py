@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from shiftproof._version import __version__
+from shiftproof.cli.config import add_value, find_value
 from shiftproof.cli.ending import (
     EXIT_BAD_INPUT,
     EXIT_FAILURE,
@@ -120,6 +121,7 @@ def run(arguments: list[str]) -> int:
         if hasattr(error, "show") and hasattr(error, "exit_code"):
             message = getattr(error, "message", None)
             if isinstance(message, str):
+                message = add_value(message, find_value(error, arguments))
                 vars(error)["message"] = show_text(suggest_choice(message))
                 is_value = "is not one of" in message or type(error).__name__ == "BadParameter"
                 if is_value and hasattr(error, "format_message"):
