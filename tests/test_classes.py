@@ -117,6 +117,16 @@ def test_what_is_no_class_is_not_found(label):
     assert name_classes(["cat", "dog", "bird"]).find(label) is None
 
 
+def test_the_label_of_a_sample_may_be_an_index_written_as_a_float():
+    classes = name_classes(["cat", "dog", "bird"])
+    assert classes.index("1.0") == classes.index(" 01.00 ") == 1
+    assert name_classes(["cat", "1.0", "2"]).index("1.0") == 1
+    assert name_classes(["1.0", "dog"]).index("1.0") == 0  # a name comes first
+    for label in ("1.", "1.5", ".0", "1.0.0", "-1.0", "3.0"):
+        with pytest.raises(LabelError):
+            classes.index(label)
+
+
 def test_a_misspelt_label_gets_the_nearest_class():
     with pytest.raises(LabelError, match=r"Unknown class 'brid'\. Did you mean 'bird'\?") as caught:
         name_classes(["cat", "dog", "bird"]).index("brid")

@@ -84,12 +84,17 @@ class Classes:
         return indices[0] if len(indices) == 1 else None
 
     def index(self, label: str) -> int:
-        """Return the index of the one class that ``label`` spells (see ``find_all``).
+        """Return the index of the one class that the label of a sample spells (see ``find_all``).
+
+        An index may be written "3.0", if no class has that name.
 
         Raises:
             LabelError: none, with the nearest names; or several, with their names.
         """
         indices = self.find_all(label)
+        if not indices:
+            label = _drop_point(label)
+            indices = self.find_all(label)
         if len(indices) == 1:
             return indices[0]
         if indices:
@@ -121,6 +126,15 @@ class Classes:
             f"{'' if ids is None else ' or the WordNet id'}, in the label itself or by a class map "
             f"({label},{exact})."
         )
+
+
+def _drop_point(label: str) -> str:
+    """Return "3" for "3.0", other labels unchanged.
+
+    Many programs write a column of indices with missing values as floats.
+    """
+    whole, _, fraction = label.strip().partition(".")
+    return whole if whole.isdecimal() and fraction and not fraction.strip("0") else label
 
 
 def normalize_unicode(name: str) -> str:

@@ -121,6 +121,9 @@ def test_the_means_are_those_of_the_cells(finished):
     # Two corruptions of 15 are no benchmark.
     titles = {one.name: one.title for one in scores.headlines}
     assert not {"mPC", "rPC"} & set(titles.values())
+    assert [one.note.partition(",")[0] for one in scores.headlines] == [
+        "AP on the images as they are", "mean over what was run", "of the clean AP",
+    ]  # fmt: skip
     assert scores.grid.claim == "mPC"
     assert not scores.grid.complete
     assert model.groups == ()
@@ -139,6 +142,7 @@ def test_a_whole_grid_has_mpc_and_rpc_and_groups(tmp_path):
     assert run.scores.grid.complete
     titles = {one.name: one.title for one in run.scores.headlines}
     assert (titles["mean"], titles["rpc"]) == ("mPC", "rPC")
+    assert run.scores.headlines[2].note == "mPC as a share of the clean AP"
     assert model.summary["mean"].value == pytest.approx(p.mean())
     assert model.summary["rpc"].value == pytest.approx(p.mean() / model.clean.numbers["AP"])
     groups = {name: figure.value for name, figure in model.of_groups("AP").items()}

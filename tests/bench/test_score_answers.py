@@ -183,6 +183,34 @@ def test_one_table_with_images_and_labels_needs_no_data(world, tmp_path, suffix)
     close(figures(scored, ["error"]), figures(run, ["error"]))
 
 
+def test_labels_that_differ_between_cells_are_refused(tmp_path):
+    lines = ["corruption,severity,image,prediction,label"]
+    lines += ["clean,0,a,0,0", "clean,0,b,1,1", "fog,3,a,0,0", "fog,3,b,1,0"]
+    (tmp_path / "all.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"fog-3: b has the label '0', and in all.csv, clean an"):
+        bench.score(tmp_path / "all.csv", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("classes", [None, Classes(("cat", "dog"))])
+def test_indices_may_be_written_as_floats(tmp_path, classes):
+    """A column of indices with a gap is: pandas writes 1.0."""
+    lines = ["corruption,severity,image,prediction,label"]
+    lines += ["clean,0.0,a,0.0,0.0", "clean,0.0,b,1.0,1.0", "fog,3.0,a,1.0,0.0", "fog,3.0,b,1.0,1"]
+    (tmp_path / "all.csv").write_text("\n".join(lines))
+    run = bench.score(tmp_path / "all.csv", out=tmp_path / "run", classes=classes)
+    (model,) = run.scores.models
+    (fog,) = model.cells
+    assert fog.figures["error"].value == 0.5
+
+
+def test_a_missing_prediction_is_named(tmp_path):
+    lines = ["corruption,severity,image,prediction,label", "fog,3,a,0,0", "fog,3,b,,1"]
+    (tmp_path / "all.csv").write_text("\n".join(lines))
+    with pytest.raises(LabelError, match=r"fog-3, b: expected the index or the name .* empty cell"):
+        bench.score(tmp_path / "all.csv", out=tmp_path / "run")
+
+
 def test_several_models_are_held_against_the_first(world, tmp_path):
     photos, _, _, logits = world
     write_all(tmp_path / "a", logits, save_tenfold, ".npy")

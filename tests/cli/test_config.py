@@ -112,3 +112,19 @@ def test_every_option_of_every_verb_can_stand_in_the_file():
             if name.startswith("--") and name != "--help"
         }
         assert {f"--{name}" for name in config.list_options(command)} == typed
+
+
+@pytest.mark.parametrize(
+    "words", [["--seed", "1.5"], ["--seed=1.5"], ["--precision", "x1.5"], ["--workers=-1.5"]]
+)
+def test_a_number_that_is_none_is_shown(write, capsys, words):
+    assert cli.run(["bench", "--model", "demo", "--data", "demo", *words]) == 2
+    assert "1.5'" in complaint(capsys)
+
+
+def test_a_number_of_the_file_that_is_none_is_shown(write, capsys):
+    write("[bench]\nseed = 1.5\n")
+    assert cli.run(["bench", "--model", "demo", "--data", "demo", "--out", "run"]) == 2
+    told = complaint(capsys)
+    assert "shiftproof.toml, seed: " in told
+    assert "1.5'" in told

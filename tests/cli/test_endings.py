@@ -65,8 +65,8 @@ def test_every_help_and_every_list_can_be_printed_in_few_letters(printed_in, enc
 
 def test_what_an_encoding_lacks_is_spelt(printed_in):
     printed = printed_in("ascii")
-    print("a · b → c", "K\u00e4the", "\U0001f600", "\udc80")
-    assert printed() == "a - b -> c K\\xe4the \\U0001f600 \\udc80\n"
+    print("a · b → c", "20.0\u00a0%", "K\u00e4the", "\U0001f600", "\udc80")
+    assert printed() == "a - b -> c 20.0 % K\\xe4the \\U0001f600 \\udc80\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])

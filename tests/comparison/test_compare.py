@@ -1,15 +1,18 @@
 """Comparisons of two runs: differences, intervals, conditions, and refused input."""
 
 import dataclasses
+import io
 import itertools
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 import shiftproof
 from shiftproof import bench
-from shiftproof.comparison import parse_condition
+from shiftproof.comparison import comparison_markdown, parse_condition
+from shiftproof.comparison.writing import print_comparison
 from shiftproof.data import open_segmentation_data
 from shiftproof.errors import InputError, RunMismatchError, UnknownNameError
 from shiftproof.evaluate import evaluate
@@ -306,3 +309,16 @@ def test_evaluations_are_compared_by_test_set(tmp_path):
         shiftproof.compare(
             tmp_path / "one", write_run(tmp_path / "grid", draw_tables(20, cells=GRID[:1]))
         )
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_printed_figures_are_never_broken(runs, width):
+    found, text = compare(runs), io.StringIO()
+    print_comparison(found, Console(file=text, width=width))
+    (fog,) = [line for line in text.getvalue().splitlines() if line.startswith("Fog ")]
+    (expected,) = [
+        line
+        for line in comparison_markdown(found).splitlines()
+        if line.startswith("| Fog |") and "interval" not in line
+    ]
+    assert fog.split() == expected.replace("|", "").split()

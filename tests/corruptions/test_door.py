@@ -4,11 +4,20 @@ import hashlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from shiftproof.corruptions import COMMON, CORRUPTIONS, GROUPS, HOLDOUT, corrupt, find_function
+from shiftproof.corruptions import (
+    COMMON,
+    CORRUPTIONS,
+    GROUPS,
+    HOLDOUT,
+    corrupt,
+    corrupt_video,
+    find_function,
+)
 from shiftproof.corruptions.checks import check_image, get_constants
 from shiftproof.errors import ImageError, InputError, UnknownNameError
 from shiftproof.rng import generator
@@ -122,13 +131,28 @@ def test_unknown_names_get_the_nearest(image):
         (np.zeros((4, 0), np.uint8), r"\(4, 0\).*no pixel"),
         (np.zeros((2, 4, 4, 3), np.uint8), r"one by one"),
         (np.zeros(7, np.uint8), r"\(7,\)"),
-        ([[1, 2], [3, 4]], "got list"),
+        ([[1, 2], [3, 4]], r"got list\. Convert it with numpy"),
+        ("cat.png", r"got str\. Open the file"),
+        (Path("cat.png"), r"got .*Path\. Open the file"),
         (None, "got NoneType"),
     ],
 )
 def test_what_is_no_image_is_refused_with_the_way_out(wrong, message):
     with pytest.raises(ImageError, match=message):
         corrupt(wrong, "fog", severity=3)
+
+
+@pytest.mark.parametrize("seed", [1.5, 1.0, "1", None])
+def test_a_seed_that_is_no_whole_number_is_refused(image, seed):
+    with pytest.raises(InputError, match=r"A seed is a whole number; got"):
+        corrupt(image, "gaussian_noise", severity=3, seed=seed)
+    with pytest.raises(InputError, match=r"A seed is a whole number; got"):
+        corrupt_video([image], "fog", severity=3, seed=seed)
+
+
+def test_a_seed_of_numpy_is_its_number(image):
+    one, other = (corrupt(image, "fog", severity=3, seed=seed) for seed in (7, np.int64(7)))
+    assert (one == other).all()
 
 
 def test_an_ordinary_image_is_not_copied(image):

@@ -37,6 +37,11 @@ def make():
 make.classes = ["cat", "dog"]
 stored = Net()
 
+def exported():
+    count = torch.export.Dim("count")
+    inputs = (torch.zeros(2, 3, 8, 8),)
+    return torch.export.export(stored, inputs, dynamic_shapes=({0: count},))
+
 def means():
     return lambda inputs: inputs.mean((2, 3))
 
@@ -143,6 +148,14 @@ def test_what_a_function_returns_is_taken_as_it_is(place):
     assert load_classifier("python:own_models:classifier").dtype == "fp32"
     stored = load_classifier("python:own_models:stored?size=8")
     assert stored.module.head.weight is sys.modules["own_models"].stored.head.weight
+
+
+def test_an_exported_program_gives_its_module(place):
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    loaded, expected = (
+        load_classifier(f"python:own_models:{name}?size=8") for name in ("exported", "stored")
+    )
+    np.testing.assert_allclose(loaded.predict(images), expected.predict(images), atol=1e-6)
 
 
 def test_encoders_give_outputs_or_the_features_of_a_classifier(place):

@@ -28,6 +28,25 @@ def printed(content: dict[str, Any], width: int = 80) -> list[str]:
     return target.getvalue().splitlines()
 
 
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 200])
+def test_figures_are_whole_on_a_terminal_of_any_width(width: int) -> None:
+    """As printed on a wide one; only the titles of rows are broken between words."""
+    content = scores()
+    wide, narrow = printed(content, 500), printed(content, width)
+    ends = [line[-60:].split() for line in wide if line.startswith(("Gaussian noise", "Fog"))]
+    assert len(ends) == 2
+    assert all(len(words) >= 6 for words in ends)
+    for words in ends:
+        assert any(line.split()[-6:] == words[-6:] for line in narrow)
+
+
+@pytest.mark.parametrize("title", ["Transverse chromatic abberation", "Single frequency greyscale"])
+def test_the_longest_titles_of_corruptions_are_whole(title: str) -> None:
+    content = scores()
+    text = json.dumps(content).replace('"fog"', json.dumps(title.lower().replace(" ", "_")))
+    assert any(line.startswith(title) for line in printed(json.loads(text), 100))
+
+
 # ---------------------------------------------------------------- CSV
 
 

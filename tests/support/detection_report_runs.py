@@ -97,7 +97,9 @@ def detector_scores(
             }
         ],
         "headlines": [
-            headline("clean", f"Clean {measure}", "P on the images as they are", lower=False),
+            headline(
+                "clean", f"Clean {measure}", f"{measure} on the images as they are", lower=False
+            ),
             headline(
                 "mean",
                 "mPC" if whole else f"{measure} under corruption",
@@ -109,7 +111,9 @@ def detector_scores(
             headline(
                 "rpc",
                 "rPC" if whole else "Share that is kept",
-                "mPC as a share of the clean P" if whole else "of the clean P, over what was run",
+                f"mPC as a share of the clean {measure}"
+                if whole
+                else f"of the clean {measure}, over what was run",
                 lower=False,
             ),
         ],

@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from shiftproof._version import __version__
+from shiftproof.cli.config import add_value, find_value
 from shiftproof.cli.ending import (
     EXIT_BAD_INPUT,
     EXIT_FAILURE,
@@ -118,7 +119,7 @@ def run(arguments: list[str]) -> int:
         # Typer's errors about the arguments are recognized by their methods: depending on its version,
         # their classes are click's or those of a copy of click inside typer.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
-            return _show_usage_error(error)
+            return _show_usage_error(error, arguments)
         if debug:
             warn(traceback.format_exc(), style=None)
             return EXIT_FAILURE
@@ -128,10 +129,11 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _show_usage_error(error: Any) -> int:
+def _show_usage_error(error: Any, arguments: Sequence[str]) -> int:
     """Print an error of typer about the arguments, with a hint, and return its exit code."""
     message = getattr(error, "message", None)
     if isinstance(message, str):
+        message = add_value(message, find_value(error, arguments))
         vars(error)["message"] = show_text(suggest_choice(message))
         is_value = "is not one of" in message or type(error).__name__ == "BadParameter"
         if is_value and hasattr(error, "format_message"):

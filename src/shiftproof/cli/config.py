@@ -7,6 +7,7 @@ verb; those above the first table are for every verb that has the option.
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,25 @@ def attribute_to_file(
     if option is None or option.name not in defaults or typed & set(option.opts):
         return error
     name = next(_list_names(option), option.name)
-    return InputError(f"{FILE}, {name}: {getattr(error, 'message', error)}")
+    message = add_value(str(getattr(error, "message", error)), show_value(defaults[option.name]))
+    return InputError(f"{FILE}, {name}: {message}")
+
+
+def find_value(error: Exception, words: Sequence[str]) -> str | None:
+    """Return the value on the command line of the option that an error is about, or None."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    for word, following in itertools.pairwise([*words, ""]):
+        name, equals, value = word.partition("=")
+        if name in names:
+            return value if equals else following
+    return None
+
+
+def add_value(message: str, value: str | None) -> str:
+    """Return a message about a number with what came: some versions of Typer leave it out."""
+    if not value or value in message or not message.startswith("Input should be"):
+        return message
+    return f"{message.rstrip('.')}; got {value!r:.60}"
 
 
 def is_from_file(context: Any, option: Any) -> bool:

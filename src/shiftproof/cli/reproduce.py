@@ -121,16 +121,17 @@ def load_experiments() -> ModuleType:
 
 def show(result: Result, console: Console) -> None:
     """Print the first table of a result, and its findings."""
+    from shiftproof.report.table_writing import print_whole
     from shiftproof_reproduce.formatting import format_figure
 
     first = result.tables[0]
     table = Table(title=first.title, box=None, header_style="bold", pad_edge=False)
     table.add_column(first.corner)
     for name in first.columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name, values in zip(first.rows, first.values, strict=True):
         table.add_row(name, *(Text(format_figure(value, first.unit)) for value in values))
-    console.print(table)
+    print_whole(console, table)
     findings = Table(
         "holds", "claim", "measured here", box=None, header_style="bold", pad_edge=False
     )

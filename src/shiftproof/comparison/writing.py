@@ -6,11 +6,16 @@ import re
 from xml.etree import ElementTree
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from shiftproof.comparison.figures import normalize_name
 from shiftproof.comparison.result import Check, Comparison, Difference, Finding, Side
+from shiftproof.report.table_writing import (
+    LABEL_WIDTH,
+    begin_table,
+    break_heading,
+    print_whole,
+)
 from shiftproof.report.wording import NumberFormat, find_number_format, level, pluralize
 
 _WORDS: dict[Finding, str] = {
@@ -25,17 +30,17 @@ _VERDICTS = {"fail": "fails", "unclear": "unclear", "pass": "passes"}
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print headlines, corruptions and conditions to a terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("", overflow="fold")
+    table = begin_table()
+    table.add_column("", overflow="fold", max_width=LABEL_WIDTH)
     for heading in (comparison.baseline.run, comparison.candidate.run, "difference", "interval"):
-        table.add_column(Text(heading), justify="right", overflow="fold")
-    table.add_column("")
+        table.add_column(break_heading(heading), justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for one in comparison.differences:
         if one.role != "cell":
             finding = Text(_WORDS[one.finding], style=_STYLES[one.finding])
             table.add_row(Text(one.title), *_format_figures(one), finding)
     console.print(Text(_describe_pair(comparison)))
-    console.print(table)
+    print_whole(console, table)
     for check in comparison.checks:
         style = "bold red" if check.failed else "yellow" if check.verdict == "unclear" else "green"
         console.print(Text(_describe_check(check), style=style))

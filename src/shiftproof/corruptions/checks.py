@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral, Real
+from pathlib import PurePath
 from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -111,6 +112,17 @@ def check_severity(severity: object) -> float:
     return int(value) if value.is_integer() else value
 
 
+def check_seed(seed: object) -> int:
+    """Return ``seed``, a whole number.
+
+    Raises:
+        InputError: not a whole number.
+    """
+    if not isinstance(seed, Integral):
+        raise InputError(f"A seed is a whole number; got {seed!r} of type {type(seed).__name__}.")
+    return int(seed)
+
+
 def check_image(image: object) -> Image:
     """Return ``image`` as a C-contiguous, writable array, copied only if necessary.
 
@@ -119,9 +131,12 @@ def check_image(image: object) -> Image:
     """
     expected = "An image is a uint8 array (height, width, 3) in RGB or (height, width) in gray"
     if not isinstance(image, np.ndarray):
-        raise ImageError(
-            f"{expected}; got {type(image).__name__}. Convert it with numpy.asarray(image)."
+        hint = (
+            "Open the file: PIL.Image.open(path)."
+            if isinstance(image, str | PurePath)
+            else "Convert it with numpy.asarray(image)."
         )
+        raise ImageError(f"{expected}; got {type(image).__name__}. {hint}")
     if image.dtype != np.uint8:
         raise ImageError(f"{expected}; got dtype {image.dtype}. {_suggest_conversion(image)}")
     if image.ndim == 3 and image.shape[2] == 1:

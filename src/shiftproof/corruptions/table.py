@@ -32,6 +32,7 @@ from shiftproof.corruptions.checks import (
     CorruptionFunction,
     check_image,
     check_same_shape,
+    check_seed,
     check_severity,
 )
 from shiftproof.corruptions.conversion import to_array
@@ -311,7 +312,7 @@ def corrupt(
             to_array(image), name, severity, seed=seed, key=key, variant=variant, depth=depth
         )
         return PillowImage.fromarray(array)
-    level = check_severity(severity)
+    level, seed = check_severity(severity), check_seed(seed)
     checked = check_image(image)
     if isinstance(name, str) and name in depths.FUNCTIONS:
         if variant is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, cast
 
-from shiftproof.corruptions.checks import CorruptionFunction, check_severity
+from shiftproof.corruptions.checks import CorruptionFunction, check_seed, check_severity
 from shiftproof.corruptions.conversion import convert_like, to_array
 from shiftproof.corruptions.table import COMMON, corrupt, find_function
 from shiftproof.counts import pluralize
@@ -104,7 +104,7 @@ class Corrupt:
         self.corruptions = tuple(corruptions)
         self.severities = tuple(check_severity(severity) for severity in severities)
         self.probability = probability
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.epoch = 0
 
     def __call__(self, image: ImageType, key: str | None = None) -> ImageType:
@@ -176,7 +176,7 @@ class CorruptedDataset:
         self.dataset = dataset
         self.corruption = corruption
         self.severity = check_severity(severity)
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.variant = variant
 
     def __len__(self) -> int:

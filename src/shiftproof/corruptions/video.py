@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from shiftproof.corruptions import weather
-from shiftproof.corruptions.checks import check_image, check_severity
+from shiftproof.corruptions.checks import check_image, check_seed, check_severity
 from shiftproof.corruptions.table import CORRUPTIONS, corrupt, find_function
 from shiftproof.errors import ImageError
 from shiftproof.rng import generator
@@ -37,7 +37,7 @@ def corrupt_video(
     Raises:
         ImageError: a frame of another size than the first; and as ``corrupt``.
     """
-    level = check_severity(severity)
+    level, seed = check_severity(severity), check_seed(seed)
     find_function(name)
     return _corrupt_frames(frames, name, level, seed, key)
 

@@ -143,8 +143,8 @@ def import_model(target: str, kinds: tuple[type, ...], expected: str) -> tuple[O
 def make_model(own: OwnFunction, kinds: tuple[type, ...], expected: str) -> Any:
     """Return the model that a function returns, or that was given instead of a function.
 
-    It is a ``torch.nn.Module``, an object of ``kinds``, or a ``FunctionModel`` of another function;
-    ``expected`` is for errors.
+    It is a ``torch.nn.Module`` (of an ``ExportedProgram`` its module), an object of ``kinds``, or a
+    ``FunctionModel`` of another function; ``expected`` is for errors.
 
     Raises:
         ModelError: the function takes arguments, raises, or returns something else.
@@ -153,6 +153,7 @@ def make_model(own: OwnFunction, kinds: tuple[type, ...], expected: str) -> Any:
     if not _is_model(made, kinds):
         _check_arguments(own, expected)
         made = _call(own)
+    made = _unpack_export(made)
     if _is_model(made, kinds):
         return made
     # A model of another kind may be callable, too.
@@ -162,6 +163,13 @@ def make_model(own: OwnFunction, kinds: tuple[type, ...], expected: str) -> Any:
             f"python:{own.target} returned {_describe_value(made)}; expected {expected}."
         )
     return FunctionModel(made, own.module)
+
+
+def _unpack_export(made: Any) -> Any:
+    """Return the module of what ``torch.export.load`` returns, which cannot be called itself."""
+    # Not by its type: who has no torch has none of these either.
+    is_export = type(made).__name__ == "ExportedProgram" and callable(getattr(made, "module", None))
+    return made.module() if is_export else made
 
 
 def add_fingerprint(module: Callable[..., Any], own: OwnFunction) -> Callable[..., Any]:

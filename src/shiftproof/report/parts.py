@@ -15,7 +15,7 @@ from shiftproof.report.grid.ranking import format_ranking, tabulate_ranking
 from shiftproof.report.kind import PageKind
 from shiftproof.report.kinds import find_kind
 from shiftproof.report.sections import Document, name_runs
-from shiftproof.report.table_writing import Table
+from shiftproof.report.table_writing import Table, print_whole
 from shiftproof.runs.run import AnyRun, AuditRun, EvaluationRun, Run, load_run
 from shiftproof.runs.scores.ranking import Ranking
 
@@ -146,7 +146,7 @@ def print_ranking(run: Sequence[str | Path], console: Console) -> None:
     shown = format_ranking(first.scores, ranking)
     if shown is None:
         raise InputError(why or "These runs have no headline to rank their models by.")
-    console.print(shown)
+    print_whole(console, shown)
 
 
 def tabulate_models(run: Sequence[str | Path]) -> Table:

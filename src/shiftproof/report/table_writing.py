@@ -9,10 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Group
+from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -244,6 +245,51 @@ _PLAIN = {
 }
 
 
+LABEL_WIDTH = 32
+"""Columns of a terminal beyond which a row's title is broken: the longest corruption's has 31."""
+
+_NARROW_LABEL = 12
+"""The least width of a row's title, on a terminal where the figures need the rest."""
+
+
+_HEADING_WIDTH = 24
+"""Columns of a terminal beyond which a model's or a run's name is broken."""
+
+
+def print_whole(console: Console, content: RenderableType) -> None:
+    """Print tables with all their figures, if need be beyond the edge of a narrow terminal.
+
+    A figure that is cut or broken reads as another one, so only the first column gives way. The
+    parts of a group are printed one by one, texts as wide as the terminal.
+    """
+    if isinstance(content, Group):
+        for part in content.renderables:
+            print_whole(console, part)
+    elif isinstance(content, RichTable):
+        edge = console.width
+        console.width = max(edge, _measure_least(console, content))
+        console.print(content)
+        console.width = edge
+    else:
+        console.print(content)
+
+
+def break_heading(name: str) -> Text:
+    """Return a name as the heading of a column of figures, in lines that are hardly wider."""
+    return Text("\n".join(textwrap.wrap(name, _HEADING_WIDTH)))
+
+
+def _measure_least(console: Console, table: RichTable) -> int:
+    """Return the width of a table whose titles of rows are narrow."""
+    label = next((one for one in table.columns if not one.no_wrap), None)
+    if label is None:
+        return 0
+    before, label.max_width = label.max_width, _NARROW_LABEL
+    width = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    label.max_width = before
+    return width
+
+
 def to_terminal(table: Table) -> Group:
     """Return the table for a terminal: one block per pair of models, beside their difference.
 
@@ -265,11 +311,11 @@ def to_terminal(table: Table) -> Group:
 
 def _make_terminal_block(table: Table, block: Sequence[int]) -> RichTable:
     written = begin_table(1)
-    written.add_column("", no_wrap=True, overflow="ellipsis", max_width=22)
+    written.add_column("", overflow="fold", max_width=LABEL_WIDTH)
     for at in block:
         column = table.columns[at]
         label = to_plain_text(column.label) if column.against is None else "difference"
-        written.add_column(Text(label), justify="right", no_wrap=True, overflow="ellipsis")
+        written.add_column(break_heading(label), justify="right", no_wrap=True)
     section = ""
     for row in table.rows:
         if not any(row.figures[at] for at in block):

@@ -17,7 +17,14 @@ from shiftproof.report.grid.conditions import format_conditions
 from shiftproof.report.grid.ranking import format_ranking
 from shiftproof.report.kinds import find_kind
 from shiftproof.report.parts import tabulate_models
-from shiftproof.report.table_writing import Table, to_csv, to_latex, to_markdown, to_terminal
+from shiftproof.report.table_writing import (
+    Table,
+    print_whole,
+    to_csv,
+    to_latex,
+    to_markdown,
+    to_terminal,
+)
 from shiftproof.report.wording import NO_BREAK
 from shiftproof.runs.run import AnyRun, Run
 from shiftproof.runs.scores.anytime import AnytimeScores
@@ -86,16 +93,16 @@ _WRITERS = {"csv": to_csv, "latex": to_latex, "markdown": to_markdown}
 
 
 def print_table(scores: Scores, console: Console) -> None:
-    """Print the table of a run's scores to a terminal of 80 columns or more.
+    """Print the table of a run's scores, its figures whole on a terminal of any width.
 
     Raises:
         BrokenFileError: ``scores`` is invalid.
     """
     typed = _read(scores)
-    console.print(to_terminal(_summarize(typed)))
+    print_whole(console, to_terminal(_summarize(typed)))
     ranked = format_ranking(typed, typed.ranking) if isinstance(typed, GridScores) else None
     if ranked is not None:
-        console.print(ranked)
+        print_whole(console, ranked)
 
 
 def describe_subset(run: AnyRun[Any]) -> str | None:
@@ -121,7 +128,7 @@ def describe_trust(run: Run) -> tuple[list[str], list[str]]:
 
 def print_conditions(scores: ConditionScores, console: Console) -> None:
     """Print the figures by condition to a terminal: a block for each model."""
-    console.print(format_conditions(scores))
+    print_whole(console, format_conditions(scores))
 
 
 def conditions_csv(scores: ConditionScores) -> str:

@@ -36,6 +36,7 @@ from shiftproof.bench.tasks.segmentation.task import Segmentation
 from shiftproof.bench.tasks.summary import summarize
 from shiftproof.compute.processes import start_workers
 from shiftproof.corruptions import COMMON
+from shiftproof.corruptions.checks import check_seed
 from shiftproof.corruptions.extent import print_extent
 from shiftproof.data import DetectionData, ImageData, SegmentationData
 from shiftproof.errors import InputError
@@ -123,7 +124,7 @@ def run(
     request = GridRequest(
         models=models, data=data, task=_keep_vectors(task, out),
         corruptions=corruptions, severities=severities, adapters=adapters, images=images,
-        batch_size=batch_size, protocol=read_protocol(protocol), seed=seed, encode=encode,
+        batch_size=batch_size, protocol=read_protocol(protocol), seed=check_seed(seed), encode=encode,
         corrupt_on=corrupt_on, workers=workers, device=device, show_progress=show_progress,
     )  # fmt: skip
     return fill_grid(_plan_images(request, Path(out), precision, backend), Path(out), backend)

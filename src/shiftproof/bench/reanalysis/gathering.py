@@ -139,8 +139,9 @@ def _check_truth(folder: RunFolder, other: RunFolder, first: Run, run: Run) -> N
     )
     if truth != theirs:
         raise RunMismatchError(
-            f"{run.path} and {first.path} have other classes, or other objects to be found in the same "
-            "images, so their models cannot be paired image by image. Measure both on the same data."
+            f"{run.path} and {first.path} have other classes, the same in another order, or other "
+            "objects to be found in the same images, so their models cannot be paired image by image. "
+            "Measure both on the same data, with the classes in one order."
         )
 
 

@@ -34,6 +34,7 @@ from shiftproof.counts import pluralize
 from shiftproof.data import ImageData, open_data
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io import files
+from shiftproof.metrics.faults import read_integer
 from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import TOP, CellRecords, write_cell
@@ -170,9 +171,13 @@ class _Source:
 class _Truth:
     """The images and their true classes, for aligning predictions."""
 
-    def __init__(self, samples: Sequence[Sample], settings: Settings) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], settings: Settings, *, labels_from: str | None = None
+    ) -> None:
+        """``labels_from`` is the file of predictions whose labels these are; None for a dataset."""
         self.samples = list(samples)
         self.settings = settings
+        self._labels_from = labels_from
         self._ids = {sample.id: row for row, sample in enumerate(self.samples)}
         self._aliases = find_aliases(
             [{"file_name": sample.id, "id": row} for row, sample in enumerate(self.samples)]
@@ -208,6 +213,7 @@ class _Truth:
                 "labeled": predictions.labels is not None,
                 "fingerprint": content,
             },
+            labels_from=None if predictions.labels is None else predictions.where,
         )
 
     def count_classes(self) -> Classes:
@@ -224,7 +230,7 @@ class _Truth:
                 classes alone where a calibrator needs all.
         """
         if calibrator is None and predictions.logits is None:
-            return self._of_best(predictions, self._rows(predictions), classes)
+            return self._of_best(predictions, self._rows(predictions, classes), classes)
         rows, logits = self.order_logits(predictions, classes)
         recorder = CellRecorder(self.samples, calibrator)
         recorder.add(rows, logits, rows)
@@ -244,7 +250,7 @@ class _Truth:
                 "of them; give logits or probabilities (.npz, .npy, .parquet), or leave the "
                 "calibration out."
             )
-        rows = self._rows(predictions)
+        rows = self._rows(predictions, classes)
         if predictions.logits.shape[1] != len(classes):
             raise InputError(
                 f"{predictions.where}: {predictions.logits.shape[1]} scores an image, and there are "
@@ -259,7 +265,8 @@ class _Truth:
         top = np.full((count, TOP), -1, np.int32)
         confidence = np.full(count, np.nan, np.float32)
         for place, (row, best) in enumerate(zip(rows, predictions.top, strict=True)):
-            top[row, : len(best)] = [_find_index(one, classes, predictions.where) for one in best]
+            where = f"{predictions.where}, {self.samples[row].id}"
+            top[row, : len(best)] = [_find_index(one, classes, where) for one in best]
             if predictions.confidence is not None:
                 confidence[row] = predictions.confidence[place]
         return CellRecords(
@@ -273,8 +280,26 @@ class _Truth:
             error=[None] * count,
         )
 
-    def _rows(self, predictions: ClassPredictions) -> list[int]:
-        """Return the index of the image of each row."""
+    def _rows(self, predictions: ClassPredictions, classes: Classes) -> list[int]:
+        """Return the index of the image of each row, once the file's own labels agree."""
+        rows = self._order_rows(predictions)
+        if self._labels_from is not None and predictions.labels is not None:
+            self._check_labels(predictions, rows, classes)
+        return rows
+
+    def _check_labels(
+        self, predictions: ClassPredictions, rows: Sequence[int], classes: Classes
+    ) -> None:
+        for row, label in zip(rows, predictions.labels or (), strict=True):
+            sample = self.samples[row]
+            if _find_index(label, classes, predictions.where) != sample.label:
+                raise InputError(
+                    f"{predictions.where}: {sample.id} has the label {label!r:.40}, and in "
+                    f"{self._labels_from} another; expected one label for an image in all cells. "
+                    "Correct the files, or give the labels beside them (data=, --data)."
+                )
+
+    def _order_rows(self, predictions: ClassPredictions) -> list[int]:
         if predictions.images is None:
             if len(predictions) != len(self.samples):
                 raise InputError(
@@ -371,11 +396,14 @@ def _check_once(predictions: ClassPredictions, names: Sequence[str]) -> None:
 
 
 def _find_index(text: str, classes: Classes | None, where: str) -> int:
+    if not text.strip():
+        raise LabelError(f"{where}: expected the index or the name of a class, got an empty cell.")
     try:
         if classes is not None:
             return classes.index(text)
-        if text.strip().isdecimal():
-            return int(text)
+        number = read_integer(text)
+        if number is not None and number >= 0:
+            return number
     except LabelError as error:
         raise LabelError(f"{where}: {error}") from error
     raise LabelError(

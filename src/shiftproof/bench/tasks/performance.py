@@ -118,15 +118,15 @@ def _make_headlines(name: str, *, complete: bool) -> tuple[Headline, ...]:
         else (f"{name} under corruption", "mean over what was run, no mPC")
     )
     share = (
-        ("rPC", "mPC as a share of the clean P")
+        ("rPC", f"mPC as a share of the clean {name}")
         if complete
-        else ("Share that is kept", "of the clean P, over what was run")
+        else ("Share that is kept", f"of the clean {name}, over what was run")
     )
     return (
         Headline(
             "clean",
             f"Clean {name}",
-            "P on the images as they are",
+            f"{name} on the images as they are",
             lower_is_better=False,
             unit="share",
         ),

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftproof.corruptions.checks import check_severity
+from shiftproof.corruptions.checks import check_seed, check_severity
 from shiftproof.corruptions.table import COMMON, HOLDOUT, corrupt
 from shiftproof.corruptions.torch import blur, digital, jpeg, noise, weather
 from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, Function, use_float32_products
@@ -45,7 +45,7 @@ def corrupt_tensor(
     """
     if name not in FUNCTIONS:
         raise UnknownNameError.of("corruption", name, FUNCTIONS)
-    level = check_severity(severity)
+    level, seed = check_severity(severity), check_seed(seed)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ImageError(
             "A batch is a uint8 tensor (N, 3, height, width) or (N, 1, height, width); "

@@ -23,6 +23,7 @@ from shiftproof.data.segmentation.label_map_layouts import (
     LABEL_MAP_LAYOUTS,
     MaskPairs,
     choose_split,
+    find_folders_by_name,
     find_layout,
     find_pairs,
 )
@@ -263,6 +264,7 @@ def open_segmentation_data(
         return _open_two_folders(path, Path(masks), split, classes, tuple(void), condition)
     name = find_layout(path)
     if name is None:
+        _check_painted_maps(path)
         raise InputError(f"{path} is not a dataset with label maps: expected {_EXPECTED}.")
     layout = LABEL_MAP_LAYOUTS[name]
     chosen = choose_split(layout, path, split)
@@ -275,6 +277,14 @@ def open_segmentation_data(
             f"{path} is {layout.title}, whose classes are known, so classes have no effect."
         )
     return SegmentationData(title, path, pairs.masks, pairs.space, conditions=pairs.conditions)
+
+
+def _check_painted_maps(path: Path) -> None:
+    """Raise the error of the first label map, if the folders are named like images and label maps."""
+    folders = find_folders_by_name(path)
+    if folders is not None:
+        masks = path / folders[1]
+        read_indices(masks / find_images(masks).names[0])
 
 
 _EXPECTED = (

@@ -280,16 +280,29 @@ def find_mask_folders(root: Path) -> tuple[str, str] | None:
 
     Label maps are recognized by their files, which have one channel.
     """
+    folders = find_folders_by_name(root)
+    return folders if folders is not None and _holds_indices(root / folders[1]) else None
+
+
+def find_folders_by_name(root: Path) -> tuple[str, str] | None:
+    """Return the folders that are named like images and label maps, or None.
+
+    The files in the second may be label maps or colored images.
+    """
     names = {folder.name for folder in list_folders(root)}
     images = [name for name in _IMAGE_FOLDERS if name in names]
     masks = [name for name in _MASK_FOLDERS if name in names]
-    if len(images) != 1 or len(masks) != 1 or not _holds_indices(root / masks[0]):
+    if len(images) != 1 or len(masks) != 1 or _find_first_image(root / masks[0]) is None:
         return None
     return images[0], masks[0]
 
 
+def _find_first_image(folder: Path) -> Path | None:
+    return next((path for path in sorted(folder.rglob("*")) if is_image(path)), None)
+
+
 def _holds_indices(folder: Path) -> bool:
-    first = next((path for path in sorted(folder.rglob("*")) if is_image(path)), None)
+    first = _find_first_image(folder)
     if first is None or first.suffix.lower() not in (".png", ".tif", ".tiff", ".bmp", ".gif"):
         return False
     mode = read_mode(first) or ""

@@ -16,6 +16,7 @@ from shiftproof.report.grid.entries import Entry, PageContent
 from shiftproof.report.sections import Section, name_runs
 from shiftproof.report.svg import charts
 from shiftproof.report.table_writing import (
+    LABEL_WIDTH,
     Column,
     Row,
     Table,
@@ -290,7 +291,7 @@ def _make_terminal_rule(scores: ConditionScores) -> str:
 def _make_terminal_block(scores: ConditionScores, headline: Headline, model: str) -> RichTable:
     number_format = find_number_format(headline.unit)
     table = begin_table()
-    table.add_column(Text(to_plain_text(model)), no_wrap=True, overflow="ellipsis", max_width=24)
+    table.add_column(Text(to_plain_text(model)), overflow="fold", max_width=LABEL_WIDTH)
     for title in ("images", headline.title, "difference"):
         table.add_column(title, justify="right", no_wrap=True)
     for condition in scores.conditions:

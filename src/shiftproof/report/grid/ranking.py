@@ -15,6 +15,7 @@ from shiftproof.report.grid.words import lower_first
 from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.table_writing import (
+    LABEL_WIDTH,
     Column,
     Row,
     Table,
@@ -239,7 +240,7 @@ def _make_terminal_table(
 ) -> RichTable:
     table = begin_table()
     table.add_column("", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=28)
+    table.add_column("", overflow="fold", max_width=LABEL_WIDTH)
     for title in ("figure", "ranks", "minus next", "significant"):
         table.add_column(title, justify="right", no_wrap=True)
     pairs = {(pair.name, pair.against): pair for pair in ranking.pairs}
