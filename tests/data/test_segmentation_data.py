@@ -184,8 +184,8 @@ def test_two_folders_are_paired_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("suffix", "message"),
     [
-        ("png", "0.png: expected a label map, one number per pixel, got a picture in RGB"),
-        ("jpg", "0.jpg: expected a label map in a format that keeps its numbers, got JPEG"),
+        ("png", "0.png: expected a label map, one number per pixel, got an image of mode RGB"),
+        ("jpg", "0.jpg: expected a label map in a lossless format, got JPEG"),
     ],
 )
 def test_painted_masks_beside_images_are_refused_by_what_is_wrong(suffix, message, tmp_path):
@@ -196,12 +196,12 @@ def test_painted_masks_beside_images_are_refused_by_what_is_wrong(suffix, messag
         open_segmentation_data(tmp_path)
 
 
-def test_a_folder_of_labels_without_images_is_no_folder_of_label_maps(tmp_path):
+def test_a_folder_of_labels_without_images_is_not_one_of_label_maps(tmp_path):
     for folder in ("images", "labels"):  # of YOLO
         (tmp_path / folder).mkdir()
     Image.fromarray(IMAGE).save(tmp_path / "images" / "0.jpg")
     (tmp_path / "labels" / "0.txt").write_text("0 0.5 0.5 0.1 0.1")
-    with pytest.raises(InputError, match="is no dataset with label maps: expected leftImg8bit"):
+    with pytest.raises(InputError, match="is not a dataset with label maps: expected leftImg8bit"):
         open_segmentation_data(tmp_path)
 
 
