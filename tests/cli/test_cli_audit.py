@@ -74,6 +74,18 @@ def test_the_figures_are_those_of_all_products(scores):
     assert scores["train"] == {"rows": 302, "skipped": 0, "width": 32, "shards": 2}
 
 
+def test_a_narrow_terminal_cuts_no_word_and_no_figure(folder, audited, monkeypatch, capsys):
+    printed = []
+    for columns in ("40", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert run(*words_of(folder, audited), "--workers", 0) == 0
+        printed.append(capsys.readouterr().out)
+    narrow, wide = (re.findall(r"\d+\.\d+%? to -?\d+\.\d+%?", text) for text in printed)
+    assert narrow == wide
+    assert len(wide) > 8
+    assert "…" not in printed[0]
+
+
 def test_what_pruning_for_one_set_costs_the_other(scores):
     removed = []
     for rows in (SKETCH, ART):

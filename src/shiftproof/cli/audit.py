@@ -128,9 +128,13 @@ _MEASURES = (
 
 def _show(scores: AuditScores, console: Console) -> None:
     """Print the figures of each test set, with 95 % intervals, and a caveat."""
-    table = Table(
-        "test set", "", "", "95 % interval", box=None, header_style="bold", pad_edge=False
-    )
+    from shiftproof.report.table_writing import print_whole
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("test set", no_wrap=True)
+    table.add_column("", overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("95 % interval", no_wrap=True)
     for test_set in scores.sets:
         table.add_row(
             Text(show_text(test_set.name), style="bold"), pluralize(test_set.rows, "row"), "", ""
@@ -145,7 +149,7 @@ def _show(scores: AuditScores, console: Console) -> None:
                 f"{test_set.pruned.rows:,}",
                 f"{test_set.pruned.share:.2%}",
             )
-    console.print(table)
+    print_whole(console, table)
     for test_set in scores.sets:
         for leak in [entry for entry in test_set.leakage if entry.train][:1]:
             nearest = leak.train[0]

@@ -140,15 +140,19 @@ def perturb(
 
 def _print(scores: Stability, model: str, title: str) -> None:
     from shiftproof.bench.other_runs.stability import DISTANCE, DISTANCE_RATE, FLIP, FLIP_RATE
+    from shiftproof.report.table_writing import print_whole
 
     factors = {FLIP: 100.0, DISTANCE: 1.0, FLIP_RATE: 100.0, DISTANCE_RATE: 100.0}
     heads = {FLIP: "FP, %", DISTANCE: "uT5D", FLIP_RATE: "FR, %", DISTANCE_RATE: "T5D, %"}
     rows = scores.figures[model]
     measures = [measure for measure in factors if any(measure in row for row in rows.values())]
     table = Table(
-        "perturbation", *(heads[measure] for measure in measures), box=None, header_style="bold",
-        pad_edge=False, title=f"{title}, {pluralize(scores.images, 'image')}", title_justify="left",
+        box=None, header_style="bold", pad_edge=False,
+        title=f"{title}, {pluralize(scores.images, 'image')}", title_justify="left",
     )  # fmt: skip
+    table.add_column("perturbation", overflow="fold")
+    for measure in measures:
+        table.add_column(heads[measure], no_wrap=True)
     for name, row in rows.items():
         cells = []
         for measure in measures:
@@ -161,4 +165,4 @@ def _print(scores: Stability, model: str, title: str) -> None:
                 f"{figure.upper * scale:.1f})"
             )
         table.add_row(name, *cells)
-    Console(file=sys.stdout).print(table)
+    print_whole(Console(file=sys.stdout), table)
