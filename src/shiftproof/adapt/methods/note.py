@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import torch
 
-from shiftproof.adapt.base.events import Event, EventLog
+from shiftproof.adapt.base.events import EventLog
 from shiftproof.adapt.base.network import AdaptedNetwork
-from shiftproof.adapt.base.networked import NetworkAdapter
 from shiftproof.adapt.base.options import check_count, check_number, check_rate
 from shiftproof.adapt.base.tensors import check_names, copy_to_cpu, read_count
 from shiftproof.adapt.learning.losses import entropy
@@ -25,6 +24,7 @@ from shiftproof.adapt.learning.memory import (
     read_items,
     read_offered,
 )
+from shiftproof.adapt.learning.memory_adapter import MemoryAdapter
 from shiftproof.adapt.learning.steps import GradientSteps, find_norm_parameters
 from shiftproof.adapt.normalization.instances import use_batch_and_instances, use_instances
 from shiftproof.adapt.normalization.packing import pack, unpack
@@ -49,7 +49,7 @@ class _Learned:
 
 
 @final
-class NOTE(NetworkAdapter):
+class NOTE(MemoryAdapter[_Learned]):
     """Corrects batch norm for each image, and learns from a memory balanced over classes.
 
     Gong et al. 2022 (arXiv 2208.05117), for streams in which images of a class come together:
@@ -157,24 +157,6 @@ class NOTE(NetworkAdapter):
             "values": sum(p.numel() for p in self._steps.parameters.values()),
             **self._network.settings(),
         }
-
-    @property
-    def events(self) -> Sequence[Event]:
-        """Images and steps that were skipped."""
-        return self._events.events
-
-    def end_epoch(self) -> None:
-        """Do nothing: the memory is kept after a pass."""
-
-    def reset(self) -> None:
-        """Return to the source model."""
-        with self._network.lock:
-            self._restore(self._first)
-            self._events = EventLog()
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield the parameters that learn."""
-        return iter(self._steps.parameters.values())
 
     def merge(self) -> torch.nn.Module:
         """Return a plain model with the adapted parameters and the moving statistics.
@@ -292,6 +274,3 @@ class NOTE(NetworkAdapter):
                 f"NOTE: expected images {tuple(self._memory.items[0].image.shape)} as those it "
                 f"remembers, got {tuple(inputs.shape[1:])}. Call reset() between sizes."
             )
-
-    def _note(self, kind: str, reason: str) -> None:
-        self._events.add(kind, self._batches, reason)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import torch
 
-from shiftproof.adapt.base.events import FEW_CLASSES, Event, EventLog
+from shiftproof.adapt.base.events import FEW_CLASSES, EventLog
 from shiftproof.adapt.base.network import AdaptedNetwork
-from shiftproof.adapt.base.networked import NetworkAdapter
 from shiftproof.adapt.base.options import (
     FewClasses,
     check_count,
@@ -29,6 +28,7 @@ from shiftproof.adapt.learning.memory import (
     read_items,
     read_offered,
 )
+from shiftproof.adapt.learning.memory_adapter import MemoryAdapter
 from shiftproof.adapt.learning.pixels import PixelSpace
 from shiftproof.adapt.learning.source_check import FEW_CLASSES_SKIPPED, SourceCheck
 from shiftproof.adapt.learning.steps import GradientSteps, find_norm_parameters
@@ -63,7 +63,7 @@ class _Learned:
 
 
 @final
-class RoTTA(NetworkAdapter):
+class RoTTA(MemoryAdapter[_Learned]):
     """Learns from a balanced memory of recent images, with a slow teacher and moving statistics.
 
     Yuan et al. 2023 (arXiv 2303.13899), for streams in which shift and classes change over time:
@@ -186,24 +186,6 @@ class RoTTA(NetworkAdapter):
             "values": sum(p.numel() for p in self._steps.parameters.values()),
             **self._network.settings(),
         }
-
-    @property
-    def events(self) -> Sequence[Event]:
-        """Images and steps that were skipped."""
-        return self._events.events
-
-    def end_epoch(self) -> None:
-        """Do nothing: the memory is kept after a pass."""
-
-    def reset(self) -> None:
-        """Return to the source model."""
-        with self._network.lock:
-            self._restore(self._first)
-            self._events = EventLog()
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield the student's parameters that learn."""
-        return iter(self._steps.parameters.values())
 
     def merge(self) -> torch.nn.Module:
         """Return a plain model with the teacher's weights and moving statistics.
@@ -362,6 +344,3 @@ class RoTTA(NetworkAdapter):
         rng = generator(self.seed, "rotta", "augmentation", str(self._updates))
         augmented = apply_jitter(pixels, draw_jitter(rng, *pixels.shape[-2:]))
         return self._pixels.to_inputs(augmented).to(images.dtype)
-
-    def _note(self, kind: str, reason: str) -> None:
-        self._events.add(kind, self._batches, reason)
