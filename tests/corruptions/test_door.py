@@ -14,6 +14,7 @@ from shiftproof.corruptions import (
     CORRUPTIONS,
     GROUPS,
     HOLDOUT,
+    CorruptedDataset,
     corrupt,
     corrupt_video,
     find_function,
@@ -148,6 +149,10 @@ def test_a_seed_that_is_no_whole_number_is_refused(image, seed):
         corrupt(image, "gaussian_noise", severity=3, seed=seed)
     with pytest.raises(InputError, match=r"A seed is a whole number; got"):
         corrupt_video([image], "fog", severity=3, seed=seed)
+    with pytest.raises(InputError, match=r"A seed is a whole number; got"):
+        CorruptedDataset([image], "fog", severity=3, seed=seed)
+    with pytest.raises(InputError, match=r"A seed is a whole number; got"):
+        generator(seed, "any method")
 
 
 def test_a_seed_of_numpy_is_its_number(image):

@@ -190,6 +190,8 @@ def test_invalid_input_of_prediction_sets_is_refused():
         nonconformity([[1.0], [1.0]], method="aps", uniforms=[0.5])
     with pytest.raises(InputError, match="a penalty and free classes"):
         nonconformity([[1.0]], method="raps", penalty=-1)
+    with pytest.raises(InputError, match="a penalty and free classes"):
+        nonconformity([[1.0]], method="raps", penalty=float("nan"))
 
 
 # ---------------------------------------------------------------- selective prediction

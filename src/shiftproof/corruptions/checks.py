@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import PurePath
 from typing import TypeAlias, TypeVar, cast
 
@@ -110,17 +110,6 @@ def check_severity(severity: object) -> float:
     if not SEVERITIES[0] <= value <= SEVERITIES[-1]:
         raise InputError(f"{expected}; got {severity!r}.")
     return int(value) if value.is_integer() else value
-
-
-def check_seed(seed: object) -> int:
-    """Return ``seed``, a whole number.
-
-    Raises:
-        InputError: not a whole number.
-    """
-    if not isinstance(seed, Integral):
-        raise InputError(f"A seed is a whole number; got {seed!r} of type {type(seed).__name__}.")
-    return int(seed)
 
 
 def check_image(image: object) -> Image:

@@ -32,13 +32,12 @@ from shiftproof.corruptions.checks import (
     CorruptionFunction,
     check_image,
     check_same_shape,
-    check_seed,
     check_severity,
 )
 from shiftproof.corruptions.conversion import to_array
 from shiftproof.corruptions.names import FAMILIES, CorruptionName
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.rng import generator
+from shiftproof.rng import check_seed, generator
 from shiftproof.types import Image
 
 PUBLISHED = "published"

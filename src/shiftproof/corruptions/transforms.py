@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, cast
 
-from shiftproof.corruptions.checks import CorruptionFunction, check_seed, check_severity
+from shiftproof.corruptions.checks import CorruptionFunction, check_severity
 from shiftproof.corruptions.conversion import convert_like, to_array
 from shiftproof.corruptions.table import COMMON, corrupt, find_function
 from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
-from shiftproof.rng import generator
+from shiftproof.rng import check_seed, generator
 from shiftproof.types import Image, Images
 
 ImageType = TypeVar("ImageType")

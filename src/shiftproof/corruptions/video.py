@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from shiftproof.corruptions import weather
-from shiftproof.corruptions.checks import check_image, check_seed, check_severity
+from shiftproof.corruptions.checks import check_image, check_severity
 from shiftproof.corruptions.table import CORRUPTIONS, corrupt, find_function
 from shiftproof.errors import ImageError
-from shiftproof.rng import generator
+from shiftproof.rng import check_seed, generator
 from shiftproof.types import Image
 
 SNOW_SPEED = 0.02

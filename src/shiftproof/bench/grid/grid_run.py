@@ -36,13 +36,13 @@ from shiftproof.bench.tasks.segmentation.task import Segmentation
 from shiftproof.bench.tasks.summary import summarize
 from shiftproof.compute.processes import start_workers
 from shiftproof.corruptions import COMMON
-from shiftproof.corruptions.checks import check_seed
 from shiftproof.corruptions.extent import print_extent
 from shiftproof.data import DetectionData, ImageData, SegmentationData
 from shiftproof.errors import InputError
 from shiftproof.io.folder_locks import releases_locks
 from shiftproof.models.detectors.detector import Detector
 from shiftproof.models.segmenters.segmenter import Segmenter
+from shiftproof.rng import check_seed
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.run import Run
 from shiftproof.shards import Backend, Ray, Scheduled

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftproof.corruptions.checks import check_seed, check_severity
+from shiftproof.corruptions.checks import check_severity
 from shiftproof.corruptions.table import COMMON, HOLDOUT, corrupt
 from shiftproof.corruptions.torch import blur, digital, jpeg, noise, weather
 from shiftproof.corruptions.torch.filters import FLOAT_SLACK, Draws, Function, use_float32_products
 from shiftproof.counts import pluralize
 from shiftproof.errors import ImageError, InputError, UnknownNameError
-from shiftproof.rng import generator
+from shiftproof.rng import check_seed, generator
 
 
 def corrupt_tensor(
