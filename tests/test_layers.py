@@ -29,7 +29,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 BASE = {
     "types": {"counts", "errors"},
     "errors": set(),
-    "rng": set(),
+    "rng": {"errors"},
     "lazy": {"errors"},
     "classes": {"counts", "errors"},
     "counts": set(),

@@ -174,7 +174,7 @@ MODULES = {
         "ModelError", "RunError", "RunMismatchError", "ShiftproofError", "UnfinishedError",
         "UnknownNameError", "suggest_name",
     },
-    "shiftproof.rng": {"generator"},
+    "shiftproof.rng": {"check_seed", "generator"},
     "shiftproof.specs": {
         "Pixels", "Readers", "SOURCES_OF_FILES", "Source", "merge_options", "parse_spec", "read_number",
         "read_numbers", "read_options", "read_pixels", "read_switch", "split_name",
