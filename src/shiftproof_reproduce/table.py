@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.runs import provenance
 from shiftproof_reproduce import (
     adaptation_methods,
     aninfonce,
@@ -136,6 +137,7 @@ def reproduce(
     if scale != "paper" and workers is not None and not recipe.trains_in_workers:
         raise InputError(f"{name} trains in one process at scale {scale}: leave workers out.")
     here = recipe.medium if scale == "medium" and recipe.medium else recipe.small
+    started = provenance(device, 0)["started"]
     if scale == "paper" and recipe.paper is not None:
         result = recipe.paper(
             folder,
@@ -149,6 +151,8 @@ def reproduce(
         result = here(folder, data=data, workers=workers, show_progress=show_progress)
     else:
         result = here(folder, data=data, show_progress=show_progress)
+    # An experiment describes its machine at its end.
+    result = replace(result, provenance={**result.provenance, "started": started})
     write_result(result, folder / RESULT)
     publish(folder / RESULT, folder)
     return result

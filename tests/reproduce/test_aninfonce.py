@@ -1,4 +1,5 @@
 import dataclasses
+import datetime
 
 import numpy as np
 import pytest
@@ -307,7 +308,7 @@ def test_the_networks_of_the_paper_take_their_images():
     pytest.importorskip("torchvision")
     plan = simclr.plan_paper(50_000, 32)
     with torch.no_grad():
-        features = simclr.build_encoder(plan, 3).eval()(torch.rand(1, 3, 32, 32))
+        features = simclr.build_encoder(plan, 3, seed=0).eval()(torch.rand(1, 3, 32, 32))
     assert features.shape == (1, 512)
 
 
@@ -335,11 +336,46 @@ def test_the_paper_scale_takes_fashion_mnist_too(tmp_path, monkeypatch):
 
     data = write_fashion(tmp_path / "data", train=60, test=400)
     training = Training(steps=2, check_every=1)
-    quick = dataclasses.replace(simclr.plan_fashion(), training=training, batch=8)
+    quick = dataclasses.replace(simclr.plan_fashion(), training=training, batch=8, seeds=(3, 4))
     monkeypatch.setattr(simclr, "plan_fashion", lambda: quick)
+    monkeypatch.setattr(simclr, "provenance", lambda *_: {"started": "at the end", "cores": 8})
+    before = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     result = reproduce(
         "aninfonce", out=tmp_path / "out", scale="paper", data=data, show_progress=False
     )
     assert result.table("kept").columns[2:] == list(Augment.names(1))
     assert result.settings["data"]["name"] == "Fashion-MNIST"
     assert result.scale == "small"
+    assert list(result.seconds) == [
+        f"{loss}, seed {seed}" for seed in (3, 4) for loss in ("InfoNCE", "AnInfoNCE")
+    ]
+    assert "2 trainings with each loss" in result.about
+    assert "over trainings" in result.intervals
+    after = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    assert before <= result.provenance["started"] <= after
+    assert result.provenance["cores"] == 8
+
+
+def make_read_out(means, count=50):
+    random = np.random.default_rng(0)
+    explained = random.normal(size=(count, 2))
+    explained += means - explained.mean(0)
+    right = np.arange(count) % 2 == 0
+    return simclr.ReadOut(("x", "y"), explained, right.astype(np.float64))
+
+
+def test_intervals_of_several_trainings_are_over_trainings():
+    from scipy import stats
+
+    first = [make_read_out((0.1, 0.3)), make_read_out((0.2, 0.4)), make_read_out((0.6, 0.2))]
+    other = [make_read_out((0.0, 0.3)), make_read_out((0.1, 0.5)), make_read_out((0.1, 0.1))]
+    kept = {"InfoNCE": other, "AnInfoNCE": first}
+    x = simclr.compare_kept(kept).values[1][2]
+    low, high = stats.t.interval(0.95, 2, np.mean([0.1, 0.2, 0.6]), stats.sem([0.1, 0.2, 0.6]))
+    np.testing.assert_allclose((x.value, x.lower, x.upper), (0.3, low, high), atol=1e-6)
+
+    more = simclr.judge_trade_off(kept)[0].figure
+    differences = [0.05, 0.0, 0.3]  # of the mean over both parameters, in pairs
+    low, high = stats.t.interval(0.95, 2, np.mean(differences), stats.sem(differences))
+    np.testing.assert_allclose((more.lower, more.upper), (low, high), atol=1e-6)
+    assert simclr.judge_trade_off(kept)[0].holds == "undecided"
