@@ -38,6 +38,7 @@ from shiftproof.data.images.opening import check_data
 from shiftproof.errors import InputError, LabelError, ModelError
 from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals
+from shiftproof.metrics.estimation import find_differences
 from shiftproof.models import ClassifierLike, Preprocess, load_classifier
 from shiftproof.models.classifiers.load import check_classifier
 from shiftproof.models.preprocess import Preprocessing
@@ -390,7 +391,7 @@ def _stack_disagreement(record: CellRecords, clean: CellRecords | None) -> F64:
     """``(N, 2)``: whether the image counts, and whether the answer is another than on the clean one."""
     assert clean is not None
     counts = record.readable & clean.readable
-    differs = counts & (record.prediction != clean.prediction)
+    differs = counts & find_differences(record.prediction, clean.prediction)
     return np.stack([counts, differs], axis=1).astype(np.float64)
 
 
