@@ -146,6 +146,16 @@ def test_the_worst_classes_come_first(finished):
     assert {row["images"] for row in rows} == {30}
 
 
+def test_an_image_that_cannot_be_read_is_none_of_its_class(tmp_path):
+    photos = write_photos(tmp_path / "photos")
+    (photos / "red" / "0.png").write_bytes(b"no image")
+    model = small_network()
+    data = open_data(photos, classes=model.classes)
+    run = bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
+    rows = run.scores.models[0].detail["classes"]
+    assert {row["name"]: row["images"] for row in rows} == {"red": 3, "green": 4, "blue": 4}
+
+
 @pytest.mark.parametrize(
     ("adapters", "error", "message"),
     [
