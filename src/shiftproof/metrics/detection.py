@@ -233,7 +233,14 @@ class CocoEvaluator:
     @property
     def wanted(self) -> int:
         """Number of objects to detect: all except crowds and those of an impossible area."""
-        return int((~self._ignored[0]).sum())
+        return sum(self.wanted_per_category.values())
+
+    @property
+    def wanted_per_category(self) -> Mapping[int, int]:
+        """From category id to its number of objects to detect."""
+        _, category = self._wanted[0]
+        counts = np.bincount(category, minlength=len(self.categories)).tolist()
+        return dict(zip(self.categories, counts, strict=True))
 
     def match(self, detections: DetectionSource) -> Matches:
         """Match detections with objects at every threshold and area; images without detections may

@@ -101,7 +101,14 @@ class VocEvaluator:
     @property
     def wanted(self) -> int:
         """Number of objects to detect: all that are not difficult."""
-        return int((~_find_difficult(self.objects)).sum())
+        return sum(self.wanted_per_category.values())
+
+    @property
+    def wanted_per_category(self) -> Mapping[int, int]:
+        """From category id to its number of objects to detect."""
+        category = self.objects.category[~_find_difficult(self.objects)]
+        counts = np.bincount(category, minlength=len(self.categories)).tolist()
+        return dict(zip(self.categories, counts, strict=True))
 
     def match(self, detections: DetectionSource) -> Curves:
         """Match detections with objects; the other methods take the result.
