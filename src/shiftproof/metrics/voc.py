@@ -32,6 +32,7 @@ from shiftproof.metrics.intervals import (
     LEVEL,
     REPLICATES,
     Interval,
+    blank_resamples,
     correct_bias,
     percentile_interval,
     resample_weights,
@@ -125,12 +126,15 @@ class VocEvaluator:
         return VocScores(average_known(averages), per_category)
 
     def replicates(self, matches: Curves, *, replicates: int = REPLICATES, seed: int = 0) -> F64:
-        """Return ``(1 + replicates,)`` mean AP in 0..1: observed, then on resamples."""
+        """Return ``(1 + replicates,)`` mean AP in 0..1: observed, then on resamples.
+
+        The resamples of a single image are NaN.
+        """
         compute = _make_average(self.objects, matches, self.rule)
         values = [average_known(compute(self._count_once()))]
         for block in resample_weights(len(self.image_ids), replicates, seed=seed):
             values += [average_known(compute(weights)) for weights in block.astype(np.int64)]
-        return np.array(values)
+        return blank_resamples(np.array(values), len(self.image_ids))
 
     def _count_once(self) -> I64:
         """Return the weights of the original images."""
