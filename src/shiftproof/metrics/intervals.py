@@ -261,7 +261,8 @@ def correct_bias(replicates: ArrayLike) -> F64:
     A sum of absolute values, such as the calibration error, is larger on resamples than on the
     original images, so that a percentile interval may not contain the observed value. The bias is
     the mean of the resamples minus the observed value (Efron & Tibshirani 1993, chapter 10). The
-    observed value itself is not changed.
+    observed value itself is not changed, so that the interval is around it: where it is biased, as
+    the calibration error of few images is, the interval is, too.
     """
     values: F64 = np.array(replicates, dtype=np.float64)
     resamples = values[1:]
