@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
@@ -11,6 +11,7 @@ from shiftproof.errors import InputError
 from shiftproof.types import Detections
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.floats(0, 1, width=16), st.booleans()), min_size=1, max_size=40))
 def test_the_hit_rate_is_the_isotonic_regression(rows):
     scores = np.array([score for score, _ in rows])
