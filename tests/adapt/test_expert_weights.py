@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shiftproof.adapt.safeguards.expert_weights import bound_mistakes, follow_losses, weigh_votes
@@ -55,6 +55,7 @@ def count_mistakes(answers, labels, start, rate, share):
 ROUNDS = st.lists(st.tuples(*[st.integers(0, 2)] * 4), min_size=1, max_size=6)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(ROUNDS, st.sampled_from([0.3, 1.0, 2.0]), st.sampled_from([0.01, 0.2]))
 def test_no_stream_breaks_the_bound_against_any_sequence_of_experts(rounds, rate, share):
     """Three experts and a label in each round; all 3^T sequences are tried."""

@@ -11,7 +11,7 @@ from shiftproof.bench.estimates.dense_estimates import write_estimate
 from shiftproof.data import open_detection_data, open_segmentation_data
 from shiftproof.errors import InputError
 from shiftproof.metrics import mirror_boxes
-from support.detection_trees import coco_tree
+from support.detection_trees import coco_tree, voc_tree
 from support.label_map_trees import NAMES, nearest_color, write_folders
 
 
@@ -23,7 +23,7 @@ class Knowing:
 
     def tell(self, image, boxes, labels, score=0.9):
         width = image.shape[1]
-        plain = Detections(boxes, np.full(len(boxes), score), labels)
+        plain = Detections(boxes, np.broadcast_to(score, len(boxes)), labels)
         self._answers[image.tobytes()] = plain
         self._answers[np.ascontiguousarray(image[:, ::-1]).tobytes()] = mirror_boxes(plain, width)
 
@@ -58,6 +58,26 @@ def test_half_of_the_boxes_are_half_of_the_precision(tmp_path):
     assert estimate.estimates["confidence"] == pytest.approx(reached / 101)
     assert estimate.estimates["mirror"] == pytest.approx(1)
     assert estimate.quality == {}
+
+
+def test_difficult_objects_are_objects_of_coco(tmp_path):
+    """AP50 counted them as objects, and the estimate did not expect to find them."""
+    data = open_detection_data(voc_tree(tmp_path / "data"))
+    knowing, stream = Knowing(), []
+    for sample in data.samples:
+        image, corners = data.read(sample), corners_of(data, sample)
+        one = data.objects[sample.id]
+        sure = np.where(one.difficult, 0.3, 0.9)
+        knowing.tell(image, corners, one.labels, sure)
+        changed = image.copy()
+        changed[0, 0] ^= 1
+        kept = ~one.difficult
+        knowing.tell(changed, corners[kept], one.labels[kept], sure[kept])
+        stream.append(changed)
+    estimate = estimate_unlabeled(Detector(knowing, list(data.classes.names)), data, stream)
+    assert estimate.clean == pytest.approx(1)
+    # Half of the objects are found, and all that is found is right: 51 of 101 recalls.
+    assert estimate.estimates["confidence"] == pytest.approx(51 / 101)
 
 
 def test_label_maps_of_a_function_that_knows_no_left_or_right(tmp_path):

@@ -41,6 +41,22 @@ def test_all_draws_give_the_number_exactly():
     assert (beside.low + beside.high) / 2 == pytest.approx(exact[1] - exact[0])
 
 
+def test_all_draws_give_the_number_exactly_where_the_interval_had_missed_it():
+    """The end of the interval was given in place of the number, though all answers were known."""
+    answers = make_answers()
+    sampler = draw(answers, [Estimand("a")], blocks=0)
+    [interval] = sampler.intervals
+    # As after draws of bad luck: the number lies below.
+    interval.low = truth(answers)[0] + 0.01
+    place = 0
+    while not sampler.is_exhausted:
+        block = sampler.draw_block(place)
+        sampler.add(block, answers[:, block.images, block.cells])
+        place += 1
+    assert interval.low == interval.high == interval.estimate
+    assert interval.low == pytest.approx(truth(answers)[0], abs=1e-12)
+
+
 def test_the_mean_of_a_draw_is_the_number_whatever_is_foretold():
     answers = make_answers(images=300)
     sampler = draw(answers, [Estimand("a")], blocks=2)

@@ -348,6 +348,26 @@ def test_an_odd_area_counts_as_in_pycocotools(predictions, annotations, tmp_path
     json.loads((tmp_path / "run/ground_truth.json").read_text(), parse_constant=lambda token: 1 / 0)
 
 
+@pytest.mark.parametrize(("measure", "lost"), [("coco", 0), ("voc", 1)])
+def test_the_objects_are_those_that_the_measure_counts(
+    predictions, annotations, tmp_path, measure, lost
+):
+    """COCO's measure finds an object with ``ignore`` like all others; Pascal VOC's leaves it out."""
+    truth = json.loads(annotations.read_text())
+    truth["categories"].reverse()
+    [first, second, *_] = truth["annotations"]
+    first["ignore"], second["iscrowd"] = 1, 1
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(truth))
+    run = bench.score(predictions, path, out=tmp_path / "run", measure=measure, workers=0)
+    plain = [one["category_id"] for one in truth["annotations"] if one is not second]
+    assert run.scores.images.objects == len(plain) - lost
+    counts = {one["name"]: one["objects"] for one in run.scores.models[0].detail["classes"]}
+    for record in truth["categories"]:
+        is_less = lost and record["id"] == first["category_id"]
+        assert counts[record["name"]] == plain.count(record["id"]) - bool(is_less)
+
+
 # ---------------------------------------------------------------- what images are called
 
 

@@ -3,12 +3,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import stats
 
-from shiftproof import Classifier, Preprocess, bench
+from shiftproof import Classifier, Preprocess, bench, compare
 from shiftproof.adapt import BatchNorm
 from shiftproof.data import open_data
 from shiftproof.errors import InputError, ModelError
+from shiftproof.report import write_report
 from support.learner import Learner
 from support.tiny import write_photos
 
@@ -146,6 +148,16 @@ def test_the_worst_classes_come_first(finished):
     assert {row["images"] for row in rows} == {30}
 
 
+def test_an_image_that_cannot_be_read_is_none_of_its_class(tmp_path):
+    photos = write_photos(tmp_path / "photos")
+    (photos / "red" / "0.png").write_bytes(b"no image")
+    model = small_network()
+    data = open_data(photos, classes=model.classes)
+    run = bench.run(model, data, out=tmp_path / "run", workers=0, **GRID)
+    rows = run.scores.models[0].detail["classes"]
+    assert {row["name"]: row["images"] for row in rows} == {"red": 3, "green": 4, "blue": 4}
+
+
 @pytest.mark.parametrize(
     ("adapters", "error", "message"),
     [
@@ -260,3 +272,33 @@ def test_a_ranking_holds_every_pair_with_the_interval_of_a_bootstrap_over_images
         assert pair.difference.value == pytest.approx(paired.mean())
         assert pair.difference.low == pytest.approx(expected.low, abs=0.02)
         assert pair.difference.high == pytest.approx(expected.high, abs=0.02)
+
+
+def test_one_image_makes_no_difference_significant(tmp_path):
+    """All resamples of one image are equal, so two models differed with p = 0.002."""
+    folder = tmp_path / "photos"
+    (folder / "red").mkdir(parents=True)
+    Image.fromarray(np.full((24, 24, 3), 9, np.uint8)).save(folder / "red" / "0.png")
+
+    def say(number):
+        return lambda batch: np.eye(3, dtype=np.float32)[np.full(len(batch), number)]
+
+    right, wrong = (
+        Classifier(say(number), Preprocess((24, 24), 24), ["red", "green", "blue"], name=name)
+        for number, name in enumerate(("right", "wrong"))
+    )
+    run = bench.run(
+        {"right": right, "wrong": wrong}, folder, out=tmp_path / "run", workers=0, **GRID
+    )
+    scores = run.scores
+    [difference] = scores.differences
+    assert difference.summary["mean"].value == 1
+    assert difference.summary["mean"].bare
+    assert scores.ranking.pairs[0].p is None
+    assert all(figure.bare for figure in scores.models[1].of_cells("error").values())
+    trust = scores.models[1].detail["trust"]
+    assert all(figure["low"] is None for figure in trust["mean"]["figures"].values())
+    page = write_report(run.path).read_text()
+    assert "Only 1 image: there are no intervals" in page
+    [check] = compare(run, run, model="wrong", baseline_model="right", fail_if="mean > +5").checks
+    assert check.verdict == "unclear"

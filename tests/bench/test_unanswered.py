@@ -58,6 +58,51 @@ def test_nan_is_counted_in_each_cell_and_shown(tmp_path):
     assert "gave NaN 12 times" in output.export_text()
 
 
+def test_infinite_logits_are_no_answer(tmp_path):
+    """The class with an infinite logit was taken as the answer, and the run ended in an error."""
+
+    def overflow(inputs):
+        logits = np.zeros((len(inputs), 2), np.float32)
+        logits[:, 0] = np.inf
+        return logits
+
+    classifier = Classifier(overflow, Preprocess((16, 16), 16), ["cat", "dog"])
+    run = bench.run(
+        classifier,
+        photographs(tmp_path / "data"),
+        corruptions=["fog"],
+        severities=[1],
+        out=tmp_path / "run",
+        workers=0,
+    )
+    [model] = run.scores.models
+    assert model.summary["clean"].value == model.summary["mean"].value == 1
+    assert [one.images for one in run.scores.images.unanswered] == [6, 6]
+
+
+def test_without_labels_nan_agrees_with_nothing(tmp_path):
+    """Images that give NaN clean and corrupted counted as the same answer."""
+
+    def half_silent(inputs):
+        logits = np.eye(2, dtype=np.float32)[np.zeros(len(inputs), int)]
+        logits[inputs[:, 0, 0, 0] > 0] = np.nan
+        return logits
+
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for number, level in enumerate((0, 0, 0, 255)):
+        Image.fromarray(np.full((16, 16, 3), level, np.uint8)).save(folder / f"{number}.png")
+    same = {"same": lambda image, severity, rng: image}
+    preprocess = Preprocess((16, 16), 16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    classifier = Classifier(half_silent, preprocess, ["cat", "dog"])
+    options = {"corruptions": same, "workers": 0}
+    run = bench.run(classifier, folder, severities=[1], out=tmp_path / "run", **options)
+    assert run.scores.models[0].summary["mean"].value == 0.25
+    found = bench.find_breaking(classifier, folder, out=tmp_path / "breaking", **options)
+    assert found.scores.models[0].clean.value == 0.25
+    assert found.scores.models[0].corruptions[0].survived.value == 0.75
+
+
 def test_class_folders_are_found_in_either_form_of_unicode(tmp_path):
     composed, apart = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
     assert composed != apart

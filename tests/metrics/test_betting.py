@@ -59,6 +59,19 @@ def test_the_mean_is_inside_at_all_times_in_95_of_100_sequences():
     assert missed <= 7
 
 
+def test_limits_that_are_certain_replace_an_interval_that_has_missed():
+    sequence = ConfidenceSequence(0.0, 1.0)
+    sequence.add(rounds(np.ones(300)))
+    assert sequence.low > 0.9
+    sequence.clip(0.2, 0.98)
+    assert 0.9 < sequence.low < sequence.high == 0.98
+    sequence.clip(0.2, 0.4)
+    assert (sequence.low, sequence.high) == (0.2, 0.4)
+    sequence.add(rounds(np.ones(300)))
+    sequence.clip(0.3, 0.3)
+    assert sequence.low == sequence.high == sequence.estimate == 0.3
+
+
 def test_an_excluded_zero_has_full_evidence():
     sequence = ConfidenceSequence(-1.0, 1.0)
     assert sequence.compute_evidence(0.0) == 0

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics as sk
 
 from shiftproof.errors import InputError
@@ -94,6 +95,16 @@ def test_nan_is_never_right(target):
     assert top_k_error([[np.nan, np.nan]], [target], 2).tolist() == [True]
     assert top_k_error([[np.nan, 1.0]], [target], 1).tolist() == [True]
     assert top_classes([[1.0, np.nan]], 2).tolist() == [[-1, -1]]
+
+
+@pytest.mark.parametrize(
+    "row", [[np.inf, 0.0], [0.0, np.inf], [np.inf, np.inf], [-np.inf, -np.inf]]
+)
+def test_where_softmax_gives_nan_there_is_no_prediction(row):
+    assert torch.tensor(row).softmax(0).isnan().any()
+    assert top_classes([row, [0.0, 1.0]], 2).tolist() == [[-1, -1], [1, 0]]
+    for target in (0, 1):
+        assert top_k_error([row], [target], 2).tolist() == [True]
 
 
 def test_an_empty_batch_gives_nothing():

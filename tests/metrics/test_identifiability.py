@@ -228,6 +228,17 @@ def test_wrong_input_is_refused(call, message):
         call()
 
 
+@pytest.mark.parametrize(
+    "measure", [linear_r2, mean_correlation_coefficient, ident.affine_fit, ident.dci]
+)
+@pytest.mark.parametrize("constant", [0.1, 1 / 3, 1.1])
+def test_a_constant_is_one_though_its_mean_is_rounded(measure, constant):
+    embedding, latents, column = drawn(0, 101, 3), drawn(1, 101, 2), np.full((101, 1), constant)
+    assert column.std() > 0
+    with pytest.raises(InputError, match="Latent 2 never changes"):
+        measure(embedding, np.hstack([latents, column]))
+
+
 # ---------------------------------------------------------------- scales, and many repetitions
 
 

@@ -10,7 +10,14 @@ import pytest
 from scipy import stats
 
 from shiftproof.errors import InputError
-from shiftproof.metrics import Interval, bootstrap_mean, intervals
+from shiftproof.metrics import (
+    CocoEvaluator,
+    Interval,
+    bootstrap_mean,
+    coco_intervals,
+    intervals,
+    voc_interval,
+)
 from shiftproof.metrics.intervals import (
     correct_bias,
     count_blocks,
@@ -186,10 +193,6 @@ def test_resamples_without_a_value_are_ignored():
     assert percentile_interval([np.inf, 1.0]) is None
 
 
-def test_one_image_has_an_interval_without_width():
-    assert bootstrap_mean([0.25]) == Interval(0.25, 0.25, 0.25)
-
-
 @pytest.mark.parametrize("values", [[], [[1.0]], [np.nan], [1.0, np.inf]])
 def test_values_without_a_mean_are_refused(values):
     with pytest.raises(InputError, match="one finite value per image"):
@@ -251,3 +254,23 @@ def test_each_table_is_made_once_and_groups_of_them_change_no_bit(monkeypatch):
     for one, other, table in zip(together, sum_resamples(functions, 50, 30), tables, strict=True):
         np.testing.assert_array_equal(one, other)
         assert one.shape == (31, table.shape[1])
+
+
+def test_one_image_has_no_interval():
+    """All resamples of one image are equal: an interval of no width made it look certain."""
+    assert bootstrap_mean([0.25]) == Interval(0.25)
+    assert not bootstrap_mean([0.3, 0.3]).bare
+    [sums] = sum_resamples([lambda: np.ones((1, 2))], 1, 50)
+    assert sums[0].tolist() == [1, 1]
+    assert np.isnan(sums[1:]).all()
+    truth = {
+        "images": [{"id": 7}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"image_id": 7, "category_id": 1, "bbox": [10, 10, 20, 20]}],
+    }
+    box = {"image_id": 7, "category_id": 1, "bbox": [10, 10, 20, 15], "score": 0.9}
+    evaluator = CocoEvaluator(truth)
+    ap = coco_intervals(evaluator, evaluator.match([box]), ["AP"], replicates=20)["AP"]
+    assert ap.value == pytest.approx(0.6)
+    assert ap.bare
+    assert voc_interval(truth, [box], replicates=20).bare

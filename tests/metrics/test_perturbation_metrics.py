@@ -78,3 +78,13 @@ def test_rates_are_means_of_ratios():
 def test_other_shapes_are_refused(shape):
     with pytest.raises(InputError, match="Expected"):
         flips(np.zeros(shape, int))
+
+
+def test_a_frame_without_a_prediction_differs_from_every_other():
+    # Of three frames the middle two give NaN: both steps to and between them are flips.
+    assert flips([[4, -1, -1, 4]]).tolist() == [1.0]
+    assert flips([[-1, 4, 4]], is_noise=True).tolist() == [1.0]
+    best, none = [0, 1, 2, 3, 4], [-1] * 5
+    # As for five other classes: they move from the ranks 1 to 5 to the sixth, by 5 + 4 + 3 + 2 + 1.
+    assert top5_distances([[best, none], [none, none], [none, best]]).tolist() == [15.0] * 3
+    assert top5_distances([[best, [5, 6, 7, 8, 9]]]).tolist() == [15.0]

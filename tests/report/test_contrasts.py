@@ -13,10 +13,11 @@ from scipy.stats import linregress
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix
 
-from shiftproof.report.classification.answers import Tally
+from shiftproof.report.classification.answers import Tally, list_cells
 from shiftproof.report.grid.contrasts import fit_line
 from shiftproof.report.grid.entries import PageContent
 from shiftproof.runs import Run
+from shiftproof.runs.records.classification import CellRecords
 from shiftproof.types import Cell
 from support import simulated_runs
 from support.page_checks import page_of
@@ -187,6 +188,27 @@ def test_the_page_shows_reliability_and_confusions(run: Path) -> None:
     assert times == sorted(times, reverse=True)
     assert len(rows) == 10
     assert {row[0] for row in rows} <= set("abcdefgh")
+
+
+def test_holdout_corruptions_are_in_none_of_what_is_said_of_corrupted_images(
+    tmp_path: Path,
+) -> None:
+    cells = [Cell("fog", 3), Cell("fog", 5), Cell("saturate", 5)]
+    path = simulated_runs.write_run(tmp_path / "run", draw_tables(64, cells=cells, hope=0.1))
+    run = Run(path)
+    [entry, _] = PageContent.of([run]).entries
+    assert list_cells(entry) == cells[:2]
+    wrong = [(one.prediction != one.target).mean() for one in _read(run, cells)]
+    model = run.scores.models[0]
+    assert model.summary["mean"].value == pytest.approx(np.mean(wrong[:2]))
+    rows = model.detail["classes"]
+    assert np.average([row["error"] for row in rows], weights=[row["images"] for row in rows]) == (
+        pytest.approx(np.mean(wrong[:2]))
+    )
+
+
+def _read(run: Run, cells: list[Cell]) -> list[CellRecords]:
+    return [run.cell("source", cell.corruption, cell.severity) for cell in cells]
 
 
 def test_runs_without_records_have_no_such_sections(tmp_path: Path) -> None:

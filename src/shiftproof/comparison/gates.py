@@ -53,7 +53,12 @@ class Condition(msgspec.Struct, frozen=True):
         return _OPERATORS[self.sign](value, self.threshold / scale)
 
     def holds_throughout(self, interval: Interval, scale: float) -> bool:
-        """Return whether the whole interval is beyond the threshold: it holds significantly."""
+        """Return whether the whole interval is beyond the threshold: it holds significantly.
+
+        A value without an interval, such as that of a single image, is never significant.
+        """
+        if interval.bare:
+            return False
         return all(self.holds(end, scale) for end in (interval.lower, interval.upper))
 
     def holds_somewhere(self, interval: Interval, scale: float) -> bool:

@@ -19,7 +19,7 @@ from shiftproof.metrics import intervals
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import CellRecords, read_tables
-from shiftproof.runs.resamples import Replicates, divide, round_figure
+from shiftproof.runs.resamples import Replicates, divide, round_figure, round_interval
 from shiftproof.runs.run import EvaluationRun
 from shiftproof.runs.scores.evaluation import (
     MEASURE,
@@ -180,7 +180,7 @@ def _score_model(
 def _make_interval(replicates: Replicates) -> Interval:
     found = intervals.percentile_interval(replicates)
     assert found is not None
-    return Interval(round_figure(found.value), round_figure(found.lower), round_figure(found.upper))
+    return round_interval(found)
 
 
 # ---------------------------------------------------------------- with an audit
@@ -254,5 +254,4 @@ def _bin_by_similarity(
 
 
 def _compute_mean(right: Flags) -> Interval:
-    found = intervals.bootstrap_mean(right.astype(np.float64), seed=SEED)
-    return Interval(round_figure(found.value), round_figure(found.lower), round_figure(found.upper))
+    return round_interval(intervals.bootstrap_mean(right.astype(np.float64), seed=SEED))

@@ -89,6 +89,7 @@ class ConfidenceSequence:
         self._above, self._below = CapitalProcess(), CapitalProcess()
         self._precision_sum, self._weighted_sum = 0.0, 0.0
         self._squares = 0.0
+        self._has_missed = False
 
     def __len__(self) -> int:
         return len(self._above.bets)
@@ -135,9 +136,16 @@ class ConfidenceSequence:
         self._narrow()
 
     def clip(self, low: float, high: float) -> None:
-        """Clip the interval to limits within which the estimand certainly lies."""
-        low, high = max(self.low, min(low, self.high)), min(self.high, max(high, self.low))
-        self.low, self.high = float(low), float(high)
+        """Clip the interval to limits within which the estimand certainly lies.
+
+        An interval outside of them has missed the estimand, which happens with a probability of at
+        most 1 - ``level``. Then the limits take its place, and no bets narrow it any more.
+        """
+        if low > self.high or high < self.low:
+            self._has_missed = True
+            self.low, self.high = float(low), float(high)
+        else:
+            self.low, self.high = float(max(self.low, low)), float(min(self.high, high))
 
     def compute_evidence(self, value: float) -> float:
         """Return the evidence against ``value``, from 0 to 1; at 1 the interval excludes it."""
@@ -152,10 +160,12 @@ class ConfidenceSequence:
         return np.sqrt(2 * self.threshold / (variance * t * np.log1p(t)))
 
     def _narrow(self) -> None:
+        if self._has_missed:
+            return
         low = find_confidence_bound(self._above, self.threshold, self.low, self.high)
         high = -find_confidence_bound(self._below, self.threshold, -self.high, -self.low)
-        # Bounds cross only if the interval has missed the estimand already; clip leaves a point.
-        self.clip(low, high)
+        # Bounds cross only if the interval has missed the estimand already: then a point is left.
+        self.low, self.high = float(low), float(max(low, high))
 
 
 def find_confidence_bound(

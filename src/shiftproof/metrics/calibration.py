@@ -68,6 +68,9 @@ def expected_calibration_error(
     The mean over samples of ``|accuracy - mean confidence|`` of the sample's bin. A bin of n_m of N
     samples adds ``n_m/N |accuracy - mean confidence| = |sum of (confidence - right)| / N``.
 
+    On few samples it is biased upwards, as chance alone makes differences in the bins (Roelofs et al.
+    2022, arXiv 2012.08668): compare it on the same samples only.
+
     Differs from torchmetrics, whose bins are closed on the left: a confidence equal to a bound, such
     as 1/3 with 15 bins, falls one bin lower here, as in the paper.
 

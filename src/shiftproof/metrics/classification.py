@@ -56,7 +56,8 @@ def top_classes(logits: ArrayLike, k: int) -> I32:
     """Return the ``(N, min(k, K))`` top classes of each row, best first; ties go to the lower
     index.
 
-    A row with NaN is -1 throughout.
+    A row without a prediction is -1 throughout: one with NaN or plus infinity, or with all classes
+    excluded, whose probabilities are NaN.
 
     Args:
         logits: ``(N, K)``.
@@ -69,7 +70,7 @@ def top_classes(logits: ArrayLike, k: int) -> I32:
     if k < 1:
         raise InputError(f"Expected k of 1 or more, got {k}.")
     order = np.argsort(-values, axis=1, kind="stable")[:, :k].astype(np.int32)
-    order[np.isnan(values).any(axis=1)] = -1
+    order[~np.isfinite(values.max(axis=1))] = -1
     return order
 
 

@@ -22,6 +22,7 @@ from shiftproof.metrics.intervals import (
     BLOCK_BYTES,
     GROUP_BYTES,
     REPLICATES,
+    blank_resamples,
     count_block_rows,
     make_summable,
     resample_weights,
@@ -72,7 +73,8 @@ def sum_tables(
 ) -> list[ResampledSums]:
     """Sum every table of answers over the original images and over each resample.
 
-    Sums are exact and on the same resamples as those of :func:`intervals.sum_resamples`.
+    Sums are exact and on the same resamples as those of :func:`intervals.sum_resamples`; of a
+    single image all resamples are NaN.
 
     Args:
         makers: functions that return the answers; each is called once, and the results are held in
@@ -134,7 +136,7 @@ def _sum_group(
             part.append(_sum_table(table, sums[:, indices], weights))
             if done is not None:
                 done()
-    return [_join_parts(part) for part in parts]
+    return [_blank_resamples(_join_parts(part), count) for part in parts]
 
 
 def _join_blocks(
@@ -168,6 +170,15 @@ def _sum_table(table: PredictionTable, sums: F64, weights: NDArray[Any]) -> Resa
         )
     along = sum_along_order(table.order, weights, sums[:, 0], coverage=COVERAGE)
     return ResampledSums(sums, along.calibration, average_sums(along))
+
+
+def _blank_resamples(sums: ResampledSums, count: int) -> ResampledSums:
+    """Blank the resamples of a single image."""
+    return ResampledSums(
+        blank_resamples(sums.sums, count),
+        blank_resamples(sums.calibration, count),
+        SelectiveMetrics(*(blank_resamples(one, count) for one in sums.selective)),
+    )
 
 
 def _join_parts(parts: Sequence[ResampledSums]) -> ResampledSums:

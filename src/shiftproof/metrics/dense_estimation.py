@@ -39,8 +39,9 @@ class HitRate(NamedTuple):
 def fit_hit_rate(scores: ArrayLike, hits: ArrayLike) -> HitRate:
     """Fit the increasing function from score to the probability that a box is correct.
 
-    Isotonic regression by pooling adjacent violators (Ayer et al. 1955); the rate of a pool is
-    placed at the mean of its scores.
+    Isotonic regression by pooling adjacent violators (Ayer et al. 1955), beginning with the boxes
+    of equal scores as pools, so that their order does not matter; the rate of a pool is placed at
+    the mean of its scores.
 
     Args:
         scores: ``(N,)`` finite.
@@ -60,10 +61,13 @@ def fit_hit_rate(scores: ArrayLike, hits: ArrayLike) -> HitRate:
         )
     if not np.isfinite(values).all():
         raise InputError("Expected finite scores of boxes.")
-    order = np.argsort(values, kind="stable")
+    distinct, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    hits_of = np.bincount(place, weights=is_hit)
     pools: list[tuple[float, float, int]] = []  # sums of scores and of hits, and the count
-    for score, hit in zip(values[order].tolist(), is_hit[order].astype(float), strict=True):
-        pools.append((score, float(hit), 1))
+    for score, hit_count, count in zip(
+        distinct.tolist(), hits_of.tolist(), counts.tolist(), strict=True
+    ):
+        pools.append((score * count, hit_count, count))
         while len(pools) > 1 and _compute_rate(pools[-2]) >= _compute_rate(pools[-1]):
             last, before = pools.pop(), pools.pop()
             pools.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))

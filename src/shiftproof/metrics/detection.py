@@ -39,6 +39,7 @@ from shiftproof.metrics.intervals import (
     LEVEL,
     REPLICATES,
     Interval,
+    blank_resamples,
     correct_bias,
     percentile_interval,
     resample_weights,
@@ -233,7 +234,14 @@ class CocoEvaluator:
     @property
     def wanted(self) -> int:
         """Number of objects to detect: all except crowds and those of an impossible area."""
-        return int((~self._ignored[0]).sum())
+        return sum(self.wanted_per_category.values())
+
+    @property
+    def wanted_per_category(self) -> Mapping[int, int]:
+        """From category id to its number of objects to detect."""
+        _, category = self._wanted[0]
+        counts = np.bincount(category, minlength=len(self.categories)).tolist()
+        return dict(zip(self.categories, counts, strict=True))
 
     def match(self, detections: DetectionSource) -> Matches:
         """Match detections with objects at every threshold and area; images without detections may
@@ -364,7 +372,7 @@ class CocoEvaluator:
 
         The resamples depend only on the number of images and the seed, so statistics of the
         replicates of several detectors or corruptions (a difference, mPC) are paired. A metric
-        without objects in a resample is NaN there.
+        without objects in a resample is NaN there, and so are all resamples of a single image.
 
         Args:
             matches: as for :meth:`accumulate`.
@@ -384,7 +392,8 @@ class CocoEvaluator:
         for block in resample_weights(len(self.image_ids), replicates, seed=seed):
             for weight in block.astype(np.int64):
                 rows.append([compute(weight) for compute in functions])
-        return dict(zip(metrics, np.array(rows).T, strict=True))
+        drawn = blank_resamples(np.array(rows), len(self.image_ids))
+        return dict(zip(metrics, drawn.T, strict=True))
 
     def _make_metric(self, matches: Matches, metric: str) -> Callable[[I64], float]:
         """Return a metric as function of the weights, restricted to the curves that it needs."""

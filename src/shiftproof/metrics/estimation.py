@@ -7,10 +7,10 @@ right under every shift: without an assumption on the shift, the target error is
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from shiftproof.errors import InputError
 from shiftproof.types import F64, Flags
@@ -163,7 +163,22 @@ def agreement(predictions: ArrayLike, other_predictions: ArrayLike) -> float:
     for values in (one, other):
         if not np.issubdtype(values.dtype, np.integer):
             raise InputError(f"Expected the numbers of classes, got {values.dtype}.")
-    return float(((one == other) & (one >= 0)).mean())
+    return float(1 - find_differences(one, other).mean())
+
+
+def find_differences(predictions: NDArray[Any], other_predictions: NDArray[Any]) -> Flags:
+    """Return ``(N,)`` bool: which predictions differ.
+
+    -1 is no prediction and differs from everything, also from another one.
+
+    Args:
+        predictions: ``(N,)`` integers, the predicted classes.
+        other_predictions: ``(N,)``, others for the same images.
+
+    >>> find_differences(np.array([1, 1, -1, -1]), np.array([1, 2, 0, -1]))
+    array([False,  True,  True,  True])
+    """
+    return np.asarray((predictions != other_predictions) | (predictions < 0))
 
 
 def _check_source(score: ArrayLike, right: ArrayLike) -> tuple[F64, Flags]:

@@ -107,7 +107,7 @@ def linear_r2(
         )
     matrix, offset = _fit_affine_map(x[train], z[train])
     residual = ((z[test] - x[test] @ matrix - offset) ** 2).sum(0)
-    total = ((z[test] - z[test].mean(0)) ** 2).sum(0)
+    total = (_center(z[test]) ** 2).sum(0)
     _check_variance(total)
     scores = 1 - residual / total
     return LinearR2(float(scores.mean()), scores)
@@ -185,7 +185,7 @@ def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
             f"{pluralize(len(x), 'sample is', 'samples are')} too few for a map from "
             f"{x.shape[1]} dimensions; give more."
         )
-    variance = z.var(0)
+    variance = (_center(z) ** 2).mean(0)
     _check_variance(variance)
     matrix, offset = _fit_affine_map(x, z)
     residual = ((z - x @ matrix - offset) ** 2).mean(0)
@@ -223,9 +223,9 @@ def dci(embedding: ArrayLike, latents: ArrayLike, *, held_out: float = 0.5, seed
     x, z = _check_pair(embedding, latents)
     recovered = linear_r2(x, z, held_out=held_out, seed=seed)
     x, z = _scale_by_exponent(x, axis=0)[0], _scale_by_exponent(z, axis=0)[0]
-    is_constant = x.std(0) == 0
-    standardized = (x - x.mean(0)) / np.where(is_constant, 1, x.std(0))
-    matrix, _ = _fit_affine_map(standardized, (z - z.mean(0)) / z.std(0))
+    is_constant = np.ptp(x, axis=0) == 0
+    standardized = _center(x) / np.where(is_constant, 1, x.std(0))
+    matrix, _ = _fit_affine_map(standardized, _center(z) / z.std(0))
     return DCI(*disentanglement(np.abs(matrix)), recovered.mean)
 
 
@@ -404,9 +404,15 @@ def _scale_by_exponent(values: F64, axis: int | None = None) -> tuple[F64, I64]:
 
 def _fit_affine_map(x: F64, z: F64) -> tuple[F64, F64]:
     """Return the matrix and offset of the least-squares map from ``x`` to ``z``."""
-    x_mean, z_mean = x.mean(0), z.mean(0)
-    matrix: F64 = np.linalg.lstsq(x - x_mean, z - z_mean, rcond=None)[0]
-    return matrix, z_mean - x_mean @ matrix
+    matrix = np.asarray(np.linalg.lstsq(_center(x), _center(z), rcond=None)[0], np.float64)
+    return matrix, z.mean(0) - x.mean(0) @ matrix
+
+
+def _center(values: F64) -> F64:
+    """Subtract the mean of each column; of a constant one, whose mean may be rounded, itself."""
+    centered: F64 = values - values.mean(0)
+    centered[:, np.ptp(values, axis=0) == 0] = 0
+    return centered
 
 
 def _check_variance(variance: F64) -> None:
@@ -420,7 +426,7 @@ def _check_variance(variance: F64) -> None:
 def _compute_correlations(x: F64, z: F64) -> F64:
     """Return ``(D, K)`` correlations; a constant dimension has correlation 0."""
     x, z = _scale_by_exponent(x, axis=0)[0], _scale_by_exponent(z, axis=0)[0]
-    x, z = x - x.mean(0), z - z.mean(0)
+    x, z = _center(x), _center(z)
     _check_variance((z**2).sum(0))
     lengths = np.sqrt((x**2).sum(0))
     correlations: F64 = (x / np.where(lengths == 0, 1, lengths)).T @ z / np.sqrt((z**2).sum(0))

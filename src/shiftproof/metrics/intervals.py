@@ -21,6 +21,9 @@ REPLICATES = 1000
 BLOCK_BYTES = 64_000_000
 """Memory of one block of weights; a thousand resamples of a million images are several blocks."""
 
+MIN_IMAGES = 2
+"""Number of images from which resamples differ: those of one image say nothing about others."""
+
 _DRAWS_PER_CALL = 1 << 16
 """Draws of one call: with few images, a call for each resample would be slow."""
 
@@ -129,7 +132,8 @@ def sum_resamples(
         For each table ``(1 + replicates, columns)``; the first row is the sum over the original
         images. Results are bit-for-bit independent of threads, processor and block size: integers
         are summed exactly, other values after rounding to about ten digits of the column's maximum.
-        A column with a value that is not finite sums to NaN.
+        A column with a value that is not finite sums to NaN, and so does every resample of a single
+        image.
 
     Raises:
         InputError: no images, no resamples, or a table of another shape.
@@ -148,8 +152,15 @@ def sum_resamples(
             if done is not None:
                 for _ in range(table_count):
                     done()
-        sums += np.split(np.concatenate(rows), ends, axis=1)
+        sums += np.split(blank_resamples(np.concatenate(rows), count), ends, axis=1)
     return sums
+
+
+def blank_resamples(values: F64, count: int) -> F64:
+    """Return ``(1 + R, ...)`` values, with NaN for the resamples of fewer than ``MIN_IMAGES``."""
+    if count < MIN_IMAGES:
+        values[1:] = np.nan
+    return values
 
 
 def _group_tables(tables: Sequence[Callable[[], ArrayLike]], count: int) -> Iterator[list[F64]]:
@@ -217,10 +228,10 @@ def round_to_scale(values: F64, scale: F64) -> F64:
 def percentile_interval(replicates: ArrayLike, *, level: float = LEVEL) -> Interval | None:
     """Return a value with its percentile interval from ``(1 + R,)`` replicates.
 
-    The ends are percentiles of the finite resamples (Efron & Tibshirani 1993, chapter 13); the
-    result is None if the value itself is not finite. With few images the bounds are rough, and if
-    all images agree (0 errors in 20) the interval has no width: it says nothing about unseen
-    images.
+    The ends are percentiles of the finite resamples (Efron & Tibshirani 1993, chapter 13), and
+    there are none without such a resample, as of a single image; the result is None if the value
+    itself is not finite. With few images the bounds are rough, and if all images agree (0 errors in
+    20) the interval has no width: it says nothing about unseen images.
 
     Args:
         replicates: ``(1 + R,)``: the observed value, then that of each resample.
@@ -238,7 +249,7 @@ def percentile_interval(replicates: ArrayLike, *, level: float = LEVEL) -> Inter
         return None
     resamples = values[1:][np.isfinite(values[1:])]
     if len(resamples) == 0:
-        return Interval(float(values[0]), float(values[0]), float(values[0]))
+        return Interval(float(values[0]))
     tail = (1 - level) / 2
     low, high = np.quantile(resamples, [tail, 1 - tail])
     return Interval(float(values[0]), float(low), float(high))
@@ -250,7 +261,8 @@ def correct_bias(replicates: ArrayLike) -> F64:
     A sum of absolute values, such as the calibration error, is larger on resamples than on the
     original images, so that a percentile interval may not contain the observed value. The bias is
     the mean of the resamples minus the observed value (Efron & Tibshirani 1993, chapter 10). The
-    observed value itself is not changed.
+    observed value itself is not changed, so that the interval is around it: where it is biased, as
+    the calibration error of few images is, the interval is, too.
     """
     values: F64 = np.array(replicates, dtype=np.float64)
     resamples = values[1:]
@@ -272,6 +284,9 @@ def bootstrap_mean(
         level: confidence level, in 0..1.
         replicates: number of resamples.
         seed: random seed of the resamples.
+
+    Returns:
+        Without bounds for a single value.
 
     Raises:
         InputError: another shape, no values, or one that is not finite.

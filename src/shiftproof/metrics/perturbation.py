@@ -1,6 +1,7 @@
 """Stability of predictions over sequences of frames (Hendrycks & Dietterich 2019, section 4.2).
 
-Results are per sequence; the caller averages over sequences.
+Results are per sequence; the caller averages over sequences. A class of -1 is no prediction, such as
+one from logits that are NaN; it differs from everything, also from another one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shiftproof.errors import InputError
+from shiftproof.metrics.estimation import find_differences
 from shiftproof.types import F64
 
 TOP = 5
@@ -32,7 +34,7 @@ def flips(predictions: ArrayLike, *, is_noise: bool = False, step: int = 1) -> F
     The mean over the sequences is the flip probability FP of the paper.
 
     Args:
-        predictions: ``(N, F)``, the predicted class of each frame.
+        predictions: ``(N, F)``, the predicted class of each frame, -1 without a prediction.
         is_noise: compare every frame with the first, as for noise, which has no order; otherwise
             with the frame before.
         step: distance of compared frames: the difficulty, if frames are ordered.
@@ -44,12 +46,14 @@ def flips(predictions: ArrayLike, *, is_noise: bool = False, step: int = 1) -> F
     array([0.66666667])
     >>> flips([[1, 1, 2, 1]], is_noise=True)
     array([0.33333333])
+    >>> flips([[1, -1, -1, 1]])
+    array([1.])
     """
     table = np.asarray(predictions)
     if table.ndim != 2:
         raise InputError(f"Expected predictions (N, F), got shape {table.shape}.")
     before, after = _pair_frames(table.shape[1], is_noise, step)
-    return np.asarray((table[:, before] != table[:, after]).mean(axis=1))
+    return np.asarray(find_differences(table[:, before], table[:, after]).mean(axis=1))
 
 
 def top5_distances(rankings: ArrayLike, *, is_noise: bool = False, step: int = 1) -> F64:
@@ -60,7 +64,8 @@ def top5_distances(rankings: ArrayLike, *, is_noise: bool = False, step: int = 1
     unnormalized top-5 distance uT5D of the paper.
 
     Args:
-        rankings: ``(N, F, 5)``, top classes of each frame, the most likely first.
+        rankings: ``(N, F, 5)``, top classes of each frame, the most likely first; -1 without a
+            prediction, whose distance from any frame is 15.
         is_noise: as for ``flips``.
         step: as for ``flips``.
 
@@ -75,7 +80,9 @@ def top5_distances(rankings: ArrayLike, *, is_noise: bool = False, step: int = 1
     if table.ndim != 3 or table.shape[2] != TOP:
         raise InputError(f"Expected rankings (N, F, {TOP}), got shape {table.shape}.")
     before, after = _pair_frames(table.shape[1], is_noise, step)
-    same = table[:, before, :, None] == table[:, after, None, :]
+    same = (table[:, before, :, None] == table[:, after, None, :]) & (
+        table[:, before, :, None] >= 0
+    )
     places = np.where(same.any(axis=3), same.argmax(axis=3), TOP)
     return np.asarray(np.abs(places - np.arange(TOP)).sum(axis=2).mean(axis=1))
 

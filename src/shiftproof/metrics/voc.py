@@ -32,6 +32,7 @@ from shiftproof.metrics.intervals import (
     LEVEL,
     REPLICATES,
     Interval,
+    blank_resamples,
     correct_bias,
     percentile_interval,
     resample_weights,
@@ -101,7 +102,14 @@ class VocEvaluator:
     @property
     def wanted(self) -> int:
         """Number of objects to detect: all that are not difficult."""
-        return int((~_find_difficult(self.objects)).sum())
+        return sum(self.wanted_per_category.values())
+
+    @property
+    def wanted_per_category(self) -> Mapping[int, int]:
+        """From category id to its number of objects to detect."""
+        category = self.objects.category[~_find_difficult(self.objects)]
+        counts = np.bincount(category, minlength=len(self.categories)).tolist()
+        return dict(zip(self.categories, counts, strict=True))
 
     def match(self, detections: DetectionSource) -> Curves:
         """Match detections with objects; the other methods take the result.
@@ -118,12 +126,15 @@ class VocEvaluator:
         return VocScores(average_known(averages), per_category)
 
     def replicates(self, matches: Curves, *, replicates: int = REPLICATES, seed: int = 0) -> F64:
-        """Return ``(1 + replicates,)`` mean AP in 0..1: observed, then on resamples."""
+        """Return ``(1 + replicates,)`` mean AP in 0..1: observed, then on resamples.
+
+        The resamples of a single image are NaN.
+        """
         compute = _make_average(self.objects, matches, self.rule)
         values = [average_known(compute(self._count_once()))]
         for block in resample_weights(len(self.image_ids), replicates, seed=seed):
             values += [average_known(compute(weights)) for weights in block.astype(np.int64)]
-        return np.array(values)
+        return blank_resamples(np.array(values), len(self.image_ids))
 
     def _count_once(self) -> I64:
         """Return the weights of the original images."""

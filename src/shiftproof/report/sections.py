@@ -195,7 +195,11 @@ def list_protocols(runs: Sequence[AnyRun[Any]]) -> list[dict[str, str]]:
 def list_limitations(images: Images | ProbeImages, where: str) -> list[str]:
     """Describe limitations of a run's figures; ``where`` names the run, and may be empty."""
     found = []
-    if images.used is not None and images.used < wording.FEW_IMAGES:
+    if images.used == 1:
+        found.append(
+            f"{where}Only 1 image: there are no intervals, and the figures say nothing about others."
+        )
+    elif images.used is not None and images.used < wording.FEW_IMAGES:
         found.append(
             f"{where}Only {wording.pluralize(images.used, 'image')}: the intervals are wide, "
             "and what looks like a large difference may be chance. Read the intervals, not "

@@ -45,9 +45,13 @@ def make_interval(values: Replicates | None) -> Interval | None:
     if len(values) == 1:
         return Interval(round_figure(values[0]))
     found = percentile_interval(values)
-    if found is None:
-        return None
-    return Interval(round_figure(found.value), round_figure(found.lower), round_figure(found.upper))
+    return None if found is None else round_interval(found)
+
+
+def round_interval(interval: Interval) -> Interval:
+    """Round a value and its bounds, if it has any."""
+    bounds = () if interval.bare else (interval.lower, interval.upper)
+    return Interval(round_figure(interval.value), *map(round_figure, bounds))
 
 
 def find_group(corruption: str) -> str:

@@ -151,6 +151,8 @@ def estimate_unlabeled(
 ) -> DenseEstimate:
     """Estimate P (AP50) or mIoU of a model on images without labels.
 
+    AP50 is COCO's for all data: the objects that Pascal VOC calls difficult count like all others.
+
     Estimators: ``"confidence"``: for detectors the expected average precision, from the precision of boxes
     by score and the number of objects per image on the clean images; for segmenters with logits the
     expected mIoU if their probabilities were calibrated; and ``"mirror"``: the agreement of the
@@ -417,9 +419,9 @@ class _DetectionEvaluator(_Evaluator[Detections]):
         return _DetectionEvidence(self.score(predictions, indices), evidence, rate, objects)
 
     def _truth(self, index: int) -> Detections:
-        """Return the objects of a labeled image that count."""
+        """Return the objects of a labeled image that count for COCO's AP50: all but crowds."""
         objects = self._data.objects[self._samples[index].id]
-        counts = ~(np.asarray(objects.crowd, bool) | np.asarray(objects.difficult, bool))
+        counts = ~np.asarray(objects.crowd, bool)
         at = objects.positions[counts]
         corners = np.concatenate([at[:, :2], at[:, :2] + at[:, 2:]], axis=1)
         return Detections(corners, np.ones(len(at)), objects.labels[counts])

@@ -17,7 +17,12 @@ import numpy as np
 
 from shiftproof.errors import BrokenFileError, InputError, RunMismatchError
 from shiftproof.metrics import intervals
-from shiftproof.metrics.estimation import Threshold, compute_error_shares, fit_confidence_threshold
+from shiftproof.metrics.estimation import (
+    Threshold,
+    compute_error_shares,
+    find_differences,
+    fit_confidence_threshold,
+)
 from shiftproof.metrics.intervals import Interval
 from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
@@ -185,7 +190,7 @@ def _estimate_cells(
         found[cell] = {name: _clip_fraction(total / counts.sum()) for name, total in sums.items()}
         if other is not None:
             found[cell]["disagreement"] = float(
-                _find_differences(record, other[cell])[counts].mean()
+                find_differences(record.prediction, other[cell].prediction)[counts].mean()
             )
     return found
 
@@ -232,13 +237,6 @@ def _read_confidence(record: CellRecords, counts: Flags) -> F64:
     """Return scores with NaN as the least confident."""
     confidence = record.confidence[counts].astype(np.float64)
     return np.nan_to_num(confidence, copy=False, nan=0.0)
-
-
-def _find_differences(record: CellRecords, other: CellRecords) -> Flags:
-    """``(N,)`` bool: whether two models' predictions differ; a missing prediction differs from
-    everything.
-    """
-    return np.asarray((record.prediction != other.prediction) | (record.prediction < 0))
 
 
 def _clip_fraction(value: float) -> float:
@@ -361,7 +359,7 @@ def _stack_columns(source: _Source, record: CellRecords, other: CellRecords | No
         if name != "disagreement":
             columns[counts, position] = _per_image(source, record, counts)[name]
         elif other is not None:
-            columns[:, position] = counts & _find_differences(record, other)
+            columns[:, position] = counts & find_differences(record.prediction, other.prediction)
     return columns
 
 

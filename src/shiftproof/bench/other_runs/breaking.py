@@ -37,6 +37,7 @@ from shiftproof.metrics.breaking import (
     choose_places,
     narrow_search,
 )
+from shiftproof.metrics.estimation import find_differences
 from shiftproof.models import ClassifierLike
 from shiftproof.rng import generator
 from shiftproof.runs.folder import RunFolder
@@ -223,7 +224,7 @@ class _BreakingSearch:
         broken = np.array([error is not None for error in errors])
         right, wrong = begin_search(len(target))
         # Images that are wrong when clean, or unreadable, need no search.
-        wrong = np.where(broken | (clean != target), 0, wrong)
+        wrong = np.where(broken | find_differences(clean, target), 0, wrong)
         answer = np.where(wrong == 0, clean, -1)
         path = self._folder.cache / f"search-{name}-{corruption}.npz"
         kept = _load_arrays(path, len(target))
@@ -234,7 +235,7 @@ class _BreakingSearch:
             if not requested.any():
                 break
             found, _ = self._predict(name, corruption, requested, advance, f"step {step + 1}")
-            is_right = found == target
+            is_right = ~find_differences(found, target)
             right, wrong = narrow_search(right, wrong, requested, is_right)
             answer = np.where((requested > 0) & ~is_right, found, answer)
             _save_arrays(path, right, wrong, answer)
@@ -248,7 +249,7 @@ class _BreakingSearch:
             place=np.where(broken, 0, wrong),
             answer=answer.astype(np.int32),
             checked=checked,
-            recovered=(checked > 0) & (again == target),
+            recovered=(checked > 0) & ~find_differences(again, target),
             error=list(errors),
         )
 

@@ -28,6 +28,9 @@ def rank(headline: Headline, replicates: Mapping[str, Replicates]) -> Ranking | 
     known = {name: values for name, values in replicates.items() if np.isfinite(values[0])}
     if len(known) < 2:
         return None
+    if not any(np.isfinite(values[1:]).any() for values in known.values()):
+        # Of a single image there are no resamples, as of a table of results.
+        known = {name: values[:1] for name, values in known.items()}
     names = _order(headline, known)
     return Ranking(
         headline=headline.name,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shiftproof.bench.tasks.interface import Grid
 from shiftproof.metrics.calibration import BINS, find_bins
 from shiftproof.report import wording
 from shiftproof.report.grid import figures
@@ -97,8 +98,8 @@ def build_answers_sections(shown: PageContent) -> list[Section]:
 
 
 def list_cells(entry: Entry) -> list[Cell]:
-    """Return the corrupted cells of a model that have records."""
-    cells = [one.cell for one in entry.scored.cells]
+    """Return the corrupted cells of the mean, without hold-out corruptions, that have records."""
+    cells = Grid([one.cell for one in entry.scored.cells]).averaged
     return [
         cell for cell in cells if entry.run.folder.records_file(entry.scored.name, cell).is_file()
     ]
@@ -199,7 +200,8 @@ def _make_confusions(counted: Sequence[_Counted]) -> Section:
         "Confusions",
         words=[
             "The pairs of classes that are confused most often in corrupted images, with the share of "
-            "the class’s images, over all cells. If a pair is rare on clean images and frequent here, "
+            "the class’s images, over the cells of the mean. If a pair is rare on clean images and "
+            "frequent here, "
             "the corruptions cause the confusion."
         ],
         tables=[_list_pairs(one, len(shown) > 1) for one in shown],

@@ -130,6 +130,8 @@ def _make_lead(scores: EvaluationScores) -> list[str]:
 def _make_warnings(scores: EvaluationScores) -> list[str]:
     found = [
         f"{one.name}: only {wording.pluralize(one.used, 'image')}, so its intervals are wide."
+        if one.used > 1
+        else f"{one.name}: only 1 image, so there are no intervals."
         for one in scores.sets
         if one.used < wording.FEW_IMAGES
     ]

@@ -80,9 +80,8 @@ def _make_notes(scores: GridScores, interval: str) -> list[str]:
     if scores.images.objects is not None:
         what.append(wording.pluralize(scores.images.objects, "object"))
     what.append(wording.describe_severities(scores.severities))
-    what.append(
-        f"{interval} intervals" if interval else "no intervals: there are no images to resample"
-    )
+    why = "a single image has none" if scores.used == 1 else "there are no images to resample"
+    what.append(f"{interval} intervals" if interval else f"no intervals: {why}")
     notes = [", ".join(what)]
     if scores.grid.reason:
         notes.append(f"no {scores.grid.claim}: {scores.grid.reason}")
@@ -90,7 +89,7 @@ def _make_notes(scores: GridScores, interval: str) -> list[str]:
         count = wording.pluralize(len(scores.images.broken), "broken file")
         notes.append(f"{count} left out, see the report")
     notes += describe_unanswered(scores)
-    if scores.used is not None and scores.used < wording.FEW_IMAGES:
+    if interval and scores.used is not None and scores.used < wording.FEW_IMAGES:
         notes.append("few images, so the intervals are wide")
     return notes
 

@@ -23,7 +23,10 @@ class ClassNames(msgspec.Struct, frozen=True):
 
 
 class ClassErrors(msgspec.Struct, frozen=True):
-    """Error of one class, clean and over the corrupted cells, as shares."""
+    """Error of one class, clean and over the corrupted cells of the mean, as shares.
+
+    ``images`` is the number of its images that could be read.
+    """
 
     name: str
     images: Count

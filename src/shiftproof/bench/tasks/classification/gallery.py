@@ -16,6 +16,7 @@ from shiftproof.bench.cells.views import View
 from shiftproof.classes import Classes
 from shiftproof.errors import BrokenFileError
 from shiftproof.io import files
+from shiftproof.metrics.estimation import find_differences
 from shiftproof.runs.folder import RunFolder
 from shiftproof.runs.records.classification import CellRecords, read_cell
 from shiftproof.runs.scores.classification import Gallery, GalleryPicture, Prediction, Sheet, Worst
@@ -72,7 +73,7 @@ def _count_wrong(table: Mapping[Cell, CellRecords]) -> tuple[Any, Any]:
             continue
         unlabeled = record.target < 0
         expected = np.where(unlabeled, clean.prediction, record.target) if clean else record.target
-        wrong += record.readable & (record.prediction != expected)
+        wrong += record.readable & find_differences(record.prediction, expected)
         seen += record.readable
     return wrong, seen
 
@@ -131,9 +132,10 @@ class _Pictures:
             for cell, record in table.items()
             if not cell.is_clean
             and record.error[row] is None
-            and record.prediction[row] != expected
+            and (record.prediction[row] != expected or record.prediction[row] < 0)
         ]
-        cell = min(failing, key=lambda c: (c.severity, -float(table[c].confidence[row])))
+        sure = {cell: np.nan_to_num(table[cell].confidence[row]) for cell in failing}
+        cell = min(failing, key=lambda c: (c.severity, -float(sure[c])))
         place = files.make_folder(self.folder.path / "gallery" / "worst")
         shown = []
         for which, path in ((CLEAN, f"{number}-clean.jpg"), (cell, f"{number}-{cell}.jpg")):

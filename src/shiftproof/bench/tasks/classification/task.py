@@ -38,6 +38,7 @@ from shiftproof.data.images.opening import check_data
 from shiftproof.errors import InputError, LabelError, ModelError
 from shiftproof.metrics import corruption as corruption_metrics
 from shiftproof.metrics import intervals
+from shiftproof.metrics.estimation import find_differences
 from shiftproof.models import ClassifierLike, Preprocess, load_classifier
 from shiftproof.models.classifiers.load import check_classifier
 from shiftproof.models.preprocess import Preprocessing
@@ -224,7 +225,7 @@ class Classification(Task):
                 tables, cells, grid.averaged, read_calibrations(folder).models,
                 classes=len(classes.names), show_progress=show_progress,
             )  # fmt: skip
-        details = _detail(tables, cells, classes.names, trust) if labeled else {}
+        details = _detail(tables, cells, grid, classes.names, trust) if labeled else {}
         found = {name: _summarize(cells[name], grid, labeled, reason) for name in models}
         is_whole = set(COMMON) <= set(grid.corruptions) and grid.severities == [1, 2, 3, 4, 5]
         return Measured(
@@ -390,7 +391,7 @@ def _stack_disagreement(record: CellRecords, clean: CellRecords | None) -> F64:
     """``(N, 2)``: whether the image counts, and whether the answer is another than on the clean one."""
     assert clean is not None
     counts = record.readable & clean.readable
-    differs = counts & (record.prediction != clean.prediction)
+    differs = counts & find_differences(record.prediction, clean.prediction)
     return np.stack([counts, differs], axis=1).astype(np.float64)
 
 
@@ -452,6 +453,7 @@ def _count_images(
 def _detail(
     tables: Mapping[str, Mapping[Cell, CellRecords]],
     cells: Mapping[str, Mapping[Cell, Mapping[str, Replicates]]],
+    grid: Grid,
     classes: Sequence[str],
     trust: Mapping[str, Trust],
 ) -> dict[str, Detail]:
@@ -459,7 +461,7 @@ def _detail(
     estimates_by_model = estimate_grid(tables)
     return {
         name: Detail(
-            classes=_score_classes(table, classes),
+            classes=_score_classes(table, grid, classes),
             estimators=_describe_estimators(estimates_by_model.get(name, {}), cells[name]),
             estimates={
                 str(cell): {estimator: round_figure(value) for estimator, value in found.items()}
@@ -499,28 +501,42 @@ def _describe_estimators(
 
 
 def _score_classes(
-    table: Mapping[Cell, CellRecords], names: Sequence[str]
+    table: Mapping[Cell, CellRecords], grid: Grid, names: Sequence[str]
 ) -> tuple[ClassErrors, ...]:
-    """Return per class the clean error and the mean over the grid, the worst class first."""
+    """Return per class the errors on clean images and over the cells of the mean, the worst class
+    first.
+
+    All images of a class in these cells count alike, so an image that could be read in some cells
+    only counts in those.
+    """
     count = len(names)
-    wrong = {True: np.zeros(count), False: np.zeros(count)}  # by whether the cell is clean
-    seen = {True: np.zeros(count), False: np.zeros(count)}
-    for cell, record in table.items():
-        target = record.target[record.readable]
-        missed = (record.prediction != record.target)[record.readable]
-        seen[cell.is_clean] += np.bincount(target, minlength=count)
-        wrong[cell.is_clean] += np.bincount(target, weights=missed, minlength=count)
-    images = np.bincount(next(iter(table.values())).target, minlength=count)
+    clean_wrong, clean_seen = _count_by_class(table, [CLEAN] if grid.has_clean else [], count)
+    wrong, seen = _count_by_class(table, grid.averaged, count)
+    some = next(iter(table.values()))
+    images = np.bincount(some.target[some.readable], minlength=count)
     rows = [
         ClassErrors(
             name=names[index],
             index=index,
             images=int(images[index]),
-            clean_error=round_figure(wrong[True][index] / seen[True][index])
-            if seen[True][index]
+            clean_error=round_figure(clean_wrong[index] / clean_seen[index])
+            if clean_seen[index]
             else None,
-            error=round_figure(wrong[False][index] / seen[False][index]),
+            error=round_figure(wrong[index] / seen[index]),
         )
-        for index in np.flatnonzero(seen[False]).tolist()
+        for index in np.flatnonzero(seen).tolist()
     ]
     return tuple(sorted(rows, key=lambda row: (-row.error, row.index)))
+
+
+def _count_by_class(
+    table: Mapping[Cell, CellRecords], cells: Sequence[Cell], count: int
+) -> tuple[F64, F64]:
+    """Return ``(count,)`` the number of wrong answers and of readable images of each class."""
+    wrong, seen = np.zeros(count), np.zeros(count)
+    for record in (table[cell] for cell in cells):
+        target = record.target[record.readable]
+        missed = (record.prediction != record.target)[record.readable]
+        seen += np.bincount(target, minlength=count)
+        wrong += np.bincount(target, weights=missed, minlength=count)
+    return wrong, seen

@@ -49,8 +49,21 @@ class DetectionMeasure(ABC):
 
     @property
     def wanted(self) -> int:
-        """Number of objects to detect, without crowds and difficult ones."""
+        """Number of objects to detect: without those that the measure ignores."""
         return self._ground_truth.wanted
+
+    @property
+    def categories(self) -> Mapping[int, str]:
+        """From id to name of the categories, in the order of ``Performance.per_class``."""
+        return self._ground_truth.categories
+
+    @property
+    def wanted_per_category(self) -> Mapping[int, int]:
+        """From category id to its number of objects to detect.
+
+        COCO's measure ignores crowds, and has no difficult objects; Pascal VOC's ignores both.
+        """
+        return self._ground_truth.wanted_per_category
 
     @property
     def faults(self) -> Sequence[Fault]:

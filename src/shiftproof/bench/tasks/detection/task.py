@@ -154,7 +154,7 @@ class Detection(Task):
         # What was measured with a cell counted all images.
         kept = {} if broken else _find_kept(folder, keys, cell_measure)
         performance = _measure(folder, keys, cell_measure, kept, workers, show_progress)
-        objects = _count_objects(truth)
+        objects = list(cell_measure.measure.wanted_per_category.values())
         return summarize_performance(
             {name: {cell: performance[name, cell] for cell in grid.cells} for name in models},
             grid,
@@ -162,7 +162,7 @@ class Detection(Task):
             cell_measure.measure.title,
             interval=describe_resampling(BIAS_CORRECTED, cell_measure.replicates),
             images=Images(len(ids), len(cell_measure.measure.image_ids), broken, sum(objects)),
-            classes=[str(record["name"]) for record in truth["categories"]],
+            classes=list(cell_measure.measure.categories.values()),
             objects=objects,
             changed=why_other_corruptions(folder),
         )
@@ -324,13 +324,3 @@ def _explain_wrong_truth(path: Path, error: Exception) -> BrokenFileError:
         f"{path}: not the ground truth of this run ({error!r:.100}). It was changed, or is of "
         "another one."
     )
-
-
-def _count_objects(truth: Mapping[str, Any]) -> list[int]:
-    """Return the number of objects of each class, without crowds and difficult ones."""
-    wanted = [
-        one["category_id"]
-        for one in truth["annotations"]
-        if not one.get("iscrowd") and not one.get("difficult")
-    ]
-    return [wanted.count(record["id"]) for record in truth["categories"]]

@@ -76,8 +76,8 @@ class Resamples:
 def _make_interval(values: F64 | None, least: int) -> Interval | None:
     """Return the interval moved by its bias, as that of mIoU is, within ``least`` to 1."""
     found = None if values is None else percentile_interval(correct_bias(values))
-    if found is None:
-        return None
+    if found is None or found.bare:
+        return found if found is None else Interval(round_figure(found.value))
     ends = (min(max(round_figure(end), least), 1.0) for end in (found.lower, found.upper))
     return Interval(round_figure(found.value), *ends)
 
