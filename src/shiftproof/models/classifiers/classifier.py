@@ -522,7 +522,10 @@ def _scale_on(
 
     # Tensors made in inference mode cannot be part of an autograd graph.
     with torch.inference_mode(False):
-        first, second = (torch.tensor(each, device=device)[:, None, None] for each in (mean, std))
+        first, second = (
+            torch.tensor(each, dtype=torch.float32, device=device)[:, None, None]
+            for each in (mean, std)
+        )
     return first, second
 
 
