@@ -246,6 +246,21 @@ class CallablePreprocess:
         }
 
 
+def check_preprocess(preprocess: object) -> None:
+    """Refuse what has not the methods of a preprocessing, such as a library's transform.
+
+    Raises:
+        InputError: neither ``Preprocess`` nor ``CallablePreprocess`` nor one like them.
+    """
+    if not all(hasattr(preprocess, name) for name in ("size", "geometry", "normalize", "settings")):
+        raise InputError(
+            f"preprocess: expected Preprocess(size, resize, ...), got {type(preprocess).__name__}. A "
+            "function from one uint8 image (H, W, 3) to a float array (C, h, w) is "
+            "CallablePreprocess(function); transforms of PIL images need "
+            "PIL.Image.fromarray(image) in it."
+        )
+
+
 def group_by_geometry(models: Mapping[str, Model]) -> list[dict[str, Model]]:
     """Group models whose ``geometry`` returns the same image, so that it runs once for each
     group.

@@ -27,7 +27,7 @@ from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.image_layouts import ImageOptions
 from shiftproof.data.images.packed_tree import PackedTree, find_packing
 from shiftproof.data.layouts import LAYOUTS, recognize_layout
-from shiftproof.data.presence import check_presence, is_address
+from shiftproof.data.presence import check_presence, check_source, is_address
 from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io.urls import redact_urls
@@ -90,6 +90,7 @@ def open_data(
         if options.model_classes is not None:
             check_labels(source, options.model_classes)
         return source
+    check_source(source)
     if _is_demo(source):
         _check_demo(source, options)
         return DemoPhotographs(options.model_classes)
@@ -114,6 +115,7 @@ def check_data(
     Raises:
         InputError, BrokenFileError, UnknownNameError: as for :func:`open_data`.
     """
+    check_source(source)
     options = ImageOptions(None, class_map, labeled, clean, split, images, root, label_key)
     if _is_demo(source):
         _check_demo(source, options)
