@@ -251,3 +251,10 @@ def test_each_table_is_made_once_and_groups_of_them_change_no_bit(monkeypatch):
     for one, other, table in zip(together, sum_resamples(functions, 50, 30), tables, strict=True):
         np.testing.assert_array_equal(one, other)
         assert one.shape == (31, table.shape[1])
+
+
+def test_values_that_are_not_finite_are_counted():
+    with pytest.raises(InputError, match="got 2 of 3 that are NaN or infinite"):
+        bootstrap_mean([1.0, np.nan, np.inf])
+    with pytest.raises(InputError, match=r"got shape \(0,\)"):
+        bootstrap_mean([])

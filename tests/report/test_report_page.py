@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shiftproof import load_run
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.report import write_report
 from shiftproof.report.page import LIMIT
@@ -210,6 +211,7 @@ def test_the_page_is_a_function_of_the_run(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     first = write_report(run).read_bytes()
     assert write_report(run, tmp_path / "again.html").read_bytes() == first
+    assert write_report(load_run(run), tmp_path / "opened.html").read_bytes() == first
 
 
 # ---------------------------------------------------------------- words
