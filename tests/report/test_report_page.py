@@ -245,6 +245,9 @@ def test_no_effect_is_claimed_where_the_interval_holds_zero(
     assert "Whether BN helps is unclear from 500 images" in text
     assert "lowers" not in text
     assert "harm" not in text
+    has_both = ends[0] < 0 < ends[1]
+    assert ("the interval contains both gains and losses (" in text) == has_both
+    assert ("the interval contains 0 (" in text) != has_both
 
 
 def test_no_change_at_all_is_said(tmp_path: Path) -> None:
