@@ -110,6 +110,25 @@ def test_what_calls_leave_behind_does_not_count():
     assert of(count_calls) is None
 
 
+def test_what_a_function_collects_does_not_count():
+    seen, names, limit = [], set(), 2
+
+    def collect(image):
+        seen.append(image)
+        for name in (image,):
+            names.add(name)
+        SIZES.extend([])
+        return image + limit
+
+    before = of(collect)
+    assert before is not None
+    collect(1)
+    assert seen
+    assert of(collect) == before
+    limit = 3
+    assert of(collect) != before
+
+
 def test_compiled_and_cached_functions_are_their_source():
     numba = pytest.importorskip("numba")
     limit = 2

@@ -17,6 +17,14 @@ from shiftproof.io.files import fingerprint
 _DEPTH = 8
 """Levels of values within values that are looked at."""
 
+_LOADING = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
+
+_CHANGING = (
+    "add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "setdefault",
+    "update", "write",
+)  # fmt: skip
+"""Methods by which a function changes what it has closed over or reads from its module."""
+
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range, slice)
 
 
@@ -53,7 +61,7 @@ def fingerprint_values(function: Any, *, with_helpers: bool = False) -> str | No
     These are the arguments of a partial, default values, the variables that it has closed over or
     reads from its module, and the public attributes of an object; texts, numbers, arrays, tensors and
     weights in them, also within lists, mappings and other objects. Nothing is looked for in functions
-    of shiftproof, or in what a function assigns itself.
+    of shiftproof, or in what a function itself assigns or, as by ``append``, changes.
 
     Args:
         function: any callable.
@@ -202,9 +210,14 @@ def _list_attributes(value: Any) -> dict[str, Any]:
 
 
 def _find_globals(code: CodeType) -> tuple[set[str], set[str]]:
-    """Return the names that code reads from its module, and those that it assigns outside itself."""
+    """Return the names that code reads from its module, and those that it changes outside itself."""
     read, assigned = set(), set()
+    before: dis.Instruction | None = None
     for step in dis.get_instructions(code):
+        if before is not None and step.argval in _CHANGING and before.opname in _LOADING:
+            # Such as a list to which every call adds its image.
+            assigned.add(before.argval)
+        before = step
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             read.add(step.argval)
         elif step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF"):
