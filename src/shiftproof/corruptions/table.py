@@ -333,8 +333,7 @@ def corrupt(
         raise InputError("A function has no variants; pass the function of the variant itself.")
     label = getattr(name, "__name__", type(name).__name__)
     return check_same_shape(
-        # A copy, since the function may write into it, and the image is the caller's.
-        name(checked.copy(), level, generator(seed, label, key)),
+        name(checked, level, generator(seed, label, key)),
         checked,
         f"A corruption returns uint8 of the shape it was given, {checked.shape}; {label} returned {{}}.",
     )
