@@ -33,3 +33,14 @@ def test_names_are_defined_in_their_files(names, file):
     text = "\n".join(path.read_text(encoding="utf-8") for path in find_files(file))
     for name in re.findall(r"\w+", names.replace(" and", "")):
         assert re.search(rf"\b{name}\b", text), f"ARCHITECTURE.md: there is no {name} in {file}"
+
+
+def test_all_names_of_the_text_are_somewhere_in_the_code():
+    folders = ("src", "tests", "pages", "scripts", "benchmarks")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    found = {path.stem for path in paths} | {part for path in paths for part in path.parts}
+    for path in (*paths, ROOT / "pyproject.toml"):
+        if path != Path(__file__):
+            found.update(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+    named = set(re.findall(r"`(\w+)`", TEXT))
+    assert not named - found, "ARCHITECTURE.md has names that no code has"

@@ -167,7 +167,7 @@ SURFACE = {
 MODULES = {
     "shiftproof.classes": {
         "LABEL_SETS", "Classes", "LabelSet", "check_outputs", "normalize_unicode", "imagenet", "label_set",
-        "name_classes", "number_classes",
+        "name_classes", "number_classes", "to_classes",
     },
     "shiftproof.errors": {
         "BrokenFileError", "ImageError", "InputError", "LabelError", "MissingExtraError",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from shiftproof.counts import pluralize
-from shiftproof.errors import LabelError, UnknownNameError
+from shiftproof.errors import InputError, LabelError, UnknownNameError
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,22 @@ def number_classes(count: int) -> Classes:
 def name_classes(names: Iterable[str]) -> Classes:
     """Return the classes of a list of names, in the order of the model's outputs."""
     return Classes(tuple(names))
+
+
+def to_classes(classes: Classes | Iterable[str] | None) -> Classes | None:
+    """Return classes that are given as such or as a list of names; None stays None.
+
+    Raises:
+        InputError: anything else.
+    """
+    if classes is None or isinstance(classes, Classes):
+        return classes
+    names = None if isinstance(classes, str | bytes) else tuple(classes)
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"classes: expected a list of names in the order of the outputs, got {classes!r:.80}."
+        )
+    return name_classes(names)
 
 
 @functools.lru_cache(maxsize=1)

@@ -23,7 +23,7 @@ def generator(seed: int, *parts: str) -> np.random.Generator:
     keeps the PCG64 bit stream. Parts are length-prefixed: ``("ab", "c")`` is not ``("a", "bc")``.
 
     Raises:
-        InputError: the seed is not a whole number.
+        InputError: the seed is not a whole number, or a part is not a text.
 
     >>> first, again = generator(0, "fog", "cat.jpg"), generator(0, "fog", "cat.jpg")
     >>> float(first.random()) == float(again.random())
@@ -31,6 +31,10 @@ def generator(seed: int, *parts: str) -> np.random.Generator:
     """
     digest = hashlib.blake2b(digest_size=16)
     for part in (str(check_seed(seed)), *parts):
+        if not isinstance(part, str):
+            raise InputError(
+                f"A key is a text; got {part!r:.60} of type {type(part).__name__}. Write str(key)."
+            )
         encoded = part.encode("utf-8", "surrogateescape")
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)

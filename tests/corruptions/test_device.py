@@ -7,14 +7,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, corrupt  # noqa: E402
+from shiftproof.corruptions import CORRUPTIONS, corrupt  # noqa: E402
 from shiftproof.corruptions.torch.blur import make_disk_kernel  # noqa: E402
-from shiftproof.corruptions.torch.table import corrupt_on_device, corrupt_tensor  # noqa: E402
+from shiftproof.corruptions.torch.table import (  # noqa: E402
+    FUNCTIONS,
+    corrupt_on_device,
+    corrupt_tensor,
+)
 from shiftproof.errors import ImageError, InputError, UnknownNameError  # noqa: E402
 from support.picture_statistics import measure_distance, measure_picture  # noqa: E402
 
 FOLDER = Path(__file__).parent.parent / "reference" / "corruptions"
-ALL = [*COMMON, *HOLDOUT]
+ALL = list(FUNCTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +121,15 @@ def test_what_cannot_be_used_is_refused():
         corrupt_tensor(images.permute(0, 2, 3, 1), "fog", severity=3, keys=["a", "b"])
     with pytest.raises(ImageError):
         corrupt_tensor(images[:0], "fog", severity=3, keys=[])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_default_dtype_moves_no_pixel(name):
+    images = torch.randint(0, 256, (2, 3, 21, 34), dtype=torch.uint8)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        wide = corrupt_on_device(images, name, 2, ["a", "b"], 0)
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(corrupt_on_device(images, name, 2, ["a", "b"], 0), wide)

@@ -12,14 +12,13 @@ from torch._subclasses.fake_tensor import (  # noqa: E402
 )
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from shiftproof.corruptions import COMMON, HOLDOUT  # noqa: E402
 from shiftproof.corruptions.torch import filters  # noqa: E402
 from shiftproof.corruptions.torch.filters import copy_to_device  # noqa: E402
 from shiftproof.corruptions.torch.table import FUNCTIONS, corrupt_on_device  # noqa: E402
 from shiftproof.corruptions.torch.weather import GROWTH, _grow  # noqa: E402
 from shiftproof.rng import generator  # noqa: E402
 
-ALL = [*COMMON, *HOLDOUT]
+ALL = list(FUNCTIONS)
 ASKS = {"_local_scalar_dense", "equal", "nonzero", "bincount", "masked_select", "unique"}
 """Operations whose answer the host has to wait for."""
 

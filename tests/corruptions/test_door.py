@@ -160,6 +160,12 @@ def test_a_seed_of_numpy_is_its_number(image):
     assert (one == other).all()
 
 
+@pytest.mark.parametrize("key", [5, None, b"a"])
+def test_a_key_that_is_no_text_is_refused(image, key):
+    with pytest.raises(InputError, match=r"A key is a text; got .*str\(key\)"):
+        corrupt(image, "fog", severity=1, key=key)
+
+
 def test_an_ordinary_image_is_not_copied(image):
     assert check_image(image) is image
 

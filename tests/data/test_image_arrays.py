@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
-from shiftproof.data import ImageArrays
+from shiftproof.classes import name_classes
+from shiftproof.data import ImageArrays, ImageFolder, open_data
 from shiftproof.errors import ImageError, InputError, LabelError
 
 RNG = np.random.default_rng(0)
@@ -67,6 +69,36 @@ def test_the_fingerprint_moves_with_a_pixel_a_label_and_the_shape():
 def test_what_is_no_image_is_refused(image):
     with pytest.raises(ImageError, match=r"Image 1: expected \(H, W, 3\) uint8"):
         ImageArrays([IMAGES[0], image])
+
+
+@pytest.mark.parametrize("mode", ["P", "YCbCr", "LAB", "HSV", "RGBA", "CMYK", "1", "F"])
+def test_pictures_whose_values_are_no_rgb_are_refused(mode):
+    picture = PillowImage.fromarray(IMAGES[0])
+    with pytest.raises(ImageError, match=rf"Image 1: .* got {mode}\. Convert it with"):
+        ImageArrays([picture, picture.convert(mode)])
+    data = ImageArrays([picture, picture.convert("L")])
+    np.testing.assert_array_equal(data.read(data.samples[0]), IMAGES[0])
+
+
+@pytest.mark.parametrize("pair", [(IMAGES[0], 3), {"image": IMAGES[0], "label": 3}])
+def test_pairs_are_no_images(pair):
+    with pytest.raises(ImageError, match=r"Image 0: .* got a (tuple|dict)\. Give the images alone"):
+        ImageArrays([pair])
+
+
+def test_classes_may_be_names(tmp_path):
+    names = ["cat", "dog", "emu"]
+    assert ImageArrays(IMAGES, labels=[0, 2, 1], classes=names).classes == name_classes(names)
+    for name in names:
+        (tmp_path / name).mkdir()
+        PillowImage.fromarray(IMAGES[0]).save(tmp_path / name / "a.png")
+    for opened in (ImageFolder(tmp_path, names[::-1]), open_data(tmp_path, classes=names[::-1])):
+        assert [sample.label for sample in opened.samples] == [2, 1, 0]
+    for wrong in ("cat", [1, 2, 3]):
+        with pytest.raises(InputError, match="expected a list of names"):
+            ImageArrays(IMAGES, labels=[0, 2, 1], classes=wrong)
+        with pytest.raises(InputError, match="expected a list of names"):
+            open_data(tmp_path, classes=wrong)
 
 
 def test_a_single_image_is_not_taken_for_a_batch():

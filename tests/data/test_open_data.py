@@ -11,6 +11,7 @@ from shiftproof.data import (
     ImageTable,
     open_data,
 )
+from shiftproof.embed import open_pictures
 from shiftproof.errors import InputError, LabelError
 
 
@@ -105,3 +106,14 @@ def test_the_labels_of_the_demo_cannot_be_changed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="demo photographs have labels"):
         open_data("demo", classes=None, labeled=False)
+
+
+@pytest.mark.parametrize("source", [np.zeros((2, 4, 4, 3), np.uint8), [1, 2], None])
+def test_what_is_no_path_is_refused(source):
+    kind = type(source).__name__
+    with pytest.raises(InputError, match=rf"got {kind}\. .*ImageArrays"):
+        open_data(source, classes=None)
+    with pytest.raises(InputError, match=rf"got {kind}\. .*ImageArrays"):
+        open_pictures(source)
+    with pytest.raises(InputError, match=r"got bytes; write os\.fsdecode"):
+        open_data(b"photos", classes=None)

@@ -7,14 +7,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from shiftproof.corruptions import COMMON, CORRUPTIONS, HOLDOUT, corrupt  # noqa: E402
+from shiftproof.corruptions import CORRUPTIONS, corrupt  # noqa: E402
 from shiftproof.corruptions.torch import corrupt_tensor  # noqa: E402
+from shiftproof.corruptions.torch.table import FUNCTIONS  # noqa: E402
 from support.picture_statistics import measure_distance, measure_picture  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 
 FOLDER = Path(__file__).parent.parent / "reference" / "corruptions"
-ALL = [*COMMON, *HOLDOUT]
+ALL = list(FUNCTIONS)
 DRAWS = 40
 
 

@@ -274,3 +274,10 @@ def test_one_image_has_no_interval():
     assert ap.value == pytest.approx(0.6)
     assert ap.bare
     assert voc_interval(truth, [box], replicates=20).bare
+
+
+def test_values_that_are_not_finite_are_counted():
+    with pytest.raises(InputError, match="got 2 of 3 that are NaN or infinite"):
+        bootstrap_mean([1.0, np.nan, np.inf])
+    with pytest.raises(InputError, match=r"got shape \(0,\)"):
+        bootstrap_mean([])

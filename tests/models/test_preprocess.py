@@ -11,6 +11,7 @@ import torch
 from PIL import Image as PillowImage
 from torchvision import transforms
 
+from shiftproof import Classifier, Encoder
 from shiftproof.errors import ImageError, InputError, ModelError, UnknownNameError
 from shiftproof.models import CallablePreprocess, Preprocess
 from shiftproof.models.classifiers.timm import convert_config
@@ -254,3 +255,10 @@ class TestGroupByGeometry:
         assert [list(group) for group in groups] == [
             ["one", "other mean"], ["other margin"], ["function"], ["same function"],
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [Classifier, Encoder])
+@pytest.mark.parametrize("preprocess", [transforms.Compose([]), "imagenet", None])
+def test_what_is_no_preprocessing_is_refused(model, preprocess):
+    with pytest.raises(InputError, match=r"got (Compose|str|NoneType)\. .*CallablePreprocess"):
+        model(torch.nn.Flatten(), preprocess)

@@ -140,3 +140,16 @@ def test_of_a_yes_or_no_kept_is_balanced_accuracy_above_chance():
     accuracy = balanced_accuracy_score(values.ravel(), (read > 0.5).ravel())
     assert 0.6 < accuracy < 1
     assert kept == pytest.approx(2 * accuracy - 1)
+
+
+def test_the_networks_do_not_depend_on_the_default_dtype():
+    torch = pytest.importorskip("torch")
+    features, values = rows(5)
+    folds = assign_folds(15)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        wide = by_network(features, values, folds)
+    finally:
+        torch.set_default_dtype(before)
+    np.testing.assert_array_equal(by_network(features, values, folds), wide)

@@ -13,6 +13,7 @@ from scipy.stats import linregress
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix
 
+from shiftproof.report import corruption_title
 from shiftproof.report.classification.answers import Tally, list_cells
 from shiftproof.report.grid.contrasts import fit_line
 from shiftproof.report.grid.entries import PageContent
@@ -101,6 +102,20 @@ def test_corruptions_are_listed_by_how_far_the_models_lie_apart(tmp_path: Path) 
     assert apart == sorted(apart, reverse=True)
     assert apart[0] == pytest.approx(100 * max(reach.values()), abs=0.06)
     assert len(rows) == 15
+
+
+def test_of_models_that_are_equal_none_is_best(tmp_path: Path) -> None:
+    content = scores(models=("source", "BN"))
+    first, second = content["models"]
+    second["corruptions"][2] = first["corruptions"][2]
+    expected = {
+        corruption_title(one["corruption"]): f"all {100 * one['figures']['error']['value']:.1f}"
+        for one, other in zip(first["corruptions"], second["corruptions"], strict=True)
+        if one["figures"]["error"]["value"] == other["figures"]["error"]["value"]
+    }
+    assert 0 < len(expected) < len(first["corruptions"])
+    rows = rows_of(page_of(write_run(tmp_path / "run", content, sheets=0)).by_id("separation"))
+    assert {row[0]: row[1] for row in rows if row[2] == "–"} == expected
 
 
 def test_gains_stand_with_the_largest_first_and_the_mean_last(tmp_path: Path) -> None:

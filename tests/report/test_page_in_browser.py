@@ -88,6 +88,15 @@ def test_axe_notices_what_is_planted(browser: Any, tmp_path: Path) -> None:
         assert any(one.startswith("image-alt") for one in ask_axe(opened.page, find_axe()))
 
 
+def test_bold_changes_are_significant_also_in_totals(views: Callable[[str], Opened]) -> None:
+    weights = views("laptop").page.evaluate(
+        """[...document.querySelectorAll(".listed tr.total td")].map(
+            cell => [cell.classList.contains("sure"), Number(getComputedStyle(cell).fontWeight)])"""
+    )
+    assert weights
+    assert all((weight > 400) == sure for sure, weight in weights)
+
+
 def test_print_is_light_and_has_no_buttons(views: Callable[[str], Opened]) -> None:
     opened = views("print, dark")
     ground = "getComputedStyle(document.body).backgroundColor"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shiftproof import load_run
 from shiftproof.errors import BrokenFileError, InputError, MissingExtraError
 from shiftproof.report import write_report
 from shiftproof.report.page import LIMIT
@@ -210,6 +211,7 @@ def test_the_page_is_a_function_of_the_run(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     first = write_report(run).read_bytes()
     assert write_report(run, tmp_path / "again.html").read_bytes() == first
+    assert write_report(load_run(run), tmp_path / "opened.html").read_bytes() == first
 
 
 # ---------------------------------------------------------------- words
@@ -243,6 +245,9 @@ def test_no_effect_is_claimed_where_the_interval_holds_zero(
     assert "Whether BN helps is unclear from 500 images" in text
     assert "lowers" not in text
     assert "harm" not in text
+    has_both = ends[0] < 0 < ends[1]
+    assert ("the interval contains both gains and losses (" in text) == has_both
+    assert ("the interval contains 0 (" in text) != has_both
 
 
 def test_no_change_at_all_is_said(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from shiftproof import similarity
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.similarity.sources import open_embeddings
 from support import embedding_trees as trees
@@ -278,3 +279,20 @@ def test_two_shards_of_one_number(tmp_path):
 def test_an_unknown_choice():
     with pytest.raises(UnknownNameError, match="refuse, skip"):
         open_embeddings(trees.unit_rows(3), unusable="drop")
+
+
+@pytest.mark.parametrize("rows", [[[1.0, 0.0]], 3, None])
+def test_rows_that_are_neither_an_array_nor_a_path_are_refused(rows):
+    with pytest.raises(InputError, match=rf"got {type(rows).__name__}\. .*numpy.asarray"):
+        open_embeddings(rows)
+
+
+def test_test_sets_and_thresholds_have_names():
+    rows = np.eye(3, dtype=np.float32)
+    for tests in (rows, "rows.npy"):
+        with pytest.raises(InputError, match="Expected test sets by name, got"):
+            similarity.gap(rows, tests, reference=rows)
+        with pytest.raises(InputError, match="Expected test sets by name, got"):
+            similarity.prune(rows, tests, thresholds={"test": 0.5})
+    with pytest.raises(InputError, match=r"thresholds by test set, got 0\.5; write \{'t': ...\}"):
+        similarity.prune(rows, {"t": rows}, thresholds=0.5)

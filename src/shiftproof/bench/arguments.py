@@ -69,7 +69,9 @@ def name_corruptions(
     if not pairs:
         raise InputError("Expected at least one corruption, got none.")
     named: dict[str, CorruptionLike] = {}
-    for name, corruption in pairs:
+    for given, corruption in pairs:
+        # A text of numpy is another type, which files of settings cannot hold.
+        name = str(given)
         if name in named:
             raise InputError(f"The corruption {name!r} is given twice.")
         if name == "clean" or not files.can_name_files(name):
@@ -84,12 +86,14 @@ def name_corruptions(
             )
         if isinstance(corruption, str) and corruption not in known:
             raise UnknownNameError.of("corruption", corruption, known)
-        named[name] = corruption
+        named[name] = str(corruption) if isinstance(corruption, str) else corruption
     return named
 
 
 def check_severities(severities: Sequence[int]) -> list[int]:
     """Return severities in rising order, or raise an InputError."""
+    if not isinstance(severities, Iterable):
+        raise InputError(f"Expected a list of severities; write [{severities!r}].")
     chosen = list(severities)
     for severity in chosen:
         if isinstance(severity, bool) or severity not in (1, 2, 3, 4, 5):

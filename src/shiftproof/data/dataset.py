@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from shiftproof.classes import Classes
+from shiftproof.classes import Classes, to_classes
 from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io import files
@@ -27,7 +27,7 @@ class ImageData(ABC):
     Args:
         name: name in tables and records.
         samples: in a fixed order, with unique ids; either all or none have labels.
-        classes: the classes that labels index; ignored without labels.
+        classes: the classes that labels index, or their names; ignored without labels.
 
     Attributes:
         omissions: a sentence for everything at the path that is not used, if it was opened by path.
@@ -37,7 +37,9 @@ class ImageData(ABC):
         LabelError: some have labels and some have none.
     """
 
-    def __init__(self, name: str, samples: Sequence[Sample], classes: Classes | None) -> None:
+    def __init__(
+        self, name: str, samples: Sequence[Sample], classes: Classes | Iterable[str] | None
+    ) -> None:
         self.name = name
         self.omissions: tuple[str, ...] = ()
         self.samples = tuple(samples)
@@ -55,7 +57,7 @@ class ImageData(ABC):
                 f"{name}: {len(unlabeled)} of {pluralize(len(self.samples), 'image')} have no label (first: "
                 f"{unlabeled[0]}); expected all or none."
             )
-        self.classes = None if unlabeled else classes
+        self.classes = None if unlabeled else to_classes(classes)
         self.subset: Settings | None = None
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,6 +19,23 @@ _EXPECTED: Final[dict[Kind, str]] = {
     "copies": "an image or a folder of images",
     "results": "a folder of result files, or a table",
 }
+
+
+def check_source(source: object) -> None:
+    """Refuse what is no path or address, such as a loader of another library.
+
+    Raises:
+        InputError: neither a text nor a path; the message says what images in memory are.
+    """
+    if isinstance(source, str | os.PathLike):
+        return
+    kind = type(source).__name__
+    if isinstance(source, bytes):
+        raise InputError("Expected a path as text, got bytes; write os.fsdecode(path).")
+    raise InputError(
+        f"Expected a path or a dataset of shiftproof.data, got {kind}. Images in memory, also those of "
+        "a loader or of another library's dataset, are ImageArrays(images, labels=labels)."
+    )
 
 
 def check_presence(source: str | Path, kind: Kind) -> None:

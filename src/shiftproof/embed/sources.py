@@ -9,7 +9,7 @@ from shiftproof.data.images.cell_folders import find_first_cell
 from shiftproof.data.images.cells import check_clean
 from shiftproof.data.images.packed_tree import find_packing
 from shiftproof.data.layouts import recognize_layout
-from shiftproof.data.presence import is_address
+from shiftproof.data.presence import check_source, is_address
 from shiftproof.embed.image_source import Pictures, SplitPictures
 from shiftproof.embed.tars import TarPictures
 from shiftproof.errors import InputError
@@ -50,6 +50,7 @@ def open_pictures(
             )
         return source
     if not isinstance(source, ImageData):
+        check_source(source)
         path = Path(source)
         is_tars = is_address(source) or is_tar(path.name)
         if is_tars or (path.exists() and _holds_tars(path)):

@@ -24,7 +24,7 @@ class RobustnessCallback(TrainerCallback):
 
     If the trainer evaluates at the end of epochs, they are also in its metrics, as
     ``eval_shift/mean``, so that ``metric_for_best_model="eval_shift/mean"`` selects the most robust
-    epoch.
+    epoch. An evaluation at another time has none: the weights are others by then.
     """
 
     def __init__(self, trainer: Any, grid: EpochGrid) -> None:
@@ -39,6 +39,14 @@ class RobustnessCallback(TrainerCallback):
         if state.is_world_process_zero and self.grid.is_due(epoch):
             self.figures = self.grid.measure(kwargs["model"], epoch)
             self.trainer.log(dict(self.figures))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Forget the metrics, which are those of the weights before this step."""
+        self.figures = {}
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Forget the metrics: the trainer may have loaded the weights of another epoch."""
+        self.figures = {}
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Add the metrics of this epoch to those by which the trainer selects the best model."""

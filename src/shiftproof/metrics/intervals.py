@@ -295,8 +295,13 @@ def bootstrap_mean(
     Interval(value=1.0, low=1.0, high=1.0)
     """
     table = np.asarray(values, dtype=np.float64)
-    if table.ndim != 1 or len(table) == 0 or not np.isfinite(table).all():
+    if table.ndim != 1 or len(table) == 0:
         raise InputError(f"Expected one finite value per image, got shape {table.shape}.")
+    if unusable := int((~np.isfinite(table)).sum()):
+        raise InputError(
+            f"Expected one finite value per image, got {unusable} of {len(table)} that are NaN or "
+            "infinite. Leave these images out."
+        )
     [sums] = sum_resamples([lambda: table[:, None]], len(table), replicates, seed=seed)
     interval = percentile_interval(sums[:, 0] / len(table), level=level)
     assert interval is not None

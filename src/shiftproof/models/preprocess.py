@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from shiftproof.errors import ImageError, InputError, UnknownNameError
+from shiftproof.io.functions import fingerprint_values, name_function
 from shiftproof.io.images import MAX_PIXELS
 from shiftproof.types import F32, U8, Image, Images, Settings
 
@@ -237,10 +238,27 @@ class CallablePreprocess:
         return np.stack(inputs)
 
     def settings(self) -> Settings:
-        """Return the function's name."""
-        function = self.function
-        named = function if hasattr(function, "__qualname__") else type(function)
-        return {"function": f"{named.__module__}.{named.__qualname__}"}
+        """Return the function's name, and a fingerprint of the values that it brings along, if any."""
+        values = fingerprint_values(self.function)
+        return {
+            "function": name_function(self.function),
+            **({} if values is None else {"values": values}),
+        }
+
+
+def check_preprocess(preprocess: object) -> None:
+    """Refuse what has not the methods of a preprocessing, such as a library's transform.
+
+    Raises:
+        InputError: neither ``Preprocess`` nor ``CallablePreprocess`` nor one like them.
+    """
+    if not all(hasattr(preprocess, name) for name in ("size", "geometry", "normalize", "settings")):
+        raise InputError(
+            f"preprocess: expected Preprocess(size, resize, ...), got {type(preprocess).__name__}. A "
+            "function from one uint8 image (H, W, 3) to a float array (C, h, w) is "
+            "CallablePreprocess(function); transforms of PIL images need "
+            "PIL.Image.fromarray(image) in it."
+        )
 
 
 def group_by_geometry(models: Mapping[str, Model]) -> list[dict[str, Model]]:

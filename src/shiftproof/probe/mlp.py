@@ -127,15 +127,16 @@ def _train(
     folds, _, inputs = x.shape
     random = torch.Generator().manual_seed(seed)
     with torch.enable_grad():
-        first = torch.randn(folds, inputs, WIDTH, generator=random) / inputs**0.5
+        first = torch.randn(folds, inputs, WIDTH, generator=random, dtype=torch.float32)
+        first /= inputs**0.5
         weights = [
             first.requires_grad_(),
-            torch.zeros(folds, 1, WIDTH, requires_grad=True),
-            torch.zeros(folds, WIDTH, 1, requires_grad=True),
-            torch.zeros(folds, 1, 1, requires_grad=True),
+            torch.zeros(folds, 1, WIDTH, dtype=torch.float32, requires_grad=True),
+            torch.zeros(folds, WIDTH, 1, dtype=torch.float32, requires_grad=True),
+            torch.zeros(folds, 1, 1, dtype=torch.float32, requires_grad=True),
         ]
         optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=DECAY)
-        best = torch.full((folds,), float("inf"))
+        best = torch.full((folds,), float("inf"), dtype=torch.float32)
         kept = torch.zeros_like(truth)
         for step in range(STEPS + 1):
             hidden = torch.relu(torch.baddbmm(weights[1], x, weights[0]))

@@ -7,7 +7,7 @@ import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shiftproof._version import __version__
 from shiftproof.errors import InputError
@@ -19,7 +19,7 @@ from shiftproof.report.parts import plan_parts
 from shiftproof.report.sections import Document
 from shiftproof.report.svg import colors
 from shiftproof.report.svg.markup import Html
-from shiftproof.runs.run import load_run
+from shiftproof.runs.run import AnyRun, load_run
 
 if TYPE_CHECKING:
     import jinja2
@@ -29,7 +29,7 @@ LIMIT = 10_000_000
 
 
 def write_report(
-    run: str | Path | Sequence[str | Path],
+    run: str | Path | AnyRun[Any] | Sequence[str | Path | AnyRun[Any]],
     out: str | Path | None = None,
     *,
     calibration: str | Path | None = None,
@@ -47,7 +47,7 @@ def write_report(
     an evaluation without an audit uses the first given audit that has its test sets.
 
     Args:
-        run: the folder of a run, or a list of such folders.
+        run: a run or its folder, or a list of such.
         out: the file to write; the default is ``report.html`` in the (first) run's folder.
         calibration: for one run without labels, the folder of a labeled run of the same model and
             adapters: the page then shows the estimated accuracy, and the error of such estimates
@@ -63,7 +63,8 @@ def write_report(
         MissingExtraError: jinja2 is not installed.
     """
     environment = _make_environment()
-    paths = [Path(run)] if isinstance(run, str | Path) else [Path(path) for path in run]
+    given = [run] if isinstance(run, str | Path | AnyRun) else run
+    paths = [one.path if isinstance(one, AnyRun) else Path(one) for one in given]
     if not paths:
         raise InputError("Expected the folder of a run, got an empty list.")
     runs = [load_run(path) for path in paths]

@@ -307,6 +307,13 @@ def check_size(size: int, rows: int) -> None:
         raise InputError(f"Expected a size of 1 to {rows}, the number of rows, got {size}.")
 
 
+def _check_named(thresholds: object, name: str) -> None:
+    if not isinstance(thresholds, Mapping):
+        raise InputError(
+            f"Expected thresholds by test set, got {thresholds!r:.40}; write {{{name!r}: ...}}."
+        )
+
+
 def check_one_of(reference: object, thresholds: object) -> None:
     """Check that either a reference or thresholds are given.
 
@@ -325,6 +332,7 @@ def check_limits(
     Raises:
         InputError: thresholds that are missing for a test set, of another shape, or outside -1..1.
     """
+    _check_named(thresholds, next(iter(tests)))
     return {
         name: _check_limits(name, thresholds.get(name), len(rows)) for name, rows in tests.items()
     }

@@ -404,6 +404,7 @@ def open_embeddings(
         parts = [_ShardFile(Shard(0, "array", len(source)), None, source, None, None)]
         shapes = [_check_array("The array", source.shape, source.dtype)]
     else:
+        _check_path(source)
         location = Location.of(source)
         found = _find_shards(location)
         parts, shapes = [], []
@@ -435,8 +436,7 @@ def open_sources(
     Raises:
         InputError: no test set, or widths that differ.
     """
-    if not tests:
-        raise InputError("Expected at least one test set.")
+    check_test_sets(tests)
     rows = open_embeddings(train)
     sets = {name: open_embeddings(source).to_test_set() for name, source in tests.items()}
     for name, rows_of_set in sets.items():
@@ -446,6 +446,28 @@ def open_sources(
                 f"{rows_of_set.width}. Embed both with one encoder."
             )
     return rows, sets
+
+
+def _check_path(source: object) -> None:
+    if not isinstance(source, str | os.PathLike | Location):
+        raise InputError(
+            f"Expected an array, a path or a URL of embeddings, got {type(source).__name__}. Give rows "
+            "in memory as a float array (rows, width): numpy.asarray(rows)."
+        )
+
+
+def check_test_sets(tests: object) -> None:
+    """Refuse test sets that are no mapping from names.
+
+    Raises:
+        InputError: a set without a name, or none.
+    """
+    if not isinstance(tests, Mapping):
+        raise InputError(
+            f"Expected test sets by name, got {type(tests).__name__}; write {{'test': rows}}."
+        )
+    if not tests:
+        raise InputError("Expected at least one test set.")
 
 
 def _describe_source(source: object) -> str:

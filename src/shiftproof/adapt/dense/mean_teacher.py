@@ -237,7 +237,7 @@ class MeanTeacher(NetworkAdapter):
         if self.strength == 0:
             return image.clone()
         low, high = 1 / (1 + self.strength), 1 + self.strength
-        brightness, contrast = (torch.rand(2) * (high - low) + low).tolist()
+        brightness, contrast = (torch.rand(2, dtype=torch.float32) * (high - low) + low).tolist()
         noise = torch.randn_like(image) * (self.strength / 10)
         middle = image.mean()
         changed: torch.Tensor = ((image - middle) * contrast + middle) * brightness + noise

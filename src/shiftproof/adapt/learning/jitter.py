@@ -112,4 +112,4 @@ def _transform(images: torch.Tensor, jitter: Jitter) -> torch.Tensor:
 def _draw_noise(images: torch.Tensor, seed: int) -> torch.Tensor:
     # On the CPU, so that all devices get the same noise.
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(images.shape, generator=generator).to(images.device)
+    return torch.randn(images.shape, generator=generator, dtype=torch.float32).to(images.device)

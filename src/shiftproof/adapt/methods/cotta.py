@@ -360,6 +360,8 @@ class CoTTA(NetworkAdapter):
         # On the CPU, so that the choice does not depend on the device.
         draws = torch.Generator().manual_seed(int(rng.integers(2**62)))
         for name, parameter in self._steps.parameters.items():
-            chosen = torch.rand(parameter.shape, generator=draws) < self.restore
+            chosen = (
+                torch.rand(parameter.shape, generator=draws, dtype=torch.float32) < self.restore
+            )
             first = self._steps.first[f"parameter/{name}"]
             parameter.copy_(torch.where(chosen.to(parameter.device), first, parameter))

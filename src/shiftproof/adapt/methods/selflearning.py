@@ -28,6 +28,7 @@ from shiftproof.adapt.learning.source_check import FEW_CLASSES_KEPT
 from shiftproof.adapt.normalization.layer_choice import LayerChoice
 from shiftproof.adapt.normalization.priors import Prior
 from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.io.functions import describe_function
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
@@ -214,7 +215,7 @@ class SelfLearning(NetworkAdapter):
 
     @property
     def _loss_name(self) -> str:
-        return getattr(self.loss, "__qualname__", "function") if callable(self.loss) else self.loss
+        return describe_function(self.loss) if callable(self.loss) else self.loss
 
     @property
     def settings(self) -> Settings:

@@ -11,7 +11,6 @@ import numpy as np
 
 from shiftproof.bench.cells.batching import Batch
 from shiftproof.bench.cells.views import OnTheFly
-from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.types import CLEAN, Cell, Image, Logits, Sample, Settings
 
@@ -34,7 +33,7 @@ class OnDevice:
         device: name of the torch device.
 
     Raises:
-        InputError: a corruption that is a function, or none of the 19 with a form for devices; or
+        InputError: a corruption that is a function, or one without a form for devices; or
             images that are to be saved as JPEG.
     """
 
@@ -94,15 +93,16 @@ class OnDevice:
 
 def check_corruptions(corruptions: Mapping[str, Any]) -> None:
     """Raise an InputError if a corruption has no device implementation."""
-    known = [*COMMON, *HOLDOUT]
+    from shiftproof.corruptions.torch.table import FUNCTIONS
+
     for name, corruption in corruptions.items():
         if not isinstance(corruption, str):
             raise InputError(
                 f"{name} is a function of one image, which runs on the processor alone: corrupt in the "
                 "workers (--corrupt-on workers)."
             )
-        if corruption not in known:
-            raise UnknownNameError.of("corruption with a form for devices", corruption, known)
+        if corruption not in FUNCTIONS:
+            raise UnknownNameError.of("corruption with a form for devices", corruption, FUNCTIONS)
 
 
 def check_corrupt_on(place: str) -> None:

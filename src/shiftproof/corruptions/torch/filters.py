@@ -55,7 +55,7 @@ def draw_uniform(sources: Sequence[Draws], *shape: int) -> Tensor:
 
 
 def _allocate(sources: Sequence[Draws], shape: tuple[int, ...]) -> Tensor:
-    return torch.empty((len(sources), *shape), device=sources[0].fields.device)
+    return torch.empty((len(sources), *shape), dtype=torch.float32, device=sources[0].fields.device)
 
 
 def copy_to_device(
@@ -201,7 +201,9 @@ def interpolate_line(x: Tensor, axis: int, interpolation: Interpolation) -> Tens
 
 @lru_cache(maxsize=16)
 def _make_luma_weights(device: torch.device) -> Tensor:
-    return torch.tensor([0.299, 0.587, 0.114], device=device)[None, :, None, None]
+    return torch.tensor([0.299, 0.587, 0.114], dtype=torch.float32, device=device)[
+        None, :, None, None
+    ]
 
 
 def compute_luma(x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def impulse_noise(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tenso
     """Apply ``noise.impulse_noise`` to a batch."""
     share = get_constants(noise.IMPULSE_NOISE, severity)
     draw = draw_uniform(sources, *x.shape[1:])
-    white = torch.where(draw < share / 2, 255.0, 0.0)
+    white = (draw < share / 2).float() * 255
     return torch.where(draw < share, white, x)
 
 

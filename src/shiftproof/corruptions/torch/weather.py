@@ -49,7 +49,7 @@ def frost(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     """Apply ``weather.frost`` to a batch."""
     keep, add = get_constants(weather.FROST, severity)
     height, width = x.shape[-2:]
-    frost = torch.empty((len(x), 3, height, width), device=x.device)
+    frost = torch.empty((len(x), 3, height, width), dtype=torch.float32, device=x.device)
     for part, source in zip(frost, sources, strict=True):
         scaled = _scale_texture(int(source.host.integers(5)), height, width, x.device)
         row, column = (
@@ -88,7 +88,7 @@ def fog(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
     size = 1 << (max(height, width, 3) - 1).bit_length()
     # A level of side s needs three fields of s x s, so all levels need one number less than pixels.
     draws = 2 * draw_uniform(sources, size * size - 1) - 1
-    grid = torch.zeros(len(x), 1, 1, device=x.device)
+    grid = torch.zeros(len(x), 1, 1, dtype=torch.float32, device=x.device)
     wibble = weather.FOG_WIBBLE
     while grid.shape[-1] < size:
         side = grid.shape[-1]
@@ -99,7 +99,7 @@ def fog(x: Tensor, severity: float, sources: Sequence[Draws]) -> Tensor:
         center = (across + across.roll(-1, -2)) / 4 + rough[:, 0]
         above = (across + center + center.roll(1, -2)) / 4 + rough[:, 1]
         left = (down + center + center.roll(1, -1)) / 4 + rough[:, 2]
-        finer = torch.empty(len(x), 2 * side, 2 * side, device=x.device)
+        finer = torch.empty(len(x), 2 * side, 2 * side, dtype=torch.float32, device=x.device)
         finer[:, ::2, ::2], finer[:, 1::2, 1::2] = grid, center
         finer[:, ::2, 1::2], finer[:, 1::2, ::2] = above, left
         grid, wibble = finer, wibble / decay
@@ -138,18 +138,18 @@ def _make_color(mud: bool, channels: int, device: torch.device) -> Tensor:
     """Return the color of the drops, ``(1, C, 1, 1)``."""
     color = torch.tensor(weather.MUD if mud else weather.WATER, dtype=torch.float32)
     if channels == 1:
-        color = (color * torch.tensor(LUMA)).sum()[None]
+        color = (color * torch.tensor(LUMA, dtype=torch.float32)).sum()[None]
     return color.to(device)[None, :, None, None]
 
 
 @lru_cache(maxsize=16)
 def _make_matrix(rows: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
-    return torch.tensor(rows, device=device)
+    return torch.tensor(rows, dtype=torch.float32, device=device)
 
 
 def _average_box(x: Tensor) -> Tensor:
     """Average 3 x 3, mirrored at the edges, rounded to bytes."""
-    kernel = torch.full((1, 1, 3, 3), 1 / 9, device=x.device)
+    kernel = torch.full((1, 1, 3, 3), 1 / 9, dtype=torch.float32, device=x.device)
     return F.conv2d(pad(x, 1, 1, "mirror"), kernel)
 
 
@@ -205,7 +205,7 @@ def _grow(strong: Tensor, weak: Tensor) -> Tensor:
 def _measure_distance(edges: Tensor) -> Tensor:
     """Return the distance to the nearest edge, up to 20, by OpenCV's 5 x 5 steps."""
     height, width = edges.shape[-2:]
-    distance = torch.where(edges, 0.0, 1e4)
+    distance = (~edges).float() * 1e4
     steps = [
         (dy, dx, cost)
         for dy in range(-2, 3)
@@ -225,7 +225,7 @@ def _equalize(x: Tensor) -> Tensor:
     """Equalize the histogram of each image ``(N, 1, H, W)`` of integers in 0..255."""
     values = x.flatten(1).long()
     pixels = values.shape[1]
-    counts = torch.zeros(len(x), 256, device=x.device)
+    counts = torch.zeros(len(x), 256, dtype=torch.float32, device=x.device)
     counts.scatter_add_(1, values, torch.ones_like(values, dtype=torch.float32))
     # OpenCV starts after the first level that occurs.
     first = counts.gather(1, values.amin(1, keepdim=True))

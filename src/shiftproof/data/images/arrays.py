@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
-from typing import final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from shiftproof.classes import Classes, number_classes
+from shiftproof.classes import Classes, number_classes, to_classes
 from shiftproof.counts import pluralize
 from shiftproof.data.dataset import ImageData
 from shiftproof.errors import ImageError, InputError, LabelError
 from shiftproof.io import files
 from shiftproof.types import Image, Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
 
 
 @final
@@ -24,24 +28,25 @@ class ImageArrays(ImageData):
     each worker process: if that is more than fits into memory, use a folder.
 
     Args:
-        images: ``(N, H, W, 3)`` uint8 RGB in 0..255, or a sequence of ``(H, W, 3)`` of any sizes;
-            gray ``(H, W)`` becomes three equal channels when it is read.
+        images: ``(N, H, W, 3)`` uint8 RGB in 0..255, or a sequence of ``(H, W, 3)`` of any sizes,
+            or of PIL images of mode RGB or L; gray ``(H, W)`` becomes three equal channels when it is
+            read.
         labels: ``(N,)`` integers, indices into ``classes``; None for no labels.
-        classes: the classes; by default numbers up to the largest label.
+        classes: the classes, or a list of their names; by default numbers up to the largest label.
         ids: unique names, the keys for randomness; by default ``000000``, ``000001``, ...
         name: name in tables and records.
 
     Raises:
-        ImageError: an array that is not a uint8 image.
+        ImageError: what is not a uint8 image, or a PIL image of another mode.
         LabelError: labels that are not one integer per image, or outside the classes.
         InputError: no images, or ids that are not one unique text per image.
     """
 
     def __init__(
         self,
-        images: Iterable[Image],
+        images: Iterable[Image | PillowImage],
         labels: ArrayLike | None = None,
-        classes: Classes | None = None,
+        classes: Classes | Iterable[str] | None = None,
         *,
         ids: Sequence[str] | None = None,
         name: str = "arrays",
@@ -59,11 +64,12 @@ class ImageArrays(ImageData):
                 f"Expected one text per image as its id, got {pluralize(len(keys), 'id')} for "
                 f"{pluralize(len(arrays), 'image')}: {keys!r:.80}."
             )
-        targets = _read_targets(labels, len(arrays), classes)
-        if labels is not None and classes is None and targets:
-            classes = number_classes(1 + max(target for target in targets if target is not None))
+        own = to_classes(classes)
+        targets = _read_targets(labels, len(arrays), own)
+        if labels is not None and own is None and targets:
+            own = number_classes(1 + max(target for target in targets if target is not None))
         samples = [Sample(key, target) for key, target in zip(keys, targets, strict=True)]
-        super().__init__(name, samples, classes)
+        super().__init__(name, samples, own)
         self._images = dict(zip(keys, arrays, strict=True))
 
     def read(self, sample: Sample) -> Image:
@@ -79,7 +85,19 @@ class ImageArrays(ImageData):
         ]
 
 
-def _check_image(image: Image, index: int) -> Image:
+def _check_image(image: object, index: int) -> Image:
+    if isinstance(image, tuple | dict):
+        raise ImageError(
+            f"Image {index}: expected an image, got a {type(image).__name__}. Give the images alone, "
+            "and their labels as labels=."
+        )
+    pillow: Any = sys.modules.get("PIL.Image")
+    if pillow is not None and isinstance(image, pillow.Image) and image.mode not in ("RGB", "L"):
+        # The values of other modes are indices of a palette, or colors of another space.
+        raise ImageError(
+            f"Image {index}: a PIL image is of mode RGB or L; got {image.mode}. "
+            'Convert it with image.convert("RGB").'
+        )
     array = np.asarray(image)
     is_shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
     if array.dtype != np.uint8 or not is_shaped or array.size == 0:

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-from shiftproof.classes import LABEL_SETS, Classes, LabelSet, imagenet, label_set, normalize_unicode
+from shiftproof.classes import (
+    LABEL_SETS,
+    Classes,
+    LabelSet,
+    imagenet,
+    label_set,
+    normalize_unicode,
+    to_classes,
+)
 from shiftproof.counts import pluralize
 from shiftproof.data.disk import (
     ImageListing,
@@ -32,9 +40,9 @@ class ImageFolder(ImageFiles):
 
     Args:
         root: the folder.
-        classes: the model's classes, or the label set of a published dataset with a subset of them:
-            then folders outside the subset are ignored, and the dataset's frame is cropped. None
-            reads no labels.
+        classes: the model's classes or a list of their names, or the label set of a published dataset
+            with a subset of them: then folders outside the subset are ignored, and the dataset's
+            frame is cropped. None reads no labels.
         class_map: from folder name to class, for names that the model does not have.
         labeled: None reads labels if there are any; False ignores the folders' names; True requires
             labels.
@@ -51,7 +59,7 @@ class ImageFolder(ImageFiles):
     def __init__(
         self,
         root: str | Path,
-        classes: Classes | LabelSet | None = None,
+        classes: Classes | LabelSet | Iterable[str] | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
         labeled: bool | None = None,
@@ -115,7 +123,7 @@ class FolderLabels:
 
     def __init__(
         self,
-        classes: Classes | LabelSet | None,
+        classes: Classes | LabelSet | Iterable[str] | None,
         *,
         class_map: Mapping[str, str] | None,
         labeled: bool | None,
@@ -124,7 +132,7 @@ class FolderLabels:
         if labeled and classes is None:
             raise LabelError(f"{where}: labels need classes; none were given.")
         self._label_set = classes if isinstance(classes, LabelSet) else None
-        self.classes = classes.classes if isinstance(classes, LabelSet) else classes
+        self.classes = classes.classes if isinstance(classes, LabelSet) else to_classes(classes)
         self.border = 0 if self._label_set is None else self._label_set.border
         self._class_map = {normalize_unicode(key): name for key, name in (class_map or {}).items()}
         self._labeled = labeled

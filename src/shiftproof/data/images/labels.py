@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from shiftproof.classes import Classes, normalize_unicode
+from shiftproof.classes import Classes, normalize_unicode, to_classes
 from shiftproof.counts import pluralize
 from shiftproof.data.disk import shorten
 from shiftproof.errors import LabelError
@@ -14,7 +14,7 @@ class LabelReader:
     """Reader of the labels that files state for images.
 
     Args:
-        classes: the model's classes, or None.
+        classes: the model's classes or a list of their names, or None.
         class_map: from label to class, for labels that the model does not have.
         labeled: None reads labels if there are any; False ignores them; True requires them.
         key: the column or field of the label, if several are possible.
@@ -25,7 +25,7 @@ class LabelReader:
 
     def __init__(
         self,
-        classes: Classes | None = None,
+        classes: Classes | Iterable[str] | None = None,
         *,
         class_map: Mapping[str, str] | None = None,
         labeled: bool | None = None,
@@ -33,7 +33,7 @@ class LabelReader:
     ) -> None:
         if labeled and classes is None:
             raise LabelError("Labels need classes; none were given.")
-        self.classes = classes
+        self.classes = to_classes(classes)
         self.labeled = labeled
         self.key = key
         self._class_map = {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from shiftproof.classes import Classes, LabelSet
+from shiftproof.classes import Classes, LabelSet, to_classes
 from shiftproof.counts import pluralize
 from shiftproof.data.dataset import ImageData
 from shiftproof.data.detection.boxes import DetectionData
@@ -27,7 +27,7 @@ from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.image_layouts import ImageOptions
 from shiftproof.data.images.packed_tree import PackedTree, find_packing
 from shiftproof.data.layouts import LAYOUTS, recognize_layout
-from shiftproof.data.presence import check_presence, is_address
+from shiftproof.data.presence import check_presence, check_source, is_address
 from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io.urls import redact_urls
@@ -37,7 +37,7 @@ from shiftproof.types import Cell
 def open_data(
     source: str | Path | ImageData,
     *,
-    classes: Classes | LabelSet | None,
+    classes: Classes | LabelSet | Iterable[str] | None,
     class_map: Mapping[str, str] | None = None,
     labeled: bool | None = None,
     clean: str | Path | None = None,
@@ -62,8 +62,8 @@ def open_data(
             as :class:`TarData`; a folder saved by ``datasets``, as :class:`SavedDataset`; Parquet
             files with a column of images, as :class:`ParquetImages`; or a dataset, which is
             returned itself after checking that its labels fit ``classes``.
-        classes: the model's classes, among which labels are looked up; or the label set of a
-            published dataset with a subset of them; None for no labels.
+        classes: the model's classes or a list of their names, among which labels are looked up; or
+            the label set of a published dataset with a subset of them; None for no labels.
         class_map: from folder name or label to class, for names that the model does not have.
         labeled: None reads labels if there are any; False ignores them; True requires them.
         clean: the clean images of a -C tree or -C arrays.
@@ -78,7 +78,8 @@ def open_data(
         LabelError: labels or class folders that the model does not know.
         MissingExtraError: "demo" without the extra that installs the photographs.
     """
-    options = ImageOptions(classes, class_map, labeled, clean, split, images, root, label_key)
+    known = classes if isinstance(classes, LabelSet) else to_classes(classes)
+    options = ImageOptions(known, class_map, labeled, clean, split, images, root, label_key)
     if isinstance(source, ImageData):
         given = (class_map, labeled, clean, split, images, root, label_key)
         if any(option is not None for option in given):
@@ -89,6 +90,7 @@ def open_data(
         if options.model_classes is not None:
             check_labels(source, options.model_classes)
         return source
+    check_source(source)
     if _is_demo(source):
         _check_demo(source, options)
         return DemoPhotographs(options.model_classes)
@@ -113,6 +115,7 @@ def check_data(
     Raises:
         InputError, BrokenFileError, UnknownNameError: as for :func:`open_data`.
     """
+    check_source(source)
     options = ImageOptions(None, class_map, labeled, clean, split, images, root, label_key)
     if _is_demo(source):
         _check_demo(source, options)

@@ -23,7 +23,13 @@ from shiftproof.models.module import (
     make_black_image_error,
 )
 from shiftproof.models.outputs import LOGITS, describe_output, find_tensor
-from shiftproof.models.preprocess import ModelInput, Preprocess, Preprocessing, to_batch
+from shiftproof.models.preprocess import (
+    ModelInput,
+    Preprocess,
+    Preprocessing,
+    check_preprocess,
+    to_batch,
+)
 from shiftproof.models.structure import get_input_dtype
 from shiftproof.types import Image, Images, Logits, Settings
 
@@ -120,6 +126,7 @@ class Classifier(HeldModule):
         )
         if self._torch:
             _check_head(module, self.name)
+        check_preprocess(preprocess)
         self.preprocess = preprocess
         self.dtype = _check_dtype(dtype, self.name, self._torch)
         self.outputs = None if outputs is None else _read_groups(outputs, self.name)
@@ -522,7 +529,10 @@ def _scale_on(
 
     # Tensors made in inference mode cannot be part of an autograd graph.
     with torch.inference_mode(False):
-        first, second = (torch.tensor(each, device=device)[:, None, None] for each in (mean, std))
+        first, second = (
+            torch.tensor(each, dtype=torch.float32, device=device)[:, None, None]
+            for each in (mean, std)
+        )
     return first, second
 
 

@@ -16,7 +16,7 @@ from shiftproof.models.module import (
     make_black_image_error,
 )
 from shiftproof.models.outputs import VECTORS, describe_output, find_tensor
-from shiftproof.models.preprocess import ModelInput, Preprocessing
+from shiftproof.models.preprocess import ModelInput, Preprocessing, check_preprocess
 from shiftproof.models.structure import get_input_dtype
 from shiftproof.types import Image, Images, Settings
 from shiftproof.unit_rows import normalize_rows
@@ -115,6 +115,7 @@ class Encoder(HeldModule):
             expected="Expected a torch.nn.Module or a function from float32 (N, C, H, W) to vectors, "
             "got {}. A checkpoint file is read by load_encoder('file:PATH?arch=...').",
         )
+        check_preprocess(preprocess)
         self.preprocess = preprocess
         self.normalize = normalize
         self.width = self._probe()

@@ -19,7 +19,7 @@ from shiftproof.report.sections import Section
 from shiftproof.report.svg import charts
 from shiftproof.report.svg.charts import ScatterPoint, Trace
 from shiftproof.report.svg.markup import Html
-from shiftproof.report.wording import SHARES
+from shiftproof.report.wording import SHARES, NumberFormat
 
 MIN_FOR_A_LINE = 3
 """Minimum number of models for a fit, since a line passes exactly through two."""
@@ -43,6 +43,17 @@ class _Spread:
         return abs(self.found[-1][1].value - self.found[0][1].value)
 
 
+def _name_ends(spread: _Spread, number_format: NumberFormat) -> list[Item]:
+    """Return the cells of the best and the worst model; if all are equal, none is either."""
+    best, worst = spread.found[0], spread.found[-1]
+    if spread.reach == 0:
+        return [Item(f"all {number_format.figure(best[1].value)}"), Item(wording.NONE)]
+    return [
+        Item(f"{entry.label} {number_format.figure(figure.value)}")
+        for entry, figure in (best, worst)
+    ]
+
+
 def build_separation_section(grid: Grid) -> Section | None:
     """Build the corruptions sorted by the range of the models' scores; None for one model."""
     spreads = _list_spreads(grid)
@@ -58,8 +69,7 @@ def build_separation_section(grid: Grid) -> Section | None:
     rows = [
         [
             Item(wording.corruption_title(spread.name)),
-            Item(f"{spread.found[0][0].label} {number_format.figure(spread.found[0][1].value)}"),
-            Item(f"{spread.found[-1][0].label} {number_format.figure(spread.found[-1][1].value)}"),
+            *_name_ends(spread, number_format),
             Item(number_format.figure(spread.reach)),
             Item(_describe_significance(grid.shown, spread)),
             Item("", drawn=_draw_spread(spread, grid, low, top)),

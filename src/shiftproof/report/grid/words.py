@@ -110,10 +110,11 @@ def describe_change(
         )
     ends = f"{describe_level(scores)} interval {form.change_span(figure)}"
     if figure.spans_zero:
+        within = "both gains and losses" if figure.lower < 0 < figure.upper else "0"
         return (
             f"Whether {label} {words.helps} is unclear from {count_images(scores)}: {compared} the "
             f"{measure} changes by {form.change(figure.value)}{form.full_points}, and the "
-            f"interval contains both gains and losses ({ends})."
+            f"interval contains {within} ({ends})."
         )
     does = (
         f"{'raises' if rises else 'lowers'} the {measure} by "
