@@ -204,7 +204,7 @@ def find_torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(
             "A TorchScript model cannot be adapted: its graph is fixed. "
-            "Adapt the module before torch.jit.script or trace, and script merge()."
+            "Adapt the module that it was made of, and export merge() (torch.export)."
         )
     if type(module).__name__ == "OptimizedModule":
         raise ModelError(
