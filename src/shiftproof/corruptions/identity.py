@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-import tokenize
-
 from shiftproof.corruptions import textures, weather
 from shiftproof.corruptions.checks import CorruptionFunction
-from shiftproof.io.files import fingerprint
+from shiftproof.io.function_code import identify_function
 
 
 def identify_corruption(corruption: str | CorruptionFunction) -> str:
-    """Return the name of a corruption, or of a function its name with a fingerprint of its source.
+    """Return the name of a corruption, or of a function its name with a fingerprint of its code.
+
+    :func:`~shiftproof.io.function_code.fingerprint_function` says what that is: docstrings and comments
+    do not count, defaults and captured values do.
 
     A function may set it with an attribute ``identity``. For frost it names the textures, since frost
     differs between the published photographs and drawn ice.
@@ -23,10 +23,4 @@ def identify_corruption(corruption: str | CorruptionFunction) -> str:
     suffix = f" with {textures.describe_published()}" if has_textures else ""
     if isinstance(corruption, str):
         return f"{corruption}{suffix}"
-    qualified = getattr(corruption, "__qualname__", type(corruption).__qualname__)
-    name = f"{corruption.__module__}.{qualified}"
-    try:
-        return f"{name} {fingerprint([inspect.getsource(corruption).encode()])}{suffix}"
-    except (OSError, TypeError, SyntaxError, tokenize.TokenError):
-        # Defined in a console, not a function, or from a file that changed after the import.
-        return f"{name}{suffix}"
+    return f"{identify_function(corruption)}{suffix}"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from shiftproof.errors import ImageError, InputError, UnknownNameError
+from shiftproof.io.function_code import identify_function
 from shiftproof.io.images import MAX_PIXELS
 from shiftproof.types import F32, U8, Image, Images, Settings
 
@@ -237,10 +238,8 @@ class CallablePreprocess:
         return np.stack(inputs)
 
     def settings(self) -> Settings:
-        """Return the function's name."""
-        function = self.function
-        named = function if hasattr(function, "__qualname__") else type(function)
-        return {"function": f"{named.__module__}.{named.__qualname__}"}
+        """Return the function's name, with a fingerprint of its code and of what it binds."""
+        return {"function": identify_function(self.function)}
 
 
 def group_by_geometry(models: Mapping[str, Model]) -> list[dict[str, Model]]:
