@@ -269,6 +269,23 @@ def check_image(image: Image) -> None:
         )
 
 
+def count_images(images: Images | Sequence[Image]) -> int:
+    """Return the number of images of a batch.
+
+    Raises:
+        ImageError: neither an array nor a sequence, so that they cannot be counted.
+    """
+    try:
+        if isinstance(images, str | bytes):
+            raise TypeError
+        return len(images)
+    except TypeError:
+        raise ImageError(
+            "Expected images as an array (N, H, W, 3) uint8, RGB, or a list of such (H, W, 3), got "
+            f"{type(images).__name__}. Of an iterator make a list."
+        ) from None
+
+
 def to_batch(images: Images | Sequence[Image]) -> Images:
     """Return a batch ``(N, H, W, 3)`` uint8; a sequence of images of one size is stacked.
 
@@ -307,6 +324,8 @@ def _advise(array: NDArray[Any], dimensions: int) -> str:
         return "The channels come last here; move them with numpy.moveaxis."
     if array.ndim == dimensions - 1 and dimensions == 3:
         return "Repeat a gray image three times."
+    if array.ndim == dimensions - 1 and array.shape[-1] == 3:
+        return "Of one image make a batch: image[None]."
     return ""
 
 
