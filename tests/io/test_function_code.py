@@ -104,6 +104,17 @@ def test_captured_values_matter():
     assert nested[0] != nested[1]
 
 
+def test_defaults_matter_where_the_source_is_the_same():
+    def make_default(value, only):
+        def dim(image, severity, rng, strength=value, *, floor=only):
+            return image * strength + floor
+
+        return dim
+
+    found = {fingerprint_function(make_default(*pair)) for pair in ((1, 1), (1, 2), (2, 1), (1, 1))}
+    assert len(found) == 3
+
+
 def test_tensors_matter():
     torch = pytest.importorskip("torch")
     values = [torch.ones(2), torch.zeros(2), torch.ones(2, dtype=torch.bfloat16), torch.ones(2, 1)]

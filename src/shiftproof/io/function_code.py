@@ -250,7 +250,7 @@ def _parse(text: str) -> ast.Module:
 
 
 def _find_first_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> int:
-    decorators = getattr(node, "decorator_list", [])
+    decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
     return min([node.lineno, *(one.lineno for one in decorators)])
 
 

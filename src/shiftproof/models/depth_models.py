@@ -72,7 +72,9 @@ class OnnxDepth:
         height, width = given.height or DEFAULT_SIDE, given.width or DEFAULT_SIDE
         resized = cv2.resize(color, (width, height), interpolation=cv2.INTER_AREA)
         mean, std = choose_scaling(self.path, given, {}) or (MEAN, STD)
-        scaled = (resized / np.float32(255) - np.float32(mean)) / np.float32(std)
+        scaled = (resized / np.float32(255) - np.array(mean, np.float32)) / np.array(
+            std, np.float32
+        )
         planes = scaled.transpose(2, 0, 1)[np.newaxis]
         with convert_errors(self.path, "failed on an image"):
             [output, *_] = session.run(None, {given.name: given.convert(planes)})
@@ -81,7 +83,9 @@ class OnnxDepth:
     def _start(self) -> tuple[Any, GraphInput]:
         if self._opened is None:
             session, _ = open_session(self.path, "cpu")
-            given = read_input(self.path, session, **self._stated)
+            given = read_input(
+                self.path, session, layout=self._stated["layout"], pixels=self._stated["pixels"]
+            )
             if given.channels == 1:
                 raise ModelError(f"{self.path}: expected an input of 3 channels, got 1.")
             self._opened = session, given

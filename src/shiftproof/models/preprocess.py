@@ -275,15 +275,14 @@ def count_images(images: Images | Sequence[Image]) -> int:
     Raises:
         ImageError: neither an array nor a sequence, so that they cannot be counted.
     """
+    given: Any = images
     try:
-        if isinstance(images, str | bytes):
-            raise TypeError
-        return len(images)
-    except TypeError:
+        return len(given)
+    except TypeError as error:
         raise ImageError(
             "Expected images as an array (N, H, W, 3) uint8, RGB, or a list of such (H, W, 3), got "
-            f"{type(images).__name__}. Of an iterator make a list."
-        ) from None
+            f"{type(given).__name__}. Of an iterator make a list."
+        ) from error
 
 
 def to_batch(images: Images | Sequence[Image]) -> Images:
