@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.report.classification.kind import make_stream_page
 from shiftproof.report.evaluation.kind import EvaluationPage
@@ -14,7 +16,7 @@ from shiftproof.report.grid.page import GridPage
 from shiftproof.report.grid.ranking import format_ranking, tabulate_ranking
 from shiftproof.report.kind import PageKind
 from shiftproof.report.kinds import find_kind
-from shiftproof.report.sections import Document, name_runs
+from shiftproof.report.sections import Document, label_models, name_runs
 from shiftproof.report.table_writing import Table, print_whole
 from shiftproof.runs.run import AnyRun, AuditRun, EvaluationRun, Run, load_run
 from shiftproof.runs.scores.ranking import Ranking
@@ -116,9 +118,29 @@ def _rank(part: Part) -> tuple[Ranking | None, str | None, Sequence[str]]:
         return None, None, ()  # said at the top of the page
     names = name_runs(alike)
     try:
-        return rank_runs(alike, names), None, describe_class_orders(alike, names)
+        ranking = rank_runs(alike, names)
+        return _use_labels(ranking, alike), None, describe_class_orders(alike, names)
     except (InputError, RunMismatchError) as error:
         return None, str(error), ()
+
+
+def _use_labels(ranking: Ranking | None, runs: Sequence[Run]) -> Ranking | None:
+    """Return a ranking in which models are called as elsewhere on the page: by title, if alone."""
+    if ranking is None:
+        return None
+    names = {id(run): name for run, name in zip(runs, name_runs(runs), strict=True)}
+    labels = {
+        f"{names[id(run)]}: {model.name}": series.label for run, model, series in label_models(runs)
+    }
+    replace = msgspec.structs.replace
+    return replace(
+        ranking,
+        places=tuple(replace(one, name=labels[one.name]) for one in ranking.places),
+        pairs=tuple(
+            replace(one, name=labels[one.name], against=labels[one.against])
+            for one in ranking.pairs
+        ),
+    )
 
 
 # ---------------------------------------------------------------- for the terminal
