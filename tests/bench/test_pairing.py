@@ -14,7 +14,7 @@ from shiftproof import bench
 from shiftproof.bench import Classification
 from shiftproof.bench.reanalysis.gathering import gather_models
 from shiftproof.errors import InputError, RunMismatchError
-from shiftproof.report import print_ranking, write_report
+from shiftproof.report import describe_differences, print_ranking, write_report
 from shiftproof.report.classification.sections import _list_classes
 from shiftproof.report.grid.entries import PageContent
 from shiftproof.runs import load_run
@@ -22,6 +22,7 @@ from shiftproof.runs.records.classification import read_cell
 from shiftproof.types import CLEAN
 from support import finished_runs
 from support.simulated_runs import CLASSES, GRID, draw_tables, write_run
+from support.tiny import make_model, mean_colour, write_photos
 
 COUNT = 120
 
@@ -115,6 +116,38 @@ def test_classes_in_another_order_are_matched_by_name(runs, tmp_path):
         assert back.difference.value == pytest.approx(-one.difference.value)
 
 
+def test_runs_of_one_folder_with_the_classes_in_another_order_are_comparable(tmp_path):
+    """As a user makes them: labels are read as numbers, so that the data have other fingerprints."""
+    photos = write_photos(tmp_path / "photos", 6)
+    model = make_model()
+    moved = shiftproof.Classifier(
+        lambda batch: mean_colour(batch)[:, ::-1], model.preprocess, model.classes.names[::-1],
+        name="moved",
+    )  # fmt: skip
+    for name, one in (("one", model), ("two", moved)):
+        bench.run(
+            one, photos, out=tmp_path / name, corruptions=["fog"], severities=[1], workers=0,
+            show_progress=False,
+        )  # fmt: skip
+    found = shiftproof.compare(tmp_path / "one", tmp_path / "two", show_progress=False)
+    assert found.warnings == ()
+    assert "matched by name" in found.notes[0]
+    # The networks are the same, and so is every answer.
+    assert all(one.difference.is_zero for one in found.differences)
+    page = write_report([tmp_path / "one", tmp_path / "two"], tmp_path / "page.html")
+    text = page.read_text(encoding="utf-8")
+    assert "not comparable" not in text
+    assert "Ranking by" in text
+    other = write_photos(tmp_path / "more", 7)
+    bench.run(
+        moved, other, out=tmp_path / "three", corruptions=["fog"], severities=[1], workers=0,
+        show_progress=False,
+    )  # fmt: skip
+    assert "differ in data" in " ".join(
+        describe_differences([tmp_path / "one", tmp_path / "three"])
+    )
+
+
 def test_top_five_classes_are_matched_too(runs, tmp_path):
     """The true class is often among the best five and not the best: top-5 errors would show it."""
     tables = draw_tables(COUNT, hope=0.02)
@@ -176,3 +209,15 @@ def test_runs_of_other_labels_are_not_ranked(runs, tmp_path):
     write_run(tmp_path / "two", {"source": tables["BN"]})
     with pytest.raises(RunMismatchError, match="other labels on 3 of the 120 images"):
         bench.rank_runs([runs / "one", tmp_path / "two"])
+
+
+def test_a_page_of_two_runs_of_one_model_each_calls_the_models_by_their_titles(tmp_path):
+    tables = draw_tables(COUNT, hope=0.02)
+    write_run(tmp_path / "one", {"source": tables["source"]}, title="resnet")
+    write_run(tmp_path / "two", {"source": tables["BN"]}, title="vit")
+    both = [tmp_path / "one", tmp_path / "two"]
+    text = write_report(both, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Ranking by" in text
+    console = Console(file=io.StringIO(), width=200)
+    print_ranking(both, console)
+    assert all(name in console.file.getvalue() for name in ("one: resnet", "two: vit"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shiftproof.counts import pluralize
 from shiftproof.errors import RunMismatchError
 from shiftproof.io.border import show_name
-from shiftproof.runs.run import Run
+from shiftproof.runs.run import AnyRun, Run
 from shiftproof.runs.scores.classification import CLASS_NAMES, ClassNames
 from shiftproof.runs.scores.reading import read_form
 
@@ -23,7 +23,7 @@ _LISTS = ("top5",)
 _MAX_NAMED = 3
 
 
-def find_class_order(first: Run, other: Run) -> tuple[int, ...] | None:
+def find_class_order(first: AnyRun[Any], other: AnyRun[Any]) -> tuple[int, ...] | None:
     """Return for each class of ``other`` its index in ``first``; None if no class moves.
 
     None, too, for runs that do not state the classes of their models: those of detectors and
@@ -52,7 +52,8 @@ def describe_class_orders(runs: Sequence[Run], names: Sequence[str]) -> list[str
     """
     return [
         f"{name} lists the {pluralize(len(order), 'class')} of {names[0]} in another order; they are "
-        "matched by name."
+        "matched by name. Images are matched by name, too: whether their content is the same is not "
+        "known."
         for run, name in zip(runs[1:], names[1:], strict=True)
         if (order := find_class_order(runs[0], run)) is not None
     ]
@@ -81,7 +82,9 @@ def reorder_classes(table: pyarrow.Table, order: Sequence[int] | None) -> pyarro
     return table
 
 
-def _check_names(first: Run, other: Run, names: Sequence[str], theirs: Sequence[str]) -> None:
+def _check_names(
+    first: AnyRun[Any], other: AnyRun[Any], names: Sequence[str], theirs: Sequence[str]
+) -> None:
     mine, others = set(names), set(theirs)
     if mine != others:
         told = [
