@@ -282,6 +282,21 @@ class TestAgainstAPlainLoop:
         torch.testing.assert_close(adapter.merge()[5].bias, expected)
         assert "margin" in adapter.settings["loss"]
 
+    def test_losses_and_choices_of_one_name_are_told_apart(self):
+        def make(factor):
+            def loss(logits, teacher):
+                return factor * logits.var(1)
+
+            def choose(module):
+                return dict(list(module.named_parameters())[:factor])
+
+            adapter = SelfLearning(convolutional(), loss=loss, parameters=choose, lr=0.1)
+            return adapter.settings["loss"], adapter.settings["parameters"]
+
+        (one, first), (same, again), (other, second) = make(1), make(1), make(2)
+        assert one == same != other
+        assert first == again != second
+
     def test_images_of_a_classifier_are_its_normalised_input(self):
         inputs = torch.from_numpy(pictures()).permute(0, 3, 1, 2) / 127.5 - 1
         expected, _ = plain_loop(convolutional(), [inputs, inputs], "ent", lr=0.1)

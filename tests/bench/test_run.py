@@ -160,6 +160,9 @@ def test_several_classifiers_are_compared_on_the_same_images(model, photos, tmp_
     apart = Classifier(model.module, model.preprocess, ["red", "green", "grey"])
     with pytest.raises(LabelError, match="run them one by one"):
         bench.run({"mine": model, "apart": apart}, data, out=tmp_path / "no", workers=0, **GRID)
+    moved = Classifier(model.module, model.preprocess, ["green", "red", "blue"])
+    with pytest.raises(LabelError, match=r"moved lists the classes .* in another order; run them"):
+        bench.run({"mine": model, "moved": moved}, data, out=tmp_path / "no", workers=0, **GRID)
     assert not (tmp_path / "no").exists()
 
 

@@ -305,6 +305,13 @@ def test_evaluations_are_compared_by_test_set(tmp_path):
             stated = shiftproof.load_run(tmp_path / run).scores.models[0].sets[name].accuracy
             assert getattr(change, side) == stated, place
     assert found.failed == (find_difference(found, "mean").difference.high < -0.01)
+    moved = shiftproof.Classifier(
+        lambda batch: mean_colour(batch)[:, ::-1], model.preprocess, model.classes.names[::-1],
+        name="moved",
+    )  # fmt: skip
+    evaluate(moved, folders, out=tmp_path / "moved", workers=0, show_progress=False)
+    with pytest.raises(RunMismatchError, match=r"other labels on .* the same in another order"):
+        shiftproof.compare(tmp_path / "one", tmp_path / "moved")
     with pytest.raises(RunMismatchError, match="of the kind 'evaluation'"):
         shiftproof.compare(
             tmp_path / "one", write_run(tmp_path / "grid", draw_tables(20, cells=GRID[:1]))

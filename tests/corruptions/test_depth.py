@@ -205,3 +205,44 @@ def test_depth_by_a_model(tmp_path):
     assert "depth.onnx" in again.identity
     with pytest.raises(BrokenFileError, match="no such file"):
         OnnxDepth(tmp_path / "other.onnx")
+
+
+def test_a_model_of_depth_may_take_uint8_with_the_channels_last(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from shiftproof.cli.corruption_choice import open_depth
+
+    make = onnx.helper
+    taken = {
+        "float": (onnx.TensorProto.FLOAT, [1, 3, 16, 16], [], 1),
+        "uint8": (onnx.TensorProto.UINT8, [1, 16, 16, 3], [], 3),
+        "open": (onnx.TensorProto.UINT8, [1, None, None, None], [], 3),
+    }
+    for name, (kind, shape, _, axis) in taken.items():
+        graph = make.make_graph(
+            [
+                make.make_node("Cast", ["x"], ["f"], to=onnx.TensorProto.FLOAT),
+                make.make_node("ReduceMean", ["f"], ["y"], axes=[axis], keepdims=0),
+            ],
+            "depth",
+            [make.make_tensor_value_info("x", kind, shape)],
+            [make.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, None, None])],
+        )
+        model = make.make_model(graph, opset_imports=[make.make_opsetid("", 13)], ir_version=8)
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    pixels = "?pixels=0..255"
+    expected = open_depth(f"onnx:{tmp_path}/float.onnx{pixels}").find(image, "")
+    np.testing.assert_allclose(
+        open_depth(f"onnx:{tmp_path}/uint8.onnx").find(image, ""), expected, rtol=1e-4
+    )
+    # The mean over the channels follows the mean over them in the graph: by hand.
+    spread = image.mean(axis=2)
+    spread = (spread - spread.min()) / (spread.max() - spread.min())
+    by_hand = np.minimum(512 / 65535 / np.maximum(spread, 1e-6), 0.5)
+    np.testing.assert_allclose(expected, by_hand, rtol=1e-3)
+    with pytest.raises(InputError, match="do not say where the channels are"):
+        open_depth(f"onnx:{tmp_path}/open.onnx")
+    stated = open_depth(f"onnx:{tmp_path}/open.onnx?layout=nhwc")
+    assert stated.find(image, "").shape == (16, 16)
+    assert stated.identity.endswith("layout nhwc")

@@ -54,7 +54,7 @@ def test_a_run_is_of_one_set_of_constants(make, tmp_path):
 
 def test_other_constants_are_not_published_ones():
     fog = find_function("fog")
-    assert identify_corruption(functools.partial(fog, table=())).startswith("partial of ")
+    assert identify_corruption(functools.partial(fog, table=())).startswith("functools.partial of ")
     assert identify_corruption(fog).startswith("shiftproof.corruptions.weather.fog ")
 
 

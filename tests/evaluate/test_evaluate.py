@@ -177,6 +177,11 @@ def test_bad_input(photos, tmp_path):
     other = Classifier(lambda x: mean_colour(x)[:, :2], SMALL, ["red", "green"])
     with pytest.raises(LabelError, match="evaluate them one by one"):
         evaluate({"one": make_model(), "two": other}, photos, out=out)
+    moved = Classifier(mean_colour, SMALL, ["blue", "green", "red"])
+    with pytest.raises(
+        LabelError, match="two lists the classes of the first model in another order"
+    ):
+        evaluate({"one": make_model(), "two": moved}, photos, out=out)
     (tmp_path / "none.csv").write_text("path,label\nnothing.png,red\n")
     with pytest.raises(InputError, match=r"None of the images of none\.csv can be read"):
         evaluate(make_model(), {"far": tmp_path / "none.csv"}, out=out)

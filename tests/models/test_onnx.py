@@ -128,7 +128,10 @@ def test_settings_name_the_file_s_content(tmp_path):
     ("form", "words"),
     [
         ({"extra_input": True}, "one input, got 2 .image, scale"),
-        ({"kind": TensorProto.UINT8}, r"float32 \(N, 3, H, W\), got 'image' of tensor\(uint8\)"),
+        (
+            {"kind": TensorProto.INT32},
+            r"one image input \(N, 3, H, W\).*'image' of tensor\(int32\)",
+        ),
         ({"channels": 5, "weight": np.ones((5, 2), np.float32)}, "float32"),
         ({"outputs": ("features",)}, r"logits \(N, K\), got features"),
     ],

@@ -1,12 +1,20 @@
 """Functions of one's own as models: ``python:MODULE:FUNCTION``."""
 
 import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from shiftproof import load_classifier, load_detector, load_encoder, load_segmenter
+from shiftproof import (
+    Classifier,
+    load_classifier,
+    load_detector,
+    load_encoder,
+    load_segmenter,
+)
 from shiftproof.cli import run
 from shiftproof.compute.processes import map_ordered
 from shiftproof.errors import InputError
@@ -158,6 +166,28 @@ def test_an_exported_program_gives_its_module(place):
     np.testing.assert_allclose(loaded.predict(images), expected.predict(images), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_an_archive_of_torchscript_is_a_network_too(place):
+    network = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2)
+    ).eval()
+    torch.jit.trace(network, torch.zeros(1, 3, 8, 8)).save("archive.pt")
+    Path("own_archive.py").write_text(
+        "import torch\n\ndef make():\n    return torch.jit.load('archive.pt')\n"
+    )
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    loaded = load_classifier("python:own_archive:make?size=8")
+    plain = Classifier(network, loaded.preprocess)
+    with warnings.catch_warnings():
+        # The user's own call warns, and nothing that is done with its result does.
+        warnings.simplefilter("error")
+        again = Classifier(loaded.module, loaded.preprocess)
+        for model in (loaded, again):
+            np.testing.assert_allclose(model.predict(images), plain.predict(images), atol=1e-6)
+        assert again.settings["fingerprint"] == plain.settings["fingerprint"]
+
+
 def test_encoders_give_outputs_or_the_features_of_a_classifier(place):
     assert load_encoder("python:own_models:make?size=8").width == 2
     assert load_encoder("python:own_models:encoder").preprocess.size == (8, 8)
@@ -184,13 +214,16 @@ def test_segmenters_may_be_made_too(place):
     assert (own[0, 0], own[1, 1]) == (0, 1)
 
 
-def test_the_fingerprint_is_that_of_the_weights_or_of_the_file(place):
+def test_the_fingerprint_is_that_of_the_weights_or_of_the_code(place):
     def fingerprint(name):
         return load_classifier(f"python:own_models:{name}?size=8").settings["fingerprint"]
 
     stored, means = fingerprint("stored"), fingerprint("means")
     with (place / "own_models.py").open("a") as file:
-        file.write("# changed")
+        file.write("\n# a comment")
+    assert (fingerprint("stored") == stored, fingerprint("means") == means) == (True, True)
+    with (place / "own_models.py").open("a") as file:
+        file.write("\nchanged = True")
     assert (fingerprint("stored") == stored, fingerprint("means") == means) == (True, False)
     with torch.no_grad():
         sys.modules["own_models"].stored.head.bias += 1

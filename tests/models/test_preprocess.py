@@ -234,9 +234,17 @@ class TestCallable:
             CallablePreprocess(lambda image: image.mean()).normalize([picture(4, 4)])
 
     def test_settings_name_the_function(self):
-        settings = CallablePreprocess(transforms.ToTensor()).settings()
-        assert settings == {"function": "torchvision.transforms.transforms.ToTensor"}
+        [name, code] = CallablePreprocess(transforms.ToTensor()).settings()["function"].split()
+        assert name == "torchvision.transforms.transforms.ToTensor"
+        assert len(code) == 32
         assert "picture" in CallablePreprocess(picture).settings()["function"]
+
+    def test_settings_tell_functions_of_one_name_apart(self):
+        def resize(size):
+            return transforms.Compose([transforms.ToPILImage(), transforms.Resize(size)])
+
+        one, same, other = (CallablePreprocess(resize(size)).settings() for size in (8, 8, 9))
+        assert one == same != other
 
 
 class TestGroupByGeometry:

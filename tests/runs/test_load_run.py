@@ -132,6 +132,25 @@ def test_names_in_the_scores_cannot_lead_out_of_the_run(folders, tmp_path, name)
         load_run(tmp_path / "run").records([new])
 
 
+def test_names_in_the_scores_cannot_lead_a_single_cell_out_of_the_run(folders, tmp_path):
+    """As above, of the methods that read one file: of a cell, or of the training rows."""
+    for name, key, part in (("classifier", "models", "."), ("audit", "sets", "train")):
+        shutil.copytree(folders / name, tmp_path / name / "run")
+        records = tmp_path / name / "run" / "records" / part
+        shutil.copytree(records, tmp_path / name / "other")
+        file = tmp_path / name / "run" / "scores.json"
+        content = json.loads(file.read_text())
+        old = content[key][0]["name"]
+        depth = "../.." if part == "." else "../../.."
+        content[key][0]["name"] = new = f"{depth}/other/{old}"
+        content["differences"] = []
+        file.write_text(json.dumps(content))
+        run = load_run(tmp_path / name / "run")
+        assert (records / new).with_suffix(".npy").is_file() or (records / new).is_dir()
+        with pytest.raises(BrokenFileError, match="expected the name of a file of records"):
+            run.cell(new, "clean", 0) if name == "classifier" else run.training_records(new)
+
+
 def test_a_run_is_refused_as_one_of_another_kind(folders):
     with pytest.raises(BrokenFileError, match=r"expected 'classification'|at kind|a value at"):
         _ = Run(folders / "audit").scores

@@ -88,3 +88,58 @@ def export(module, path, *, dynamo=False, unfolded=True, size=16, batch=4):
                 input_names=["image"], dynamic_axes={"image": {0: "n"}},
             )  # fmt: skip
     return path
+
+
+def with_input(
+    model, *, layout="nchw", kind=None, dims=None, scaling=None, quantized=None, constants=False
+):
+    """Return a graph whose input becomes that of ``model`` by a Transpose, a Cast and more.
+
+    ``scaling`` is a mean and deviation by which the graph normalizes pixels 0..255 itself;
+    ``quantized`` a scale and zero point with which it dequantizes its input.
+    """
+    changed = type(model)()
+    changed.CopyFrom(model)
+    [image] = changed.graph.input
+    element = image.type.tensor_type.elem_type
+    axes = [axis.dim_param or axis.dim_value for axis in image.type.tensor_type.shape.dim]
+    kind = element if kind is None else kind
+    if layout == "nhwc":
+        axes = [axes[0], axes[2], axes[3], axes[1]]
+    nodes, tensors, value = [], [], "given"
+    if quantized is not None:
+        tensors += [
+            numpy_helper.from_array(np.array(quantized[0], np.float32), "scale"),
+            helper.make_tensor("zero", kind, [], [quantized[1]]),
+        ]
+        nodes.append(helper.make_node("DequantizeLinear", [value, "scale", "zero"], ["whole"]))
+        value = "whole"
+    elif kind != element:
+        nodes.append(helper.make_node("Cast", [value], ["cast"], to=element))
+        value = "cast"
+    if layout == "nhwc":
+        # Before the scale, as converters of TensorFlow write it.
+        nodes.insert(
+            0, helper.make_node("Transpose", ["given"], ["channels_first"], perm=[0, 3, 1, 2])
+        )
+        if len(nodes) > 1:
+            nodes[1].input[0] = "channels_first"
+        else:
+            value = "channels_first"
+    if scaling is not None:
+        mean, std = (np.array(one, np.float32).reshape(1, -1, 1, 1) * 255 for one in scaling)
+        tensors += [numpy_helper.from_array(mean, "mean"), numpy_helper.from_array(std, "std")]
+        nodes.append(helper.make_node("Sub", [value, "mean"], ["centered"]))
+        nodes.append(helper.make_node("Div", ["centered", "std"], ["normal"]))
+        value = "normal"
+    nodes.append(helper.make_node("Identity", [value], ["image"]))
+    if constants:
+        nodes = [helper.make_node("Constant", [], [t.name], value=t) for t in tensors] + nodes
+        tensors = []
+    given = helper.make_tensor_value_info("given", kind, axes if dims is None else dims)
+    kept = [*nodes, *changed.graph.node]
+    for field, content in (("input", [given]), ("node", kept)):
+        changed.graph.ClearField(field)
+        getattr(changed.graph, field).extend(content)
+    changed.graph.initializer.extend(tensors)
+    return changed

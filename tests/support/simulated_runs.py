@@ -59,8 +59,11 @@ def draw_tables(count, *, seed=0, cells=GRID, models=("source", "BN"), **world):
     return tables
 
 
-def write_run(path, tables, *, model=MODEL, adapters=ADAPTERS, batch_size=64, title=None):
+def write_run(
+    path, tables, *, model=MODEL, adapters=ADAPTERS, batch_size=64, title=None, names=None
+):
     """Write a finished run, with scores computed from the records as in a benchmark."""
+    classes = CLASSES.names if names is None else names
     names = list(tables)
     cells = list(tables[names[0]])
     settings = {
@@ -77,7 +80,7 @@ def write_run(path, tables, *, model=MODEL, adapters=ADAPTERS, batch_size=64, ti
         files.make_folder(path / "records" / name)
         for cell, record in tables[name].items():
             records.write_cell(folder.records_file(name, cell), record)
-    write_form(path / "classes.json", ClassNames(CLASSES.title, CLASSES.names))
+    write_form(path / "classes.json", ClassNames(CLASSES.title, classes))
     titles = {name: name for name in names}
     if title is not None:
         titles[names[0]] = title

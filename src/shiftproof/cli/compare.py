@@ -130,6 +130,8 @@ def compare(
     )
     for warning in result.warnings:
         warn(f"warning: {warning}", style="bold yellow")
+    for note in result.notes:
+        warn(f"note: {note}")
     files.write(result)
     if as_json:
         print_json(result.to_json())

@@ -51,18 +51,25 @@ def read_choice(text: str, others: Sequence[str] = ()) -> dict[str, str | Corrup
 
 
 def open_depth(text: str | None) -> DepthSource | None:
-    """Open a folder of depth maps, or a model of depth such as ``"onnx:midas.onnx"``.
+    """Open a folder of depth maps, or a model of depth such as ``"onnx:midas.onnx?layout=nhwc"``.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is neither, or the model's input does not say all that it takes.
+        UnknownNameError: an unknown option of the model.
     """
     if text is None:
         return None
     kind, colon, rest = text.partition(":")
     if colon and kind == "onnx":
         from shiftproof.models.depth_models import OnnxDepth
+        from shiftproof.models.onnx_input import INPUT_OPTIONS
+        from shiftproof.specs import read_options
 
-        return OnnxDepth(rest)
+        file, mark, query = rest.rpartition("?")
+        if not mark or "=" not in query:
+            file, query = rest, ""
+        readers = dict.fromkeys(INPUT_OPTIONS, str)
+        return OnnxDepth(file, **read_options(query, readers, spec=text, separator="&"))
     if not Path(text).is_dir():
         raise InputError(f"--depth: expected a folder or onnx:FILE, got {text!r}.")
     return DepthFolder(Path(text))

@@ -91,6 +91,7 @@ def compare(
             *describe_software(runs),
             *paired.warnings,
         ),
+        notes=tuple(paired.notes),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from shiftproof.comparison.figures import Figure, PairedFigures, find_worst
 from shiftproof.errors import RunMismatchError
 from shiftproof.evaluate.summary import replicate_set
+from shiftproof.report.sections import look_up
 from shiftproof.runs.records.classification import CellRecords, read_cell
 from shiftproof.runs.run import EvaluationRun
 from shiftproof.types import Cell
@@ -37,6 +38,7 @@ def pair_evaluations(
             read_cell(baseline.folder.records_file(models[0], cell)),
             read_cell(candidate.folder.records_file(models[1], cell)),
             f"{baseline.path} and {candidate.path}, {name}",
+            same_classes=_have_same_classes(baseline, candidate, models),
         )
         replicates = replicate_set(dict(zip(_NAMES, records, strict=True)), index, name)
         accuracies = [replicates[side][0] for side in _NAMES]
@@ -58,8 +60,19 @@ def _average(figures: list[Figure]) -> Figure:
     return Figure("mean", "Mean accuracy", "headline", "share", False, *means)
 
 
+def _have_same_classes(
+    baseline: EvaluationRun, candidate: EvaluationRun, models: tuple[str, str]
+) -> bool:
+    """Whether both models list the same classes in the same order, as far as the runs say."""
+    stated = [
+        look_up(run.settings, "models", model, "classes", "fingerprint")
+        for run, model in zip((baseline, candidate), models, strict=True)
+    ]
+    return stated[0] == stated[1]
+
+
 def _select_shared(
-    one: CellRecords, other: CellRecords, what: str
+    one: CellRecords, other: CellRecords, what: str, *, same_classes: bool
 ) -> tuple[CellRecords, CellRecords]:
     """Return the records of the common images, in the same order."""
     index = {name: row for row, name in enumerate(other.ids)}
@@ -71,8 +84,13 @@ def _select_shared(
     different = int((shared[0].target != shared[1].target).sum())
     if different:
         raise RunMismatchError(
-            f"{what}: other labels on {different} of the {len(rows)} images that both have. Evaluate "
-            "both on the same data."
+            f"{what}: other labels on {different} of the {len(rows)} images that both have. "
+            + (
+                "Evaluate both on the same data."
+                if same_classes
+                else "Their models have other classes, or the same in another order, and an evaluation "
+                "does not store their names: evaluate both with the classes in one order."
+            )
         )
     return shared
 

@@ -59,6 +59,7 @@ class PairedFigures:
         aliases: other normalized names of measures.
         absent: normalized names of measures that these runs cannot have, with the reason.
         warnings: the parts of the runs that are not compared.
+        notes: how the runs were brought together.
     """
 
     figures: Sequence[Figure]
@@ -67,6 +68,7 @@ class PairedFigures:
     aliases: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     def find(self, text: str) -> list[Figure]:
         """Return the measure of a name or title in any spelling; for "any" each corruption.

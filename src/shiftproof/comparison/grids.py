@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from shiftproof.bench.reanalysis.class_order import describe_class_orders
 from shiftproof.bench.reanalysis.gathering import find_task, gather_shared, list_images, read_grid
 from shiftproof.bench.tasks.interface import Grid, Measured, Task
 from shiftproof.bench.tasks.summary import collect_replicates
@@ -29,6 +30,8 @@ def pair_grids(
     show_progress: bool | None,
 ) -> PairedFigures:
     """Score one model of each run on the common cells and images, from their records.
+
+    Classes are matched by name.
 
     Raises:
         RunMismatchError: different kinds, measures, classes, labels or objects; no common cell or
@@ -58,6 +61,9 @@ def pair_grids(
         if claim is None or not measured.reason
         else {normalize_name(claim): measured.reason},
         warnings=_describe_unshared(baseline, candidate, len(cells), len(images)),
+        notes=describe_class_orders(
+            [baseline, candidate], [str(baseline.path), str(candidate.path)]
+        ),
     )
 
 

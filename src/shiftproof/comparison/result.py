@@ -100,6 +100,7 @@ class Comparison(msgspec.Struct, frozen=True):
         differences: headlines first, then corruptions and cells, or test sets.
         checks: the conditions, in the order in which they were given.
         warnings: limitations of the comparison, one sentence each.
+        notes: how the runs were brought together, one sentence each.
     """
 
     kind: str
@@ -112,6 +113,7 @@ class Comparison(msgspec.Struct, frozen=True):
     differences: tuple[Difference, ...]
     checks: tuple[Check, ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:

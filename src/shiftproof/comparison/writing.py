@@ -67,6 +67,8 @@ def comparison_markdown(comparison: Comparison) -> str:
     lines = [f"### {_write_heading(comparison)}", "", _describe_pair(comparison), ""]
     for warning in comparison.warnings:
         lines += [f"> **Not comparable:** {_escape(warning)}", ""]
+    for note in comparison.notes:
+        lines += [f"> {_escape(note)}", ""]
     if comparison.checks:
         lines += ["| condition | measured | |", "|---|---|---|"]
         lines += [_check_row(check) for check in comparison.checks]
@@ -131,9 +133,9 @@ def comparison_junit(comparison: Comparison) -> str:
     )
     for check in comparison.checks:
         _add_case(suite, check, _describe_pair(comparison))
-    if comparison.warnings:
+    if comparison.warnings or comparison.notes:
         ElementTree.SubElement(suite, "system-err").text = _strip_invalid(
-            "\n".join(comparison.warnings)
+            "\n".join([*comparison.warnings, *comparison.notes])
         )
     root = ElementTree.Element("testsuites")
     root.append(suite)

@@ -139,6 +139,11 @@ def _name_models(
     first = next(iter(named.values()))
     for name, one in named.items():
         if one.classes.names != first.classes.names:
+            if sorted(one.classes.names) == sorted(first.classes.names):
+                raise LabelError(
+                    f"{name} lists the classes of the first model in another order; evaluate them one by "
+                    "one."
+                )
             raise LabelError(
                 f"{name} has {pluralize(len(one.classes), 'class')} ({one.classes.title}), the first "
                 f"model "

@@ -13,6 +13,7 @@ from shiftproof.classes import Classes, name_classes
 from shiftproof.counts import pluralize
 from shiftproof.errors import ImageError, InputError, ModelError, ShiftproofError
 from shiftproof.models.module import HeldModule, describe_classes
+from shiftproof.models.preprocess import count_images
 from shiftproof.types import Image, Settings
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def check_images(images: Any) -> None:
             f"Expected a list of images (H, W, 3), got one array of shape {images.shape}. "
             "For one image: predict([image])."
         )
+    count_images(images)
     for index, image in enumerate(images):
         if not isinstance(image, np.ndarray):
             raise ImageError(

@@ -1,4 +1,4 @@
-"""The operators at the outputs of an ONNX file, which ONNX Runtime does not expose.
+"""The operators at the inputs and outputs of an ONNX file, which ONNX Runtime does not expose.
 
 They are parsed from the file's protocol buffers, so that no other library is needed. Field numbers
 are those of onnx.proto.
@@ -7,21 +7,38 @@ are those of onnx.proto.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
+import numpy as np
+
 Reading: TypeAlias = Literal["logits", "probabilities", "sigmoids"]
 """Type of an output's values."""
 
-_GRAPH_OF_MODEL, _NODE_OF_GRAPH = 7, 1
-_INPUT, _OUTPUT, _OPERATOR = 1, 2, 4
+Quantization: TypeAlias = tuple[float, int]
+"""Scale and zero point: a whole number q stands for ``(q - zero point) * scale``."""
+
+_GRAPH_OF_MODEL, _NODE_OF_GRAPH, _TENSOR_OF_GRAPH = 7, 1, 5
+_INPUT, _OUTPUT, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5
+_TENSOR_OF_ATTRIBUTE = 5
+_FLOATS_OF_TENSOR, _INTEGERS_OF_TENSOR, _NAME_OF_TENSOR, _BYTES_OF_TENSOR = 4, 5, 8, 9
 _LONGEST_NODE = 1 << 24
 """Bytes; longer nodes are constants, which are irrelevant here."""
 
+_LONGEST_SCALAR = 1 << 12
+"""Bytes; longer constants are no single numbers."""
+
 _PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout", "Clip"}
 """Operators that do not change the type of values."""
+
+_MOVING = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"}
+"""Operators that do not change values at all."""
+
+_DEQUANTIZING = {"DequantizeLinear", "QLinearConv"}
+"""Operators whose second and third inputs are scale and zero point of the first."""
 
 _LINEAR = {"Gemm", "MatMul", "Add", "Conv", "Sub", "BatchNormalization", "LogSoftmax", "Log"}
 """Operators whose outputs are logits, whatever the name of the output."""
@@ -91,6 +108,38 @@ def is_computed_from(name: str, source: str, graph: Mapping[str, Node]) -> bool:
     return False
 
 
+def read_quantization(path: Path, name: str, dtype: str) -> Quantization | None:
+    """Return scale and zero point by which a graph dequantizes its input ``name``, if it does.
+
+    ``dtype`` is the input's type, "uint8" or "int8". None, too, if they are computed, or differ
+    between channels.
+    """
+    parameters = _find_quantization(name, read_graph(path))
+    if parameters is None:
+        return None
+    scale_name, zero_name = parameters
+    tensors = _read_tensors(path, {scale_name, zero_name})
+    scale = _read_float(tensors.get(scale_name))
+    zero = _read_integer(tensors.get(zero_name), dtype) if zero_name else 0
+    return None if scale is None or zero is None or not scale > 0 else (scale, zero)
+
+
+def _find_quantization(name: str, graph: Mapping[str, Node]) -> tuple[str, str] | None:
+    """Return the names of scale and zero point; the latter is empty if it is left out."""
+    waiting, seen = [name], {name}
+    while waiting:
+        value = waiting.pop()
+        for result, node in graph.items():
+            if node.inputs[:1] != (value,):
+                continue
+            if node.operator in _DEQUANTIZING and len(node.inputs) > 1:
+                return node.inputs[1], (*node.inputs, "")[2]
+            if node.operator in _MOVING and result not in seen:
+                seen.add(result)
+                waiting.append(result)
+    return None
+
+
 def _last(name: str, graph: Mapping[str, Node]) -> Node | None:
     """Return the node that determines the type of a value."""
     node = graph.get(name)
@@ -119,6 +168,77 @@ def _is_softmax_in_parts(node: Node, graph: Mapping[str, Node]) -> bool:
 
 
 # ---------------------------------------------------------------- protocol buffers
+
+
+def _read_tensors(path: Path, names: Collection[str]) -> dict[str, dict[int, bytes]]:
+    """Return the fields of some small constants of a graph, by name: the last bytes of each."""
+    found: dict[str, dict[int, bytes]] = {}
+    with path.open("rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        for field, start, stop in _fields(file, 0, end):
+            if field != _GRAPH_OF_MODEL:
+                continue
+            for inner, first, last in _fields(file, start, stop):
+                if last - first > _LONGEST_SCALAR:
+                    continue
+                if inner == _TENSOR_OF_GRAPH:
+                    tensor = _read_fields(file, first, last)
+                    name = tensor.get(_NAME_OF_TENSOR, b"").decode(errors="replace")
+                elif inner == _NODE_OF_GRAPH:
+                    node, outputs = _node(file, first, last)
+                    if node.operator != "Constant" or not outputs:
+                        continue
+                    name, tensor = outputs[0], _read_constant(file, first, last)
+                else:
+                    continue
+                if name and name in names:
+                    found[name] = tensor
+    return found
+
+
+def _read_constant(file: IO[bytes], start: int, stop: int) -> dict[int, bytes]:
+    """Return the fields of the tensor of a node ``Constant``."""
+    for field, first, last in _fields(file, start, stop):
+        if field == _ATTRIBUTE:
+            for inner, begin, end in _fields(file, first, last):
+                if inner == _TENSOR_OF_ATTRIBUTE:
+                    return _read_fields(file, begin, end)
+    return {}
+
+
+def _read_fields(file: IO[bytes], start: int, stop: int) -> dict[int, bytes]:
+    found = {}
+    for field, first, last in _fields(file, start, stop):
+        file.seek(first)
+        found[field] = file.read(last - first)
+    return found
+
+
+def _read_float(tensor: Mapping[int, bytes] | None) -> float | None:
+    """Return the value of a tensor of one float32 or float16."""
+    if tensor is None:
+        return None
+    content = tensor.get(_BYTES_OF_TENSOR) or tensor.get(_FLOATS_OF_TENSOR, b"")
+    if len(content) == 4:
+        return float(struct.unpack("<f", content)[0])
+    return float(struct.unpack("<e", content)[0]) if len(content) == 2 else None
+
+
+def _read_integer(tensor: Mapping[int, bytes] | None, dtype: str) -> int | None:
+    """Return the value of a tensor of one uint8 or int8."""
+    if tensor is None:
+        return None
+    if len(raw := tensor.get(_BYTES_OF_TENSOR, b"")) == 1:
+        return int(np.frombuffer(raw, dtype)[0])
+    value = 0
+    packed = tensor.get(_INTEGERS_OF_TENSOR, b"")
+    for place, byte in enumerate(packed):
+        value |= (byte & 127) << (7 * place)
+        if byte < 128:
+            # Negative numbers have 64 bits.
+            value -= 1 << 64 if value >> 63 else 0
+            return value if place == len(packed) - 1 else None
+    return None
 
 
 def _node(file: IO[bytes], start: int, stop: int) -> tuple[Node, list[str]]:

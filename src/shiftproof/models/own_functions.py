@@ -16,6 +16,7 @@ from typing import Any, final
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import describe_error
+from shiftproof.io.function_code import fingerprint_function, fingerprint_source
 from shiftproof.models.structure import is_torch_module
 
 
@@ -41,15 +42,16 @@ class OwnFunction:
 
 @final
 class FunctionModel:
-    """A function as a model, identified by its file if it has no fingerprint.
+    """A function as a model, identified by its code if it has no fingerprint.
 
     Args:
         function: the function to call.
         module: its module.
 
     Attributes:
-        fingerprint: the function's own, or that of the module's file, so that a run is not resumed
-            after a change of the file.
+        fingerprint: the function's own, or that of the module's code and of what the function
+            captures, so that a run is not resumed after a change of them. Docstrings, comments and
+            layout do not count.
         device: the function's own, or "cpu".
         settings: the function's own, or None.
     """
@@ -58,16 +60,27 @@ class FunctionModel:
         self._function = function
         self.__qualname__ = getattr(function, "__qualname__", type(function).__qualname__)
         self.__module__ = module.__name__
-        file = getattr(module, "__file__", None)
         known = getattr(function, "fingerprint", None)
-        written = "unknown" if file is None else files.file_fingerprint(Path(file))
-        self.fingerprint = str(written if known is None else known)
+        self.fingerprint = str(_fingerprint_code(function, module) if known is None else known)
         self.device = str(getattr(function, "device", "cpu"))
         self.settings = getattr(function, "settings", None)
 
     def __call__(self, inputs: Any) -> Any:
         """Call the function."""
         return self._function(inputs)
+
+
+def _fingerprint_code(function: Callable[..., Any], module: ModuleType) -> str:
+    """Return a fingerprint of a function and its module: its code if it is Python, else its file."""
+    parts = [fingerprint_function(function)]
+    file = getattr(module, "__file__", None)
+    if file is not None:
+        try:
+            code = fingerprint_source(Path(file).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            code = None
+        parts.append(code or files.file_fingerprint(Path(file)))
+    return files.fingerprint(part.encode() for part in parts)
 
 
 def check_function(target: str, options: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from shiftproof.errors import ImageError, InputError, UnknownNameError
-from shiftproof.io.functions import fingerprint_values, name_function
+from shiftproof.io.function_code import identify_function
 from shiftproof.io.images import MAX_PIXELS
 from shiftproof.types import F32, U8, Image, Images, Settings
 
@@ -238,12 +238,8 @@ class CallablePreprocess:
         return np.stack(inputs)
 
     def settings(self) -> Settings:
-        """Return the function's name, and a fingerprint of the values that it brings along, if any."""
-        values = fingerprint_values(self.function)
-        return {
-            "function": name_function(self.function),
-            **({} if values is None else {"values": values}),
-        }
+        """Return the function's name, with a fingerprint of its code and of what it binds."""
+        return {"function": identify_function(self.function)}
 
 
 def check_preprocess(preprocess: object) -> None:
@@ -288,6 +284,22 @@ def check_image(image: Image) -> None:
         )
 
 
+def count_images(images: Images | Sequence[Image]) -> int:
+    """Return the number of images of a batch.
+
+    Raises:
+        ImageError: neither an array nor a sequence, so that they cannot be counted.
+    """
+    given: Any = images
+    try:
+        return len(given)
+    except TypeError as error:
+        raise ImageError(
+            "Expected images as an array (N, H, W, 3) uint8, RGB, or a list of such (H, W, 3), got "
+            f"{type(given).__name__}. Of an iterator make a list."
+        ) from error
+
+
 def to_batch(images: Images | Sequence[Image]) -> Images:
     """Return a batch ``(N, H, W, 3)`` uint8; a sequence of images of one size is stacked.
 
@@ -326,6 +338,8 @@ def _advise(array: NDArray[Any], dimensions: int) -> str:
         return "The channels come last here; move them with numpy.moveaxis."
     if array.ndim == dimensions - 1 and dimensions == 3:
         return "Repeat a gray image three times."
+    if array.ndim == dimensions - 1 and array.shape[-1] == 3:
+        return "Of one image make a batch: image[None]."
     return ""
 
 

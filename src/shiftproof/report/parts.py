@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.report.classification.kind import make_stream_page
 from shiftproof.report.evaluation.kind import EvaluationPage
@@ -14,7 +16,7 @@ from shiftproof.report.grid.page import GridPage
 from shiftproof.report.grid.ranking import format_ranking, tabulate_ranking
 from shiftproof.report.kind import PageKind
 from shiftproof.report.kinds import find_kind
-from shiftproof.report.sections import Document, name_runs
+from shiftproof.report.sections import Document, label_models, name_runs
 from shiftproof.report.table_writing import Table, print_whole
 from shiftproof.runs.run import AnyRun, AuditRun, EvaluationRun, Run, load_run
 from shiftproof.runs.scores.ranking import Ranking
@@ -104,17 +106,41 @@ def _find_audit(run: EvaluationRun, runs: Sequence[AnyRun[Any]]) -> EvaluationPa
     return EvaluationPage()
 
 
-def _rank(part: Part) -> tuple[Ranking | None, str | None]:
-    """Return the ranking of all models of comparable runs, or the reason if there is none."""
+def _rank(part: Part) -> tuple[Ranking | None, str | None, Sequence[str]]:
+    """Return the ranking of all models of comparable runs, or the reason if there is none, and how
+    the runs were brought together, in sentences.
+    """
     from shiftproof.bench import rank_runs
+    from shiftproof.bench.reanalysis.class_order import describe_class_orders
 
     alike = [run for run in part.runs if isinstance(run, Run)]
     if part.describe_differences():
-        return None, None  # said at the top of the page
+        return None, None, ()  # said at the top of the page
+    names = name_runs(alike)
     try:
-        return rank_runs(alike, name_runs(alike)), None
+        ranking = rank_runs(alike, names)
+        return _use_labels(ranking, alike), None, describe_class_orders(alike, names)
     except (InputError, RunMismatchError) as error:
-        return None, str(error)
+        return None, str(error), ()
+
+
+def _use_labels(ranking: Ranking | None, runs: Sequence[Run]) -> Ranking | None:
+    """Return a ranking in which models are called as elsewhere on the page: by title, if alone."""
+    if ranking is None:
+        return None
+    names = {id(run): name for run, name in zip(runs, name_runs(runs), strict=True)}
+    labels = {
+        f"{names[id(run)]}: {model.name}": series.label for run, model, series in label_models(runs)
+    }
+    replace = msgspec.structs.replace
+    return replace(
+        ranking,
+        places=tuple(replace(one, name=labels[one.name]) for one in ranking.places),
+        pairs=tuple(
+            replace(one, name=labels[one.name], against=labels[one.against])
+            for one in ranking.pairs
+        ),
+    )
 
 
 # ---------------------------------------------------------------- for the terminal
@@ -142,23 +168,27 @@ def print_ranking(run: Sequence[str | Path], console: Console) -> None:
         InputError: a folder is not a finished run; a kind whose models cannot be ranked.
         BrokenFileError: a file of a run is damaged.
     """
-    first, ranking, why = _rank_alike(run)
+    first, ranking, why, notes = _rank_alike(run)
     shown = format_ranking(first.scores, ranking)
     if shown is None:
         raise InputError(why or "These runs have no headline to rank their models by.")
     print_whole(console, shown)
+    for note in notes:
+        console.print(note, markup=False, highlight=False, emoji=False)
 
 
 def tabulate_models(run: Sequence[str | Path]) -> Table:
     """Return the ranking of the models of several runs as a table; errors as for a terminal."""
-    first, ranking, why = _rank_alike(run)
+    first, ranking, why, _ = _rank_alike(run)
     table = tabulate_ranking(first.scores, ranking)
     if table is None:
         raise InputError(why or "These runs have no headline to rank their models by.")
     return table
 
 
-def _rank_alike(run: Sequence[str | Path]) -> tuple[Run, Ranking | None, str | None]:
+def _rank_alike(
+    run: Sequence[str | Path],
+) -> tuple[Run, Ranking | None, str | None, Sequence[str]]:
     runs = [load_run(path) for path in run]
     for aspect, values in (
         ("kind", {one.kind for one in runs}),

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from shiftproof.errors import BrokenFileError, RunMismatchError
 from shiftproof.io.border import show_text
 from shiftproof.report import table_writing, wording
 from shiftproof.report.svg.charts import SeriesStyle
@@ -143,10 +144,9 @@ def describe_setting_differences(
     ``own`` are further aspects that are specific to runs of this kind.
     """
     names = name_runs(runs)
+    reordered = _have_reordered_classes(runs)
     aspects: dict[str, Callable[[RunType], object]] = {
-        "data": lambda run: (
-            look_up(run.settings, "data", "fingerprint") or look_up(run.settings, "data")
-        ),
+        "data": lambda run: _read_data(run, without_labels=reordered),
         "images used": lambda run: run.scores.used,
         "corruptions": lambda run: wording.join_list(list(run.scores.corruptions)),
         "severities": lambda run: wording.join_list([str(s) for s in run.scores.severities]),
@@ -171,6 +171,27 @@ def describe_setting_differences(
         "These runs are not comparable, so their figures should not be compared. "
         f"They differ in {wording.join_list(found)}."
     ]
+
+
+def _have_reordered_classes(runs: Sequence[AnyRun[Any]]) -> bool:
+    """Whether classifiers of the runs list the same classes in another order."""
+    from shiftproof.bench.reanalysis.class_order import find_class_order
+
+    try:
+        return any(find_class_order(runs[0], run) is not None for run in runs[1:])
+    except (RunMismatchError, BrokenFileError):
+        return False
+
+
+def _read_data(run: AnyRun[Any], *, without_labels: bool) -> object:
+    """Return what identifies a run's data.
+
+    The fingerprint has the labels as numbers, which differ if the classes have another order.
+    """
+    data = look_up(run.settings, "data")
+    if without_labels and isinstance(data, Mapping):
+        return {name: value for name, value in data.items() if name != "fingerprint"}
+    return look_up(run.settings, "data", "fingerprint") or data
 
 
 def _read_protocol(run: AnyRun[Any]) -> str | None:

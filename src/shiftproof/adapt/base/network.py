@@ -10,8 +10,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from shiftproof.errors import InputError, ModelError
+from shiftproof.adapt.base.batches import explain_batch
+from shiftproof.errors import ImageError, InputError, ModelError, ShiftproofError
 from shiftproof.models.classifiers.classifier import Classifier, select_outputs
+from shiftproof.models.preprocess import count_images
 from shiftproof.models.structure import copy_structure, fingerprint_weights, is_torch_module
 from shiftproof.types import Image, Images, Logits, Settings
 
@@ -142,7 +144,7 @@ class AdaptedNetwork:
         """Return the logits of ``step`` for a batch of images."""
         self.classifier  # noqa: B018  raises, and says why
         runner = cast("Classifier", self._runner)
-        if len(images) == 0:
+        if count_images(images) == 0:
             return runner.predict(images)
         # Steps may need gradients, which tensors of inference mode cannot have.
         with self.lock, torch.inference_mode(False), torch.no_grad():
@@ -152,7 +154,11 @@ class AdaptedNetwork:
     def call(
         self, batch: torch.Tensor, step: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
-        """Return the result of ``step`` for a batch of tensors, without gradients."""
+        """Return the result of ``step`` for a batch of tensors, without gradients.
+
+        Raises:
+            ImageError: the network does not take such a batch; says what it takes.
+        """
         if self._runner is None and (not isinstance(batch, torch.Tensor) or batch.ndim == 0):
             raise InputError(
                 f"Expected a tensor with the images along axis 0, got {type(batch).__name__}."
@@ -160,11 +166,23 @@ class AdaptedNetwork:
         with self.lock, torch.inference_mode(False), torch.no_grad():
             if self._runner is None:
                 inputs = batch.clone() if batch.is_inference() else batch.detach()
-                return step(inputs) if len(batch) else cast("torch.Tensor", self.module(inputs))
+                return self._call_plain(inputs, step)
             if not isinstance(batch, torch.Tensor) or (batch.ndim and len(batch) == 0):
                 # The classifier raises the error for other types.
                 return self._runner(batch)
             return step(self._runner.prepare(batch)).detach()
+
+    def _call_plain(
+        self, inputs: torch.Tensor, step: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        try:
+            return step(inputs) if len(inputs) else cast("torch.Tensor", self.module(inputs))
+        except ShiftproofError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if (told := explain_batch(self.module, inputs)) is None:
+                raise
+            raise ImageError(told) from error
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Run the copy on prepared inputs; gradients are recorded where they are enabled."""
@@ -204,7 +222,7 @@ def find_torch_module(model: Classifier | torch.nn.Module) -> torch.nn.Module:
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(
             "A TorchScript model cannot be adapted: its graph is fixed. "
-            "Adapt the module before torch.jit.script or trace, and script merge()."
+            "Adapt the module that it was made of, and export merge() (torch.export)."
         )
     if type(module).__name__ == "OptimizedModule":
         raise ModelError(

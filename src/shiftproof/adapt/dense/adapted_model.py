@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 from shiftproof.adapt.base.events import Event
 from shiftproof.adapt.base.options import check_count
 from shiftproof.classes import Classes
+from shiftproof.models.any_size import check_images
 from shiftproof.models.module import ModelLike
 from shiftproof.types import Image, Settings
 
@@ -96,6 +97,7 @@ class AdaptedModel(Generic[Model, Answer]):
 
     def _predict(self, images: Sequence[Image], batch_size: int) -> list[Answer]:
         check_count("batch_size", batch_size)
+        check_images(images)
         found: list[Answer] = []
         for start in range(0, len(images), batch_size):
             batch = list(images[start : start + batch_size])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shiftproof.errors import InputError
 from shiftproof.models import DECODINGS, DETECTOR_LOADERS, load_classifier
@@ -18,6 +19,7 @@ from shiftproof.models.detectors.onnx import (
     prepare,
 )
 from shiftproof.models.detectors.options import DetectorOptions
+from shiftproof.models.onnx_input import GraphInput
 from shiftproof.models.targets import fetch_target
 from shiftproof.specs import Readers, parse_spec, read_pixels
 from shiftproof.types import F32, Image
@@ -32,7 +34,7 @@ def split_path(spec: str) -> Path:
     return Path(path if mark and "=" in query else spec.removeprefix("onnx:"))
 
 
-def prepare_batches(spec: str, images: Iterable[Image]) -> Iterator[F32]:
+def prepare_batches(spec: str, images: Iterable[Image]) -> Iterator[NDArray[Any]]:
     """Yield batches of images, preprocessed for the model of ``spec``.
 
     Args:
@@ -41,23 +43,24 @@ def prepare_batches(spec: str, images: Iterable[Image]) -> Iterator[F32]:
         images: ``(H, W, 3)`` uint8.
 
     Yields:
-        ``(n, C, H, W)`` float32. If the graph has a fixed batch size, n is that size, and an
-        incomplete last batch is dropped.
+        ``(n, C, H, W)`` float32, or the layout and type that the graph takes. If the graph has a
+        fixed batch size, n is that size, and an incomplete last batch is dropped.
 
     Raises:
         InputError: fewer images than the graph's batch size.
         ModelError: the graph is not one of such a model.
     """
-    one, fixed = _make_preparation(spec if spec.startswith("onnx:") else f"onnx:{spec}")
+    one, taken = _make_preparation(spec if spec.startswith("onnx:") else f"onnx:{spec}")
+    fixed = taken.batch
     waiting: list[F32] = []
     given = 0
     for image in images:
         waiting.append(one(image))
         if len(waiting) == (fixed or BATCH):
-            yield np.stack(waiting)
+            yield taken.convert(np.stack(waiting))
             waiting, given = [], given + len(waiting)
     if waiting and not fixed:
-        yield np.stack(waiting)
+        yield taken.convert(np.stack(waiting))
     elif not given:
         raise InputError(
             f"{split_path(spec)}: takes {fixed or 1} images at once, and there are {len(waiting)} to "
@@ -65,24 +68,33 @@ def prepare_batches(spec: str, images: Iterable[Image]) -> Iterator[F32]:
         )
 
 
-def _make_preparation(spec: str) -> tuple[Callable[[Image], F32], int | None]:
-    """Return the preprocessing of one image, and the graph's fixed batch size, if any."""
+def _make_preparation(spec: str) -> tuple[Callable[[Image], F32], GraphInput]:
+    """Return the preprocessing of one image, and the graph's input."""
     if "decode=" in spec.rpartition("?")[2]:
         return _make_detection_preparation(spec)
     classifier = load_classifier(spec)
     module, preprocess = cast("OnnxModule", classifier.module), classifier.preprocess
-    return lambda image: preprocess.normalize([preprocess.geometry(image)])[0], module.batch
+    return lambda image: preprocess.normalize([preprocess.geometry(image)])[0], module.input
 
 
-def _make_detection_preparation(spec: str) -> tuple[Callable[[Image], F32], int | None]:
+def _make_detection_preparation(spec: str) -> tuple[Callable[[Image], F32], GraphInput]:
     """Return the preprocessing of ``load_detector``; the classes are ignored."""
-    readers: Readers = {"decode": str, "size": read_pixels, "classes": str}
+    readers: Readers = {
+        "decode": str, "size": read_pixels, "classes": str, "layout": str, "pixels": str,
+    }  # fmt: skip
     _, target, given = parse_spec(spec, DETECTOR_LOADERS, readers, wrapped="export_onnx")
     size = given.get("size")
     options = DetectorOptions(
-        decode=given["decode"], size=(size, size) if isinstance(size, int) else size
+        decode=given["decode"],
+        size=(size, size) if isinstance(size, int) else size,
+        layout=given.get("layout"),
+        pixels=given.get("pixels"),
     )
     loaded = load_onnx_detector(fetch_target(target), options)
     graph, convention = cast("OnnxGraph", loaded.module), cast("OnnxConvention", loaded.convention)
     decoding = DECODINGS[convention.decode]
-    return lambda image: prepare(image, decoding, convention.size), graph.batch
+
+    def prepare_one(image: Image) -> F32:
+        return prepare(image, decoding, convention.size, pixels=convention.pixels)
+
+    return prepare_one, graph.input

@@ -30,7 +30,7 @@ from shiftproof.adapt.normalization.packing import pack, unpack
 from shiftproof.adapt.normalization.priors import Prior, check_prior
 from shiftproof.adapt.normalization.statistics import Statistics, write_statistics
 from shiftproof.errors import InputError, ModelError, UnknownNameError
-from shiftproof.io.functions import describe_function
+from shiftproof.io.function_code import identify_function
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
@@ -160,7 +160,7 @@ class LearningNetwork:
     def settings(self) -> Settings:
         """Return the settings that reproduce learning and model, for JSON."""
         choice = self.choice
-        named = describe_function(choice) if callable(choice) else choice
+        named = identify_function(choice) if callable(choice) else choice
         return {
             "lr": self.lr,
             "optimizer": "sgd",

@@ -28,7 +28,7 @@ from shiftproof.adapt.learning.source_check import FEW_CLASSES_KEPT
 from shiftproof.adapt.normalization.layer_choice import LayerChoice
 from shiftproof.adapt.normalization.priors import Prior
 from shiftproof.errors import InputError, UnknownNameError
-from shiftproof.io.functions import describe_function
+from shiftproof.io.function_code import identify_function
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.types import Settings
 
@@ -215,14 +215,14 @@ class SelfLearning(NetworkAdapter):
 
     @property
     def _loss_name(self) -> str:
-        return describe_function(self.loss) if callable(self.loss) else self.loss
+        return getattr(self.loss, "__qualname__", "function") if callable(self.loss) else self.loss
 
     @property
     def settings(self) -> Settings:
         """The settings that reproduce this adapter, for JSON."""
         return {
             "adapter": "selflearning",
-            "loss": self._loss_name,
+            "loss": identify_function(self.loss) if callable(self.loss) else self.loss,
             "preset": self.preset,
             "q": self.q if self.loss == "rpl" else None,
             "threshold": self.threshold,

@@ -21,6 +21,7 @@ from shiftproof.adapt.base.tensors import check_names
 from shiftproof.adapt.base.wrapper import WrappingAdapter
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
+from shiftproof.models.preprocess import count_images
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ class Guard(WrappingAdapter):
 
     def predict(self, images: Images | Sequence[Image]) -> Logits:
         """Return the adapter's logits if it is trusted, else the source's."""
-        if len(images) == 0:
+        if count_images(images) == 0:
             return self.inner.predict(images)
         source = self._source
         logits = self._watch(

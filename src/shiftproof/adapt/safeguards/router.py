@@ -25,6 +25,7 @@ from shiftproof.adapt.table import make_adapter
 from shiftproof.errors import InputError, ModelError
 from shiftproof.io.border import describe_error
 from shiftproof.models.classifiers.classifier import Classifier
+from shiftproof.models.preprocess import count_images
 from shiftproof.types import Image, Images, Logits, Settings
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class Router(Adapter):
     def predict(self, images: Images | Sequence[Image]) -> Logits:
         """Let all experts adapt to a batch, and return the logits of the chosen one."""
         network = self._network
-        if len(images) == 0:
+        if count_images(images) == 0:
             return network.classifier.predict(images)
         answer = self._route(
             lambda: network.predict(images, self._run_source),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shiftproof.bench.reanalysis.class_order import find_class_order, reorder_classes
 from shiftproof.bench.tasks.classification.task import Classification
 from shiftproof.bench.tasks.detection.task import Detection
 from shiftproof.bench.tasks.interface import Grid, Task
@@ -19,6 +20,7 @@ from shiftproof.io import files
 from shiftproof.runs.folder import RUN_FILE, RunFolder
 from shiftproof.runs.parquet import explain_other_images, open_table, write_table
 from shiftproof.runs.run import Run
+from shiftproof.runs.scores.classification import CLASS_NAMES
 from shiftproof.types import Cell
 
 if TYPE_CHECKING:
@@ -86,13 +88,30 @@ def gather_images(run: Run, task: Task, target: Path, images: Collection[str]) -
 def gather_models(
     runs: Sequence[Run], task: Task, target: Path, names: Mapping[tuple[int, str], str]
 ) -> RunFolder:
-    """Copy the records of several runs of the same images to ``target``, each model by a new name."""
+    """Copy the records of several runs of the same images to ``target``, each model by a new name.
+
+    Classes are those of the first run; if another lists them in another order, its records have
+    their indices.
+
+    Raises:
+        RunMismatchError: other classes, or other labels of an image.
+        BrokenFileError: a file of a run cannot be read.
+    """
     folder = _begin_folder(runs[0], task, target, set(list_images(runs[0])))
+    orders = [find_class_order(runs[0], run) for run in runs]
     for (index, model), name in names.items():
         files.make_folder(target / "records" / name)
         for cell in read_grid(runs[0]).cells:
             source = runs[index].folder.records_file(model, cell)
-            shutil.copyfile(source, folder.records_file(name, cell))
+            copy = folder.records_file(name, cell)
+            if orders[index] is None:
+                shutil.copyfile(source, copy)
+                continue
+            with open_table(source) as table:
+                kept = reorder_classes(_decode_errors(table), orders[index])
+            write_table(copy, kept)
+    cell = read_grid(runs[0]).cells[0]
+    _check_labels([folder.records_file(name, cell) for name in names.values()], list(names), runs)
     return folder
 
 
@@ -109,7 +128,7 @@ def gather_shared(
     Args:
         runs: of one kind; each has the cells and the images.
         task: measures them.
-        target: a new folder.
+        target: a new folder, whose classes are those of the first run in its order.
         names: number of the run and name of the model to its name in ``target``.
         cells: which all runs have.
         images: ids that all runs have, in the order that the records are to have.
@@ -119,34 +138,36 @@ def gather_shared(
         BrokenFileError: a file of a run cannot be read.
     """
     folder = _begin_folder(runs[0], task, target / "first", images)
+    orders = [find_class_order(runs[0], run) for run in runs]
     for index, run in enumerate(runs[1:], 1):
         other = _begin_folder(run, task, target / f"other{index}", images)
         _check_truth(folder, other, runs[0], run)
     for (index, model), name in names.items():
         files.make_folder(folder.path / "records" / name)
         for cell in cells:
-            _order_table(runs[index].folder, folder, model, name, cell, images)
+            _order_table(runs[index].folder, folder, model, name, cell, images, orders[index])
     first = [folder.records_file(name, cells[0]) for name in names.values()]
     _check_labels(first, list(names), runs)
     return folder
 
 
 def _check_truth(folder: RunFolder, other: RunFolder, first: Run, run: Run) -> None:
-    """Refuse a run whose classes, or objects to be found, are others."""
+    """Refuse a run whose objects to be found, or classes of the data, are others."""
     truth, theirs = (
-        {path.name: files.file_fingerprint(path) for path in one.task_files if _is_truth(path)}
+        {path.name: files.file_fingerprint(path) for path in one.task_files if is_truth(path)}
         for one in (folder, other)
     )
     if truth != theirs:
         raise RunMismatchError(
-            f"{run.path} and {first.path} have other classes, the same in another order, or other "
-            "objects to be found in the same images, so their models cannot be paired image by image. "
-            "Measure both on the same data, with the classes in one order."
+            f"{run.path} and {first.path} have other classes, or other objects to be found in the same "
+            "images, so their models cannot be paired image by image. Measure both on the same data."
         )
 
 
-def _is_truth(path: Path) -> bool:
-    return path.suffix == ".json"
+def is_truth(path: Path) -> bool:
+    """Whether a file of a task has to be the same in runs that are paired."""
+    # The classes of classifiers' outputs are matched by name.
+    return path.suffix == ".json" and path.name != CLASS_NAMES
 
 
 def _check_labels(
@@ -195,8 +216,9 @@ def _order_table(
     name: str,
     cell: Cell,
     images: Sequence[str],
+    order: Sequence[int] | None,
 ) -> None:
-    """Write the rows of some images of a table, in their order."""
+    """Write the rows of some images of a table, in their order, with the classes in ``order``."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -205,7 +227,7 @@ def _order_table(
         rows = pc.index_in(pa.array(images, table["id"].type), table["id"].combine_chunks())
         if rows.null_count:
             raise explain_other_images(path)
-        kept = _decode_errors(table).take(rows)
+        kept = reorder_classes(_decode_errors(table).take(rows), order)
     write_table(target.records_file(name, cell), kept)
 
 

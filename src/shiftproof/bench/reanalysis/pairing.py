@@ -8,7 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from shiftproof.bench.reanalysis.gathering import find_task, gather_models, list_images, read_grid
+from shiftproof.bench.reanalysis.gathering import (
+    find_task,
+    gather_models,
+    is_truth,
+    list_images,
+    read_grid,
+)
 from shiftproof.bench.tasks.interface import Task
 from shiftproof.bench.tasks.summary import score
 from shiftproof.errors import RunMismatchError
@@ -27,6 +33,8 @@ def rank_runs(
 ) -> Ranking | None:
     """Rank the models of several runs, with paired intervals: no model runs, their records are read.
 
+    Classifiers' classes are matched by name if the runs list them in another order.
+
     Whether the runs are comparable in what their records do not show (the seed of the noise, the
     protocol of adapters) is for the caller to see to; a page of several runs does.
 
@@ -41,7 +49,7 @@ def rank_runs(
         None where fewer than two models have the headline.
 
     Raises:
-        RunMismatchError: other images, cells, classes or objects to be found.
+        RunMismatchError: other images, labels, cells, classes or objects to be found.
         InputError: a task of one's own that was not given; a run without records.
         BrokenFileError: a file of a run cannot be read.
     """
@@ -89,7 +97,7 @@ def _list_pairing_keys(run: Run) -> list[tuple[str, object]]:
         ("images", list_images(run)),
         (
             "classes, or objects to be found",
-            [(p.name, file_fingerprint(p)) for p in run.folder.task_files if p.suffix == ".json"],
+            [(p.name, file_fingerprint(p)) for p in run.folder.task_files if is_truth(p)],
         ),
     ]
 

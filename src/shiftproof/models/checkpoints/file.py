@@ -94,8 +94,9 @@ def _check_form(file: IO[bytes], path: Path) -> None:
         if any(name.endswith("/constants.pkl") for name in names):
             raise ModelError(
                 f"{path} is a TorchScript archive, which is a program and no checkpoint. "
-                "Load it yourself where you trust it, in a function of yours that returns "
-                "torch.jit.load(PATH): python:MODULE:FUNCTION. In Python: "
+                "Export the network by torch.export instead, or load the archive yourself where you "
+                "trust it (torch.jit.load, which torch has deprecated), in a function of yours that "
+                "returns either: python:MODULE:FUNCTION. In Python: "
                 "Classifier(torch.jit.load(PATH), preprocess, classes)."
             )
         if claimed > file.seek(0, os.SEEK_END):

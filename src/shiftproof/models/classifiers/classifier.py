@@ -28,6 +28,7 @@ from shiftproof.models.preprocess import (
     Preprocess,
     Preprocessing,
     check_preprocess,
+    count_images,
     to_batch,
 )
 from shiftproof.models.structure import get_input_dtype
@@ -230,7 +231,7 @@ class Classifier(HeldModule):
             ImageError: another shape, size or dtype.
             ModelError: the module's output is not ``(N, K)``, one column per class.
         """
-        if len(images) == 0:
+        if count_images(images) == 0:
             return np.zeros((0, len(self.classes)), np.float32)
         fitted = check_size(images, self.preprocess)
         if not self._torch:
@@ -286,6 +287,7 @@ class Classifier(HeldModule):
             if isinstance(batch, torch.Tensor):
                 _check_tensor(batch)
                 return _model_input(batch, self.preprocess, self.device)
+            count_images(batch)
             fitted = check_size(batch, self.preprocess)
             return _normalize_images(fitted, self.preprocess, self.device)
 

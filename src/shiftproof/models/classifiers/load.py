@@ -30,9 +30,10 @@ from shiftproof.models.dtypes import Dtype
 from shiftproof.models.image_text.open_clip import check_open_clip
 from shiftproof.models.image_text.pretrained import check_pretrained
 from shiftproof.models.loading import Loader, SpecReader
+from shiftproof.models.onnx_input import INPUT_OPTIONS, check_onnx
 from shiftproof.models.own_functions import check_function
 from shiftproof.models.preprocess import Interpolation, Preprocess, Preprocessing
-from shiftproof.models.targets import check_file, fetch_classes
+from shiftproof.models.targets import fetch_classes
 from shiftproof.specs import Pixels
 
 ClassifierLoader: TypeAlias = Loader[LoadOptions, Loaded]
@@ -80,8 +81,8 @@ CLASSIFIER_LOADERS: dict[str, ClassifierLoader] = {
         load_onnx,
         "An ONNX file, run by ONNX Runtime; ImageNet mean and deviation unless you say others.",
         "onnx:model.onnx?size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
-        frozenset({"output"}),
-        check=check_file,
+        frozenset({"output", *INPUT_OPTIONS}),
+        check=check_onnx,
     ),
     "file": ClassifierLoader(
         load_checkpoint,
@@ -110,6 +111,8 @@ def load_classifier(
     arch: str | None = None,
     weights: str | None = None,
     output: str | None = None,
+    layout: str | None = None,
+    pixels: str | None = None,
     templates: Iterable[str] | str | Path | None = None,
     run_folder: str | Path | None = None,
     size: Pixels | None = None,
@@ -137,6 +140,11 @@ def load_classifier(
         weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or the path in it.
             None takes averaged ones if there are any, as timm does.
         output: the name of the output of an ONNX file that has several.
+        layout: the order of the axes of an ONNX file's input, ``"nchw"`` or ``"nhwc"``, if the file
+            leaves it open.
+        pixels: the values that an ONNX file takes: ``"normalized"`` by ``mean`` and ``std``, or
+            pixels as they are, ``"0..1"`` or ``"0..255"``. None takes the first; of an input of
+            uint8 the last, or refuses what the file leaves open.
         templates: prompt templates of a zero-shot model, with ``{}`` for the name of the class: a
             list, one template, the path of a text file with one a line, ``"openai"`` (the 80 for
             ImageNet, the default) or ``"simple"`` (7).
@@ -170,6 +178,8 @@ def load_classifier(
         "arch": arch,
         "weights": weights,
         "output": output,
+        "layout": layout,
+        "pixels": pixels,
         "templates": templates,
         "size": size,
         "resize": resize,
@@ -205,7 +215,7 @@ def check_classifier(
 
 
 _KEYWORDS = (
-    "classes", "pretrained", "arch", "weights", "output", "templates", *APPLIED,
+    "classes", "pretrained", "arch", "weights", "output", *INPUT_OPTIONS, "templates", *APPLIED,
 )  # fmt: skip
 _READER = SpecReader(
     CLASSIFIER_LOADERS, ("classes", *APPLIED), "Classifier(module, preprocess, classes)"

@@ -9,13 +9,14 @@ from typing import Any, final
 import numpy as np
 
 from shiftproof.classes import imagenet
-from shiftproof.errors import BrokenFileError, InputError, ModelError
+from shiftproof.errors import BrokenFileError, ModelError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors, describe_error, show_name
 from shiftproof.lazy import import_extra
 from shiftproof.models.classifiers.options import Loaded, LoadOptions
 from shiftproof.models.module import make_black_image
 from shiftproof.models.onnx_graph import Reading, find_reading, read_graph
+from shiftproof.models.onnx_input import choose_scaling, find_size, read_input, to_float32
 from shiftproof.models.onnx_outputs import choose_output, split_words
 from shiftproof.models.preprocess import ModelInput, Preprocess
 from shiftproof.shards.access import make_access_error
@@ -29,9 +30,10 @@ _STD = (0.229, 0.224, 0.225)
 class OnnxModule:
     """A function from ``(N, C, H, W)`` float32 to ``(N, K)`` float32 logits over an ONNX graph.
 
-    The graph has one image input, float32 in NCHW order; its batch axis may be dynamic or fixed
-    (then the graph runs several times). If the graph ends with a softmax, the logarithms of its
-    probabilities are returned, if with a sigmoid, its inputs: so the outputs are logits.
+    The graph has one image input, of which :mod:`shiftproof.models.onnx_input` says what it may be;
+    its batch axis may be dynamic or fixed (then the graph runs several times). If the graph ends
+    with a softmax, the logarithms of its probabilities are returned, if with a sigmoid, its inputs:
+    so the outputs are logits.
 
     Args:
         path: the file; external data is read from the same folder.
@@ -40,21 +42,26 @@ class OnnxModule:
             in the graph.
         classes: number of classes, if known.
         features: whether the output is vectors, which are returned unchanged.
+        layout: "nchw" or "nhwc", if the graph's axes leave it open.
+        pixels: "normalized", "0..1" or "0..255", which the graph takes; None for the first, and for
+            pixels 0..255 in uint8.
 
     Attributes:
+        input: the image input.
         output: the chosen output.
         reading: the type of its values.
         batch: batch size of the graph, or None if it is dynamic.
         channels: input channels, or None if they are dynamic.
         size: ``(height, width)`` of the input, or None if it is dynamic.
         device: the device on which it runs.
-        fingerprint: fingerprint of the file.
+        fingerprint: fingerprint of the file, and of a stated layout.
 
     Raises:
         BrokenFileError: the file is missing or no ONNX graph.
         ModelError: the graph's inputs or outputs are of another kind, the output is ambiguous, or
             the device is not available.
-        UnknownNameError: no output with the name ``output``.
+        InputError: the layout or the pixels have to be stated.
+        UnknownNameError: no output with the name ``output``, or no such ``layout`` or ``pixels``.
         MissingExtraError: onnxruntime is not installed.
     """
 
@@ -66,11 +73,15 @@ class OnnxModule:
         output: str | None = None,
         classes: int | None = None,
         features: bool = False,
+        layout: str | None = None,
+        pixels: str | None = None,
     ) -> None:
         self.path = path
         self._session, self.device = open_session(path, device)
-        self.fingerprint = files.file_fingerprint(path)
-        (self._input, self.batch, self.channels, self.size) = read_input(path, self._session)
+        self.input = read_input(path, self._session, layout=layout, pixels=pixels)
+        self.batch, self.channels = self.input.batch, self.input.channels
+        self.size = find_size(path, self.input)
+        self.fingerprint = self.input.identify(files.file_fingerprint(path))
         graph = read_graph(path)
         with convert_errors(path, "not an ONNX graph whose outputs can be read"):
             outputs = self._session.get_outputs()
@@ -96,10 +107,9 @@ class OnnxModule:
         return np.concatenate(results)
 
     def _run(self, inputs: ModelInput) -> Logits:
-        (result,) = self._session.run(
-            [self.output.name], {self._input: np.ascontiguousarray(inputs)}
-        )
-        return _to_logits(np.asarray(result, dtype=np.float32), self.reading)
+        feed = {self.input.name: self.input.convert(inputs)}
+        (result,) = self._session.run([self.output.name], feed)
+        return _to_logits(to_float32(result), self.reading)
 
 
 def load_onnx(target: str, options: LoadOptions) -> Loaded:
@@ -108,18 +118,21 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
     An ONNX file does not state its preprocessing. The default is that of most ImageNet models: the
     shorter side resized to 256/224 of the size, bilinear, a center crop, mean (0.485, 0.456, 0.406)
     and std (0.229, 0.224, 0.225), or their means for a gray input. ``size``, ``resize``,
-    ``interpolation``, ``mean`` and ``std`` override it, and ``settings`` records it. 1,000 outputs
+    ``interpolation``, ``mean`` and ``std`` override it, and ``settings`` records it. A graph that
+    takes pixels as they are (``pixels``, or an input of uint8) has no mean and std. 1,000 outputs
     are assumed to be ImageNet's classes.
 
     Args:
         target: the path.
         options: ``size`` for a graph with a dynamic size other than 224; ``output`` for a graph
-            with several outputs.
+            with several outputs; ``layout`` and ``pixels`` for what its input does not say.
 
     Raises:
         BrokenFileError: the file is missing or no ONNX graph.
         ModelError: the graph's inputs or outputs are of another kind, its size is fixed and another
             was given, or the device is not available.
+        InputError: the layout or the pixels have to be stated, or a mean or deviation would have
+            no effect.
         MissingExtraError: onnxruntime is not installed.
     """
     module = OnnxModule(
@@ -128,7 +141,11 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
         output=options.output,
         classes=None if options.classes is None else len(options.classes),
         features=options.features,
+        layout=options.layout,
+        pixels=options.pixels,
     )
+    asked = {"mean": options.mean, "std": options.std}
+    as_they_are = choose_scaling(target, module.input, asked)
     size = options.size or module.size or (224, 224)
     if module.size is not None and size != module.size:
         raise ModelError(
@@ -136,15 +153,17 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
             f"{size[0]} x {size[1]} was asked for."
         )
     gray = module.channels == 1
+    usual = ((sum(_MEAN) / 3,), (sum(_STD) / 3,)) if gray else (_MEAN, _STD)
+    mean, std = as_they_are or usual
     preprocess = Preprocess(
         size,
         math.floor(min(size) * 256 / 224),
         "bilinear",
-        mean=(sum(_MEAN) / 3,) if gray else _MEAN,
-        std=(sum(_STD) / 3,) if gray else _STD,
+        mean=mean,
+        std=std,
         channels=1 if gray else 3,
     )
-    assumed = []
+    assumed = module.input.describe()
     if options.output is None and module.output.others:
         assumed.append(f"output {module.output.description} of {module.output.others + 1}")
     if module.reading != "logits":
@@ -156,7 +175,9 @@ def load_onnx(target: str, options: LoadOptions) -> Loaded:
         module,
         preprocess,
         imagenet() if not options.features and _count_outputs(module, preprocess) == 1000 else None,
-        preprocess_from="usual for ImageNet, an ONNX file states none",
+        preprocess_from="usual for ImageNet, an ONNX file states none"
+        if as_they_are is None
+        else f"the usual size for ImageNet, pixels {module.input.pixels} as they are",
         classes_from="1,000 outputs are taken to be ImageNet's",
         assumed=tuple(assumed),
     )
@@ -258,28 +279,3 @@ def _choose_provider(onnxruntime: Any, device: str) -> tuple[str, list[Any]]:
     number = int(index or 0)
     provider = ("CUDAExecutionProvider", {"device_id": number})
     return f"cuda:{number}", [provider, "CPUExecutionProvider"]
-
-
-def read_input(
-    path: Path, session: Any
-) -> tuple[str, int | None, int | None, tuple[int, int] | None]:
-    """Return the input's name, its batch, channels and size; None for dynamic axes."""
-    with convert_errors(path, "not an ONNX graph whose inputs can be read"):
-        inputs = session.get_inputs()
-    if len(inputs) != 1:
-        names = ", ".join(entry.name for entry in inputs)
-        raise ModelError(f"{path}: expected a graph with one input, got {len(inputs)} ({names}).")
-    entry = inputs[0]
-    shape = [axis if isinstance(axis, int) and axis > 0 else None for axis in entry.shape]
-    if entry.type != "tensor(float)" or len(shape) != 4 or shape[1] not in (None, 1, 3):
-        raise ModelError(
-            f"{path}: expected an input of float32 (N, 3, H, W), got {entry.name!r} of "
-            f"{entry.type} {entry.shape}. Export the model in that form."
-        )
-    batch, channels, height, width = shape
-    if (height is None) != (width is None):
-        raise InputError(
-            f"{path}: expected height and width both fixed or both dynamic, got {entry.shape}."
-        )
-    size = None if height is None or width is None else (height, width)
-    return entry.name, batch, channels, size

@@ -48,6 +48,8 @@ class LoadOptions:
     arch: str | None = None
     weights: str | None = None
     output: str | None = None
+    layout: str | None = None
+    pixels: str | None = None
     classes: Classes | None = None
     templates: Iterable[str] | str | Path | None = None
     run_folder: Path | None = None

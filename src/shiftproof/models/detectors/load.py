@@ -25,6 +25,7 @@ from shiftproof.models.detectors.transformers import load_transformers_detector
 from shiftproof.models.detectors.ultralytics import load_ultralytics
 from shiftproof.models.image_text.pretrained import check_pretrained
 from shiftproof.models.loading import Loader, SpecReader
+from shiftproof.models.onnx_input import INPUT_OPTIONS
 from shiftproof.models.own_functions import check_function
 from shiftproof.models.targets import check_file, fetch_classes
 from shiftproof.specs import Pixels
@@ -58,7 +59,7 @@ DETECTOR_LOADERS: dict[str, DetectorLoader] = {
         load_onnx_detector,
         "An ONNX file, run by ONNX Runtime, with a decoding of its outputs.",
         "onnx:yolov8n.onnx?decode=yolov8&classes=coco.names",
-        frozenset({"decode", "size", "score", "overlap", "limit"}),
+        frozenset({"decode", *INPUT_OPTIONS, "size", "score", "overlap", "limit"}),
         check=check_onnx_detector,
     ),
     "file": DetectorLoader(
@@ -88,6 +89,8 @@ def load_detector(
     arch: str | None = None,
     weights: str | None = None,
     decode: str | None = None,
+    layout: str | None = None,
+    pixels: str | None = None,
     size: Pixels | None = None,
     score: float | None = None,
     overlap: float | None = None,
@@ -109,6 +112,10 @@ def load_detector(
         arch: the architecture of a checkpoint, such as ``"torchvision:fasterrcnn_resnet50_fpn"``.
         weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or the path in it.
         decode: the decoding of an ONNX file's outputs, a name of ``DECODINGS``.
+        layout: the order of the axes of an ONNX file's input, ``"nchw"`` or ``"nhwc"``, if the file
+            leaves it open.
+        pixels: the values that an ONNX file takes, ``"0..1"`` or ``"0..255"``. None takes the
+            first; of an input of uint8 the last, or refuses what the file leaves open.
         size: input size in pixels, for networks with a dynamic one.
         score: score threshold, 0..1. None takes the source's: usually 0.001, since average
             precision needs low-scoring boxes too; torchvision's own for its detectors.
@@ -136,6 +143,8 @@ def load_detector(
         "arch": arch,
         "weights": weights,
         "decode": decode,
+        "layout": layout,
+        "pixels": pixels,
         "size": size,
         "score": score,
         "overlap": overlap,
@@ -166,8 +175,8 @@ def check_detector(spec: str, *, classes: str | None = None) -> None:
 
 
 _KEYWORDS = (
-    "classes", "pretrained", "arch", "weights", "decode", "size", "score", "overlap", "limit",
-    "template",
+    "classes", "pretrained", "arch", "weights", "decode", *INPUT_OPTIONS, "size", "score",
+    "overlap", "limit", "template",
 )  # fmt: skip
 _READER = SpecReader(DETECTOR_LOADERS, ("classes",), "Detector(module, classes)")
 

@@ -16,10 +16,17 @@ from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, ModelError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.io.border import convert_errors
-from shiftproof.models.classifiers.onnx import open_session, read_input
+from shiftproof.models.classifiers.onnx import open_session
 from shiftproof.models.detectors.boxes import suppress_overlaps
 from shiftproof.models.detectors.decodings import DECODINGS, Candidates, Decoding
 from shiftproof.models.detectors.options import DetectorOptions, LoadedDetector
+from shiftproof.models.onnx_input import (
+    Pixels,
+    check_input_options,
+    find_size,
+    read_input,
+    to_float32,
+)
 from shiftproof.models.preprocess import ModelInput
 from shiftproof.models.targets import check_file
 from shiftproof.types import F32, Detections, Image, Settings
@@ -38,30 +45,48 @@ GRAY = 114
 
 @final
 class OnnxGraph:
-    """A graph from one image input ``(N, 3, H, W)`` float32 to all of its outputs.
+    """A graph from ``(N, 3, H, W)`` float32 to all of its outputs.
+
+    Its input may have another layout and type, see :mod:`shiftproof.models.onnx_input`; outputs of
+    other floats become float32.
 
     Args:
         path: the file; external data is read from the same folder.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
+        layout: "nchw" or "nhwc", if the graph's axes leave it open.
+        pixels: "0..1" or "0..255", which the graph takes; None for the first, and for the last in
+            uint8.
 
     Attributes:
+        input: the image input.
         batch: batch size of the graph, or None if it is dynamic.
         size: ``(height, width)`` of the input, or None if it is dynamic.
         names: the classes in the file's metadata, if any (Ultralytics writes them).
         device: the device on which it runs.
-        fingerprint: fingerprint of the file.
+        fingerprint: fingerprint of the file, and of a stated layout.
 
     Raises:
         BrokenFileError: the file is missing or no ONNX graph.
         ModelError: the graph's inputs are of another kind, or the device is not available.
+        InputError: the layout or the pixels have to be stated.
+        UnknownNameError: no such ``layout`` or ``pixels``.
         MissingExtraError: onnxruntime is not installed.
     """
 
-    def __init__(self, path: Path, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: str = "cpu",
+        layout: str | None = None,
+        pixels: str | None = None,
+    ) -> None:
         self._session, self.device = open_session(path, device)
-        self.fingerprint = files.file_fingerprint(path)
-        self._input, self.batch, channels, self.size = read_input(path, self._session)
-        if channels == 1:
+        self.input = read_input(path, self._session, layout=layout, pixels=pixels, usual="0..1")
+        self.fingerprint = self.input.identify(files.file_fingerprint(path))
+        self.batch = self.input.batch
+        self.size = find_size(path, self.input)
+        if self.input.channels == 1:
             raise ModelError(f"{path}: expected an input of 3 channels, got 1.")
         with convert_errors(path, "an ONNX file whose metadata cannot be read"):
             written = self._session.get_modelmeta().custom_metadata_map.get("names")
@@ -69,7 +94,8 @@ class OnnxGraph:
 
     def __call__(self, inputs: ModelInput) -> list[NDArray[Any]]:
         """Return all outputs for one batch."""
-        return list(self._session.run(None, {self._input: np.ascontiguousarray(inputs)}))
+        feed = {self.input.name: self.input.convert(inputs)}
+        return [to_float32(output) for output in self._session.run(None, feed)]
 
 
 @final
@@ -83,6 +109,7 @@ class OnnxConvention:
         score: score threshold of a box.
         overlap: threshold of non-maximum suppression; None if the graph does it.
         limit: maximum number of boxes per image.
+        pixels: the values that the graph takes, "0..1" or "0..255".
     """
 
     decode: str
@@ -90,6 +117,7 @@ class OnnxConvention:
     score: float = SCORE
     overlap: float | None = None
     limit: int = LIMIT
+    pixels: Pixels = "0..1"
 
     def detect(
         self, network: Callable[..., Any], images: Sequence[Image], device: str
@@ -101,7 +129,9 @@ class OnnxConvention:
         found = []
         for start in range(0, len(images), step):
             chunk = images[start : start + step]
-            inputs = np.stack([prepare(image, decoding, self.size) for image in chunk])
+            inputs = np.stack(
+                [prepare(image, decoding, self.size, pixels=self.pixels) for image in chunk]
+            )
             if fixed is not None and len(chunk) < fixed:
                 # The graph has a fixed batch size: copies of the last image fill the batch, and are
                 # dropped.
@@ -123,6 +153,8 @@ class OnnxConvention:
             "score": self.score,
             "overlap": self.overlap,
             "limit": self.limit,
+            # Omitted if it is the default, so that runs of earlier versions can be resumed.
+            **({} if self.pixels == "0..1" else {"pixels": self.pixels}),
         }
 
     def _select(self, candidates: Candidates, image: Image, decoding: Decoding) -> Detections:
@@ -145,6 +177,7 @@ def check_onnx_detector(target: str, options: Mapping[str, Any]) -> None:
         InputError, UnknownNameError, BrokenFileError: as for :func:`load_onnx_detector`.
     """
     _choose_decoding(target, options["decode"], options["overlap"])
+    check_input_options(options["layout"], options["pixels"], usual="0..1")
     check_file(target, options)
 
 
@@ -168,15 +201,18 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
     The classes are those of the file's metadata, if any.
 
     Raises:
-        InputError: no decoding is given, or the graph has a dynamic size and none is given.
-        UnknownNameError: no such decoding.
+        InputError: no decoding is given, or the graph has a dynamic size and none is given; or the
+            layout or the pixels have to be stated.
+        UnknownNameError: no such decoding, ``layout`` or ``pixels``.
         BrokenFileError: the file is missing or no ONNX graph.
         ModelError: the graph's input is of another kind, or fixed at another size.
         MissingExtraError: onnxruntime is not installed.
     """
     name = _choose_decoding(target, options.decode, options.overlap)
     decoding = DECODINGS[name]
-    network = OnnxGraph(Path(target), device=options.device)
+    network = OnnxGraph(
+        Path(target), device=options.device, layout=options.layout, pixels=options.pixels
+    )
     size = options.size or network.size
     if size is None:
         raise InputError(f"{target}: the graph takes any size; say which: size=640 or 480x640.")
@@ -191,9 +227,13 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
         SCORE if options.score is None else options.score,
         decoding.overlap if options.overlap is None else options.overlap,
         LIMIT if options.limit is None else options.limit,
+        network.input.pixels,
     )
     fit = "stretched" if decoding.fit == "stretch" else "letterboxed"
     assumed = [f"images {fit} to {size[0]}x{size[1]}, {decoding.order}, outputs of {name}"]
+    if convention.pixels != "0..1":
+        assumed.append(f"pixels {convention.pixels} as they are")
+    assumed += network.input.describe()
     if network.names is not None and options.classes is None:
         assumed.append(f"{pluralize(len(network.names), 'class')} of the file's metadata")
     return LoadedDetector(network, network.names, convention, tuple(assumed))
@@ -202,8 +242,10 @@ def load_onnx_detector(target: str, options: DetectorOptions) -> LoadedDetector:
 # ---------------------------------------------------------------- images in, boxes back
 
 
-def prepare(image: Image, decoding: Decoding, size: tuple[int, int]) -> F32:
-    """Return an image as input of a graph: ``(3, H, W)`` float32 in 0..1.
+def prepare(
+    image: Image, decoding: Decoding, size: tuple[int, int], *, pixels: Pixels = "0..1"
+) -> F32:
+    """Return an image as input of a graph: ``(3, H, W)`` float32 in 0..1, or in 0..255.
 
     Bilinear without antialiasing (OpenCV), as these networks are trained and evaluated.
     """
@@ -217,7 +259,8 @@ def prepare(image: Image, decoding: Decoding, size: tuple[int, int]) -> F32:
     canvas[top : top + height, left : left + width] = resized
     channels = canvas if decoding.order == "RGB" else canvas[..., ::-1]
     prepared: F32 = np.array(channels.transpose(2, 0, 1), dtype=np.float32)
-    prepared /= np.float32(255)
+    if pixels != "0..255":
+        prepared /= np.float32(255)
     return prepared
 
 

@@ -39,6 +39,8 @@ class DetectorOptions:
     arch: str | None = None
     weights: str | None = None
     decode: str | None = None
+    layout: str | None = None
+    pixels: str | None = None
     size: tuple[int, int] | None = None
     score: float | None = None
     overlap: float | None = None

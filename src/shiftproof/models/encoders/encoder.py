@@ -16,7 +16,12 @@ from shiftproof.models.module import (
     make_black_image_error,
 )
 from shiftproof.models.outputs import VECTORS, describe_output, find_tensor
-from shiftproof.models.preprocess import ModelInput, Preprocessing, check_preprocess
+from shiftproof.models.preprocess import (
+    ModelInput,
+    Preprocessing,
+    check_preprocess,
+    count_images,
+)
 from shiftproof.models.structure import get_input_dtype
 from shiftproof.types import Image, Images, Settings
 from shiftproof.unit_rows import normalize_rows
@@ -153,7 +158,7 @@ class Encoder(HeldModule):
             ImageError: another shape, size or dtype.
             ModelError: the module's output is not ``(N, width)``.
         """
-        if len(images) == 0:
+        if count_images(images) == 0:
             return np.zeros((0, self.width), np.float32)
         vectors = self._run(check_size(images, self.preprocess))
         if vectors.shape != (len(images), self.width):

@@ -25,9 +25,9 @@ from shiftproof.models.encoders.open_clip import load_open_clip
 from shiftproof.models.image_text.open_clip import check_open_clip
 from shiftproof.models.image_text.pretrained import check_pretrained
 from shiftproof.models.loading import SpecReader
+from shiftproof.models.onnx_input import INPUT_OPTIONS, check_onnx
 from shiftproof.models.own_functions import check_function
 from shiftproof.models.preprocess import Interpolation
-from shiftproof.models.targets import check_file
 from shiftproof.specs import Pixels
 
 EncoderLoader: TypeAlias = ClassifierLoader
@@ -89,8 +89,8 @@ ENCODER_LOADERS: dict[str, EncoderLoader] = {
         load_onnx,
         "An ONNX file whose output is the vectors; ImageNet mean and deviation by default.",
         "onnx:encoder.onnx?size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
-        frozenset({"output"}),
-        check=check_file,
+        frozenset({"output", *INPUT_OPTIONS}),
+        check=check_onnx,
     ),
     "file": EncoderLoader(
         _defer_features(load_checkpoint),
@@ -119,6 +119,8 @@ def load_encoder(
     arch: str | None = None,
     weights: str | None = None,
     output: str | None = None,
+    layout: str | None = None,
+    pixels: str | None = None,
     size: Pixels | None = None,
     resize: Pixels | None = None,
     interpolation: Interpolation | None = None,
@@ -141,6 +143,11 @@ def load_encoder(
         arch: the architecture of a checkpoint, such as ``"timm:resnet18"``.
         weights: which of several sets in a checkpoint: ``"ema"``, ``"raw"``, or the path in it.
         output: the name of the output of an ONNX file that has several.
+        layout: the order of the axes of an ONNX file's input, ``"nchw"`` or ``"nhwc"``, if the file
+            leaves it open.
+        pixels: the values that an ONNX file takes: ``"normalized"`` by ``mean`` and ``std``, or
+            pixels as they are, ``"0..1"`` or ``"0..255"``. None takes the first; of an input of
+            uint8 the last, or refuses what the file leaves open.
         size: input size in pixels; the cropped share of the image is kept unless ``resize`` is
             given too.
         resize: the length of the shorter side before the crop, or the exact ``(height, width)``.
@@ -169,6 +176,8 @@ def load_encoder(
         "arch": arch,
         "weights": weights,
         "output": output,
+        "layout": layout,
+        "pixels": pixels,
         "size": size,
         "resize": resize,
         "interpolation": interpolation,
@@ -190,7 +199,7 @@ def check_encoder(spec: str) -> None:
         UnknownNameError, InputError, ModelError, BrokenFileError, MissingExtraError: as for
             :func:`load_encoder`.
     """
-    keywords = dict.fromkeys(("pretrained", "arch", "weights", "output", *APPLIED))
+    keywords = dict.fromkeys(("pretrained", "arch", "weights", "output", *INPUT_OPTIONS, *APPLIED))
     _READER.check(spec, keywords)
 
 

@@ -14,10 +14,11 @@ from shiftproof.io.locations import is_url
 from shiftproof.models.any_size import choose_classes, try_on_black
 from shiftproof.models.image_text.pretrained import check_pretrained
 from shiftproof.models.loading import READERS, Loader, SpecReader
+from shiftproof.models.onnx_input import INPUT_OPTIONS
 from shiftproof.models.own_functions import check_function
 from shiftproof.models.segmenters.function import load_function_segmenter
 from shiftproof.models.segmenters.label_spaces import read_class_names
-from shiftproof.models.segmenters.onnx import load_onnx_segmenter
+from shiftproof.models.segmenters.onnx import check_onnx_segmenter, load_onnx_segmenter
 from shiftproof.models.segmenters.options import LoadedSegmenter, Resize, SegmenterOptions
 from shiftproof.models.segmenters.segmenter import Segmenter
 from shiftproof.models.segmenters.torchvision import (
@@ -25,7 +26,7 @@ from shiftproof.models.segmenters.torchvision import (
     load_torchvision_segmenter,
 )
 from shiftproof.models.segmenters.transformers import load_transformers_segmenter
-from shiftproof.models.targets import check_file, fetch_classes
+from shiftproof.models.targets import fetch_classes
 from shiftproof.specs import Pixels, read_pixels
 
 SegmenterLoader: TypeAlias = Loader[SegmenterOptions, LoadedSegmenter]
@@ -52,8 +53,8 @@ SEGMENTER_LOADERS: dict[str, SegmenterLoader] = {
         load_onnx_segmenter,
         "An ONNX file with logits or label maps as outputs, run by ONNX Runtime.",
         "onnx:net.onnx?classes=cityscapes&window=512&stride=341",
-        frozenset({"output", "mean", "std"}),
-        check=check_file,
+        frozenset({"output", "output_layout", *INPUT_OPTIONS, "mean", "std"}),
+        check=check_onnx_segmenter,
     ),
     "python": SegmenterLoader(
         load_function_segmenter,
@@ -74,6 +75,9 @@ def load_segmenter(
     pretrained: bool | None = None,
     weights: str | None = None,
     output: str | None = None,
+    output_layout: str | None = None,
+    layout: str | None = None,
+    pixels: str | None = None,
     resize: Resize | None = None,
     window: Pixels | None = None,
     stride: Pixels | None = None,
@@ -93,6 +97,12 @@ def load_segmenter(
             internet connection.
         weights: a file of weights (``torchvision`` only).
         output: the name of a graph's output if it has several (``onnx`` only).
+        output_layout: the order of the axes of an ONNX file's output, ``"nchw"`` or ``"nhwc"``.
+            None finds it by the number of classes.
+        layout: likewise of its input, if the file leaves it open.
+        pixels: the values that an ONNX file takes: ``"normalized"`` by ``mean`` and ``std``, or
+            pixels as they are, ``"0..1"`` or ``"0..255"``. None takes the first; of an input of
+            uint8 the last, or refuses what the file leaves open.
         resize: the shorter side in pixels, height and width, or "none". None takes the source's:
             520 for torchvision, the image processor's for transformers, the graph's size for ONNX.
         window: the size of a sliding window; logits are averaged where windows overlap.
@@ -117,6 +127,9 @@ def load_segmenter(
         "pretrained": pretrained,
         "weights": weights,
         "output": output,
+        "output_layout": output_layout,
+        "layout": layout,
+        "pixels": pixels,
         "resize": resize,
         "window": window,
         "stride": stride,
@@ -146,7 +159,8 @@ def check_segmenter(spec: str) -> None:
 
 
 _KEYWORDS = (
-    "classes", "pretrained", "weights", "output", "resize", "window", "stride", "mean", "std",
+    "classes", "pretrained", "weights", "output", "output_layout", *INPUT_OPTIONS, "resize", "window",
+    "stride", "mean", "std",
 )  # fmt: skip
 
 

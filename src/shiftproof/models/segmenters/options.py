@@ -36,6 +36,9 @@ class SegmenterOptions:
     pretrained: bool | None = None
     weights: str | None = None
     output: str | None = None
+    output_layout: str | None = None
+    layout: str | None = None
+    pixels: str | None = None
     resize: Resize | None = None
     window: Size | None = None
     stride: Size | None = None

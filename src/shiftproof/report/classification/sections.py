@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shiftproof.report import wording
@@ -227,21 +228,32 @@ def _make_class_row(shown: Sequence[Entry], score: ClassErrors) -> dict[str, obj
 
 
 def _class_of(entry: Entry, like: ClassErrors) -> ClassErrors | None:
-    by_key = {(score.index, score.name): score for score in entry.detail(Detail).classes}
-    return by_key.get((like.index, like.name))
+    """Return the errors of a class in another model, whose run may list it at another index."""
+    return _find_class(_index_classes(entry), like)
+
+
+def _index_classes(entry: Entry) -> dict[tuple[str, int | None], ClassErrors]:
+    """Return errors by the name of the class; of those with one name, by their index, too."""
+    classes = entry.detail(Detail).classes
+    counts = Counter(score.name for score in classes)
+    return {
+        (score.name, None if counts[score.name] == 1 else score.index): score for score in classes
+    }
+
+
+def _find_class(
+    by_name: Mapping[tuple[str, int | None], ClassErrors], like: ClassErrors
+) -> ClassErrors | None:
+    return by_name.get((like.name, None)) or by_name.get((like.name, like.index))
 
 
 def _compare_classes(change: Change) -> dict[str, Any]:
     """Return the classes with the largest gains and losses by a change."""
-    before = {(score.index, score.name): score for score in change.against.detail(Detail).classes}
+    by_name = _index_classes(change.against)
     moves = [
-        (
-            score.error - before[score.index, score.name].error,
-            score,
-            before[score.index, score.name],
-        )
+        (score.error - earlier.error, score, earlier)
         for score in change.entry.detail(Detail).classes
-        if (score.index, score.name) in before
+        if (earlier := _find_class(by_name, score)) is not None
     ]
 
     def list_moves(found: list[tuple[float, ClassErrors, ClassErrors]]) -> list[dict[str, str]]:

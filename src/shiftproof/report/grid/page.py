@@ -62,12 +62,19 @@ class GridPage(PageKind[Run, GridScores]):
     form = GridScores
 
     def __init__(
-        self, task: TaskPage, ranking: Ranking | None = None, unpaired: str | None = None
+        self,
+        task: TaskPage,
+        ranking: Ranking | None = None,
+        unpaired: str | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        """``ranking`` is that of all models of several runs, ``reason`` why there is none."""
+        """``ranking`` is that of all models of several runs, ``unpaired`` the reason why there is none,
+        and ``notes`` how the runs were brought together.
+        """
         self.task = task
         self.ranking = ranking
         self.unpaired = unpaired
+        self.notes = notes
 
     def describe_differences(self, runs: Sequence[Run]) -> list[str]:
         """Describe differences between runs that make their figures incomparable; empty without any."""
@@ -112,7 +119,7 @@ class GridPage(PageKind[Run, GridScores]):
             lead=[*task.lead(shown), *write_lead(shown, task)],
             sections=[section for section in found if section is not None],
             alarms=alarms,
-            warnings=_make_warnings(shown, task),
+            warnings=[*self.notes, *_make_warnings(shown, task)],
         )
 
     def load_pictures(self, runs: Sequence[Run], budget: int, images: Sequence[Path]) -> Pictures:

@@ -275,6 +275,11 @@ def _check_alike(name: str, model: ClassifierLike, first: ClassifierLike) -> Non
     if model is first:
         return
     if model.classes.names != first.classes.names:
+        if sorted(model.classes.names) == sorted(first.classes.names):
+            raise LabelError(
+                f"{name} lists the classes of the first model in another order; run them one by one and "
+                "compare the runs by `shiftproof report`, which matches classes by name."
+            )
         raise LabelError(
             f"{name} answers {pluralize(len(model.classes), 'class')} ({model.classes.title}), the "
             f"first model "
