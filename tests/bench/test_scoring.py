@@ -712,6 +712,20 @@ def test_tables_that_cannot_be_used(tmp_path, table, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        ("fog,1,0.3\n\nfog,2\n", "line 4: expected 3 cells, .*got 2"),
+        ("fog,1,0.3\n\n\nfog,1,0.2\n", "line 5: fog, 1 occurs twice"),
+    ],
+)
+def test_a_wrong_row_is_named_by_its_line(tmp_path, rows, place):
+    path = tmp_path / "table.csv"
+    path.write_text(f"corruption,severity,P\n{rows}")
+    with pytest.raises(InputError, match=rf"table\.csv, {place}"):
+        bench.score(path, out=tmp_path / "run")
+
+
 # ---------------------------------------------------------------- the command line
 
 

@@ -360,6 +360,20 @@ def test_xml_with_a_document_type_is_refused(text):
         parse_xml(text.encode(), "a.xml")
 
 
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        (b"<a>\n <b></a>", "line 2, column 7: not valid XML .mismatched tag"),
+        (b"<a>\n<b>\xc3\xbc \xe9</b></a>", "line 2, column 6: not valid XML in the encoding utf-8"),
+        ("<a>\n\u00fc<b></a>".encode("utf-16"), "line 2, column 7: not valid XML"),
+        (b"", "line 1, column 1: not valid XML .no element found"),
+    ],
+)
+def test_xml_that_is_wrong_has_its_place(data, place):
+    with pytest.raises(BrokenFileError, match=rf"^a\.xml, {place}"):
+        parse_xml(data, "a.xml")
+
+
 ENCODED = [
     ("gb2312", "gbk", "\u732b\u72d7"),
     ("GBK", "gbk", "\u732b\u9555"),
@@ -679,15 +693,16 @@ def test_yolo_lists_what_is_wrong(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("val: ../../images\nnames: [a]", "which leaves it"),
-        ("val: ../nothing\nnames: [a]", "nothing does not exist"),
-        ("val: /images\nnames: [a]", "which leaves it"),
-        ("path: ..\nval: images\nnames: [a]", "leaves the folder of the file"),
-        ("val: images\nnames: []", "expected names as a list"),
-        ("val: images\nnames: {a: b}", "expected names as a list"),
-        ("val: images\nnames: [a]\nnc: 2", "nc is 2, but there are 1 names"),
+        ("val: ../../images\nnames: [a]", "line 1: .*which leaves it"),
+        ("val: ../nothing\nnames: [a]", "line 1: .*nothing does not exist"),
+        ("val: /images\nnames: [a]", "line 1: .*which leaves it"),
+        ("\npath: ..\nval: images\nnames: [a]", "line 2: .*leaves the folder of the file"),
+        ("val: images\nnames: []", "line 2: expected names as a list"),
+        ("val: images\nnames: {a: b}", "line 2: expected names as a list"),
+        ("val: images\nnames: [a]\nkpt_shape: 3", "line 3: expected kpt_shape"),
+        ("val: images\nnames: [a]\nnc: 2", "line 3: nc is 2, but there is 1 name"),
         ("val: nothing\nnames: [a]", "nothing does not exist"),
-        ("val: 3\nnames: [a]", "expected a folder"),
+        ("validation: 3\nnames: [a]", "line 1: expected a folder"),
         ("[1]", "expected names, and train"),
         ("a: [", "not valid YAML"),
         ("a: !!python/object/apply:os.system [ls]", "not valid YAML"),
@@ -702,8 +717,8 @@ def test_yolo_that_cannot_be_used_is_refused(tmp_path, text, message):
 
 def test_a_list_that_leaves_the_folder_is_refused(tmp_path):
     config = yolo_tree(tmp_path)
-    (tmp_path / "val.txt").write_text("../a.jpg\n")
-    with pytest.raises(InputError, match="which leaves it"):
+    (tmp_path / "val.txt").write_text("\n../a.jpg\n")
+    with pytest.raises(InputError, match=r"val\.txt, line 2: .*which leaves it"):
         YoloData(config, "test")
 
 

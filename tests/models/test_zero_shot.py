@@ -144,9 +144,11 @@ class TestClasses:
         assert read_templates(tmp_path / "two.txt") == ("a {}.", "the {}.")
 
     def test_a_template_without_a_place(self, tmp_path):
-        (tmp_path / "bad.txt").write_text("a {}.\na photo\n")
-        with pytest.raises(InputError, match=r"bad.txt, line 2: expected a sentence with \{\}"):
+        (tmp_path / "bad.txt").write_text("\na {}.\na photo\n")
+        with pytest.raises(InputError, match=r"bad.txt, line 3: expected a sentence with \{\}"):
             read_templates(str(tmp_path / "bad.txt"))
+        with pytest.raises(InputError, match=r"^Template 2: expected a sentence with"):
+            read_templates(["a {}.", "a photo"])
         with pytest.raises(InputError, match="expected a template, got none"):
             read_templates([])
         with pytest.raises(BrokenFileError, match=r"none.txt"):

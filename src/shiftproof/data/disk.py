@@ -1,10 +1,8 @@
-"""Listing images below a folder, reading and fingerprinting them, and reading CSV files."""
+"""Listing images below a folder, reading and fingerprinting them."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +13,6 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.border import check_names, show_name, suggest_sibling
 from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image, read_size
-from shiftproof.io.text import read_text
 from shiftproof.types import Image
 
 
@@ -255,29 +252,6 @@ def find_counterparts(names: Iterable[str], others: Iterable[str]) -> dict[str, 
 def drop_suffix(name: str) -> str:
     """Return a relative path without the suffix of its last part."""
     return str(PurePosixPath(name).with_suffix(""))
-
-
-def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and stripped cells of each row of a CSV file; empty lines are skipped.
-
-    UTF-8, with or without a byte-order mark, cells separated by commas.
-
-    Raises:
-        BrokenFileError: the file is not such a CSV file.
-    """
-    text = read_text(path)
-    if "\0" in text:
-        raise BrokenFileError(f"{path}: expected a text file, got one with zero bytes.")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if any(cells):
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise BrokenFileError(
-            f"{path}, line {reader.line_num}: not valid CSV ({error})."
-        ) from error
 
 
 def shorten(names: Iterable[str], count: int = 5) -> str:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from shiftproof.counts import pluralize
-from shiftproof.data.disk import read_csv
 from shiftproof.data.images.cells import canonicalize_corruption
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.arrays import read_array, read_arrays
 from shiftproof.io.parquet import read_columns
+from shiftproof.io.text import read_csv
 from shiftproof.metrics.faults import read_integer, read_number
 from shiftproof.runs.records.classification import TOP
 from shiftproof.types import CLEAN, F32, F64, Cell

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -16,9 +14,8 @@ from shiftproof.bench.tasks.performance import Performance
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.images.cells import canonicalize_corruption
 from shiftproof.errors import BrokenFileError, InputError
-from shiftproof.io.border import convert_errors
 from shiftproof.io.pickles import read_plain_pickle
-from shiftproof.io.text import read_json, read_text
+from shiftproof.io.text import read_csv, read_json
 from shiftproof.metrics.detection import COCO_METRICS
 from shiftproof.metrics.faults import read_integer, read_number, show_value
 from shiftproof.types import CLEAN, Cell
@@ -219,19 +216,18 @@ def _read_fraction(path: Path, cell: Cell, value: Any) -> float:
 
 
 def _from_csv(path: Path) -> dict[str, dict[str, str]]:
-    text = read_text(path)
-    with convert_errors(path, "no CSV that can be read"):
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
-    if not rows or len(rows[0]) != 3 or rows[0][:2] != ["corruption", "severity"]:
+    rows = list(read_csv(path))
+    _, head = rows[0] if rows else (0, [])
+    if len(head) != 3 or head[:2] != ["corruption", "severity"]:
         raise InputError(
             f"{path.name}: expected the columns corruption, severity and P (AP, say), got "
-            f"{', '.join(rows[0]) if rows else 'an empty file'}."
+            f"{', '.join(head) or 'an empty file'}."
         )
     table: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in rows[1:]:
         if len(row) != 3:
             raise InputError(f"{path.name}, line {number}: expected 3 columns, got {len(row)}.")
-        corruption, severity, value = (cell.strip() for cell in row)
+        corruption, severity, value = row
         if severity in table.setdefault(corruption, {}):
             raise InputError(f"{path.name}, line {number}: {corruption}, {severity} occurs twice.")
         table[corruption][severity] = value

@@ -9,9 +9,9 @@ from typing import final
 
 from shiftproof.classes import Classes, normalize_unicode
 from shiftproof.counts import pluralize
-from shiftproof.data.disk import read_csv
 from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import BrokenFileError, InputError, LabelError
+from shiftproof.io.text import read_csv
 from shiftproof.types import Sample
 
 PATH_COLUMNS = ("path", "file", "filename", "image")

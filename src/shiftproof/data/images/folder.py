@@ -9,15 +9,10 @@ from typing import final
 
 from shiftproof.classes import LABEL_SETS, Classes, LabelSet, imagenet, label_set, normalize_unicode
 from shiftproof.counts import pluralize
-from shiftproof.data.disk import (
-    ImageListing,
-    find_images,
-    read_csv,
-    shorten,
-)
+from shiftproof.data.disk import ImageListing, find_images, shorten
 from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import BrokenFileError, LabelError
-from shiftproof.io.text import read_json
+from shiftproof.io.text import read_csv, read_json
 from shiftproof.types import Sample, Settings
 
 
