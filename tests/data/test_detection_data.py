@@ -696,6 +696,13 @@ def test_yolo_lists_what_is_wrong(tmp_path):
         ("val: ../../images\nnames: [a]", "line 1: .*which leaves it"),
         ("val: ../nothing\nnames: [a]", "line 1: .*nothing does not exist"),
         ("val: /images\nnames: [a]", "line 1: .*which leaves it"),
+        (
+            "names: [a]\nval: https://host/a",
+            "line 2: expected a path, got the URL 'https://host/a'",
+        ),
+        ("names: [a]\nval: file:///a", "line 2: .*write the path alone, without file://"),
+        ("names: [a]\nval: 'D:\\a'", "line 2: .*one of Windows"),
+        ("names: [a]\nval: ~/a", "line 2: '~/a' begins with ~"),
         ("\npath: ..\nval: images\nnames: [a]", "line 2: .*leaves the folder of the file"),
         ("val: images\nnames: []", "line 2: expected names as a list"),
         ("val: images\nnames: {a: b}", "line 2: expected names as a list"),
@@ -719,6 +726,21 @@ def test_a_list_that_leaves_the_folder_is_refused(tmp_path):
     config = yolo_tree(tmp_path)
     (tmp_path / "val.txt").write_text("\n../a.jpg\n")
     with pytest.raises(InputError, match=r"val\.txt, line 2: .*which leaves it"):
+        YoloData(config, "test")
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("https://host/a.jpg", "got the URL 'https://host/a.jpg'"),
+        ("D:\\images\\a.jpg", "one of Windows"),
+        ("~/a.jpg", "begins with ~"),
+    ],
+)
+def test_a_list_with_paths_of_elsewhere_is_refused(tmp_path, written, message):
+    config = yolo_tree(tmp_path)
+    (tmp_path / "val.txt").write_text(f"./images/val/a.jpg\n{written}\n")
+    with pytest.raises(InputError, match=rf"val\.txt, line 2: .*{message}"):
         YoloData(config, "test")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.border import check_names, show_name, suggest_sibling
 from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image, read_size
+from shiftproof.io.locations import is_url
+from shiftproof.io.urls import redact_urls
 from shiftproof.types import Image
 
 
@@ -252,6 +255,43 @@ def find_counterparts(names: Iterable[str], others: Iterable[str]) -> dict[str, 
 def drop_suffix(name: str) -> str:
     """Return a relative path without the suffix of its last part."""
     return str(PurePosixPath(name).with_suffix(""))
+
+
+def check_written_path(where: str, written: str, path: Path) -> None:
+    """Refuse a path in a file of the user that names no file of this machine.
+
+    A URL, a path of Windows on another system, and ``~``, which a shell expands and a file does not:
+    as a relative path each would only be a missing image.
+
+    Args:
+        where: the file and line, for the message.
+        written: the path as it is written.
+        path: the path, read as a relative one; where it exists, ``~`` or ``C:`` is a folder.
+
+    Raises:
+        InputError: it is such a path; the message says what to write.
+    """
+    if is_url(written):
+        advice = (
+            "write the path alone, without file://"
+            if written.lower().startswith("file:")
+            else "images are fetched one by one only below a folder in a store: put this file there, "
+            "write paths relative to it, and give its URL; or download the images"
+        )
+        raise InputError(
+            f"{where}: expected a path, got the URL {redact_urls(written)!r:.200}; {advice}."
+        )
+    is_foreign = os.name != "nt" and re.match(r"[A-Za-z]:[\\/]|\\\\", written)
+    if is_foreign and not path.exists():
+        raise InputError(
+            f"{where}: expected a path of this machine, got {written!r:.200}, one of Windows; write it "
+            "relative to this file, with / between the folders."
+        )
+    if re.match(r"~[\\/]", written) and not path.exists():
+        raise InputError(
+            f"{where}: {written!r:.200} begins with ~, which only a shell expands; write the whole path, "
+            "or one relative to this file."
+        )
 
 
 def shorten(names: Iterable[str], count: int = 5) -> str:

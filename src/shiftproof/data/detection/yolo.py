@@ -20,7 +20,7 @@ from shiftproof.data.detection.boxes import (
     check_boxes,
     read_image_sizes,
 )
-from shiftproof.data.disk import find_images, join_below, list_folders
+from shiftproof.data.disk import check_written_path, find_images, join_below, list_folders
 from shiftproof.data.images.folder import name_folder
 from shiftproof.data.splits import matches_split, parse_splits
 from shiftproof.errors import BrokenFileError, InputError
@@ -218,6 +218,7 @@ class YoloConfig:
             raise InputError(
                 f"{where}: expected a folder, a .txt or a list of these, got {entry!r:.60}."
             )
+        check_written_path(where, entry, Path(self.root, base, entry))
         for path in (entry, entry.removeprefix("../")):
             name = make_relative(self.root, str(Path(base, path)))
             if name is not None and (self.root / name).exists():
@@ -268,6 +269,7 @@ class YoloConfig:
                 continue
             base = folder if path.startswith("./") else self._base
             where = f"{name}, line {number}"
+            check_written_path(where, line.strip(), Path(self.root, base, path))
             relative = make_relative(self.root, str(Path(base, path)))
             if relative is None:
                 raise InputError(
