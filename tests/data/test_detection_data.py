@@ -758,6 +758,32 @@ def test_without_pyyaml_the_extra_is_named(tmp_path, monkeypatch):
         YoloData(yolo_tree(tmp_path))
 
 
+@pytest.mark.parametrize("stated", [True, False])
+def test_coco_with_outlines_alone_has_the_boxes_of_the_masks(tmp_path, stated):
+    """A JSON need not say the sizes that polygons take, where the images do."""
+    photograph(tmp_path / "images" / "a.jpg")
+    size = {"width": 48, "height": 40} if stated else {}
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", **size}],
+        "categories": [{"id": 1}],
+        "annotations": [
+            # The pixels whose centers lie inside: columns 10 to 29, rows 5 to 14.
+            {"image_id": 1, "category_id": 1, "segmentation": [[10, 5, 30, 5, 30, 15, 10, 15]]},
+            {"image_id": 1, "category_id": 1, "segmentation": [[1, 2]]},
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    data = CocoData(tmp_path / "images", tmp_path / "a.json")
+    assert data.objects["a.jpg"].positions.tolist() == [[10, 5, 20, 10]]
+    assert data.objects["a.jpg"].areas.tolist() == [200]
+    assert reasons(data) == [
+        (kinds.NO_NAME, True),
+        (kinds.NO_BOX, True),
+        (kinds.NOT_FINITE, False),
+    ]
+    assert "none from the segmentation: expected a polygon" in str(data.faults[-1])
+
+
 # ---------------------------------------------------------------- all of them
 
 
