@@ -712,6 +712,17 @@ def test_tables_that_cannot_be_used(tmp_path, table, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_ground_truth_in_place_of_results_says_so(annotations, tmp_path):
+    with pytest.raises(InputError, match=r"This is ground truth: give it as data \(--data\)"):
+        bench.score(annotations, out=tmp_path / "run")
+
+
+def test_a_table_beside_result_files_changes_nothing(predictions, annotations, tmp_path):
+    (predictions / "summary.csv").write_text("a,b\n1,2\n")
+    run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+    assert run.kind == "detection"
+
+
 @pytest.mark.parametrize(
     ("rows", "place"),
     [

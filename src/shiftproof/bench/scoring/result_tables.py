@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from shiftproof.bench.scoring.classifier_results import FORMS
 from shiftproof.bench.tasks.performance import Performance
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.images.cells import canonicalize_corruption
@@ -29,6 +30,10 @@ VOC_CLASSES = (
 )  # fmt: skip
 """The classes of Pascal VOC in the order of its development kit (Everingham et al. 2010), which is
 that of mmdetection's lists."""
+
+
+_OTHER_MEASURES = re.compile(r"(?i)err|acc|top.?\d|m?iou|mce|loss|predict|label|class|logit|prob")
+"""Names of a column that are of another task's figures."""
 
 
 def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Performance]]:
@@ -105,9 +110,11 @@ def _explain_no_table(path: Path, value: Any) -> InputError:
     if isinstance(value, list):
         return _refuse_detections(path)
     got = ", ".join(_shorten(key) for key in list(value)[:4]) if isinstance(value, Mapping) else ""
+    is_truth = isinstance(value, Mapping) and {"images", "annotations"} <= value.keys()
+    advice = " This is ground truth: give it as data (--data)." if is_truth else ""
     return InputError(
         f"{path.name}: expected a table of results, corruption to severity to P, got a "
-        f"{type(value).__name__}{f' with {got}' if got else ''}."
+        f"{type(value).__name__}{f' with {got}' if got else ''}.{advice}"
     )
 
 
@@ -222,6 +229,11 @@ def _from_csv(path: Path) -> dict[str, dict[str, str]]:
         raise InputError(
             f"{path.name}: expected the columns corruption, severity and P (AP, say), got "
             f"{', '.join(head) or 'an empty file'}."
+        )
+    if _OTHER_MEASURES.search(head[2]):
+        raise InputError(
+            f"{path.name}: expected P of detectors as the third column (AP, say), got {head[2]}, which is "
+            f"not one. A table of a classifier has a row for each image. {FORMS}."
         )
     table: dict[str, dict[str, str]] = {}
     for number, row in rows[1:]:
