@@ -25,7 +25,8 @@ from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays, list_ar
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.image_layouts import ImageOptions
-from shiftproof.data.images.packed_tree import PackedTree, find_packing
+from shiftproof.data.images.packed_tree import PackedTree, check_packed_tree, find_packing
+from shiftproof.data.images.rows import RowImages, choose_label
 from shiftproof.data.layouts import LAYOUTS, recognize_layout
 from shiftproof.data.presence import check_presence, is_address
 from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
@@ -120,6 +121,7 @@ def check_data(
     if not is_address(source) and recognize_layout(Path(source)) in _TREE_LAYOUTS:
         # Opening a tree would list the images of all cells.
         _check_options(recognize_layout(Path(source)), str(source), options)
+        _check_tree(Path(source), options)
         return
     try:
         name = _check_openable(_find(source, options), options)
@@ -135,11 +137,25 @@ def check_data(
 _TREE_LAYOUTS = ("corrupted tree", "packed tree")
 
 
+def _check_tree(path: Path, options: ImageOptions) -> None:
+    """Refuse what a tree of tars or tables does not have; of image files, only names are options."""
+    if recognize_layout(path) == "packed tree":
+        check_packed_tree(
+            path,
+            clean=options.clean,
+            split=options.split,
+            column=None if options.images is None else str(options.images),
+            label_key=None if options.labeled is False else options.label_key,
+        )
+
+
 def _check_openable(found: FoundDataset, options: ImageOptions) -> str:
     """Open without labels what can be opened from its file names alone, and return its layout."""
     if found.layout not in ("webdataset", "plain"):
         open_images = LAYOUTS[found.layout].open_images or _open_photographs
-        open_images(found, dataclasses.replace(options, labeled=False))
+        data = open_images(found, dataclasses.replace(options, labeled=False))
+        if isinstance(data, RowImages) and options.label_key and options.labeled is not False:
+            choose_label(data.features, options.label_key, str(found.source))
     return found.layout
 
 

@@ -31,7 +31,12 @@ from shiftproof.models.image_text.open_clip import check_open_clip
 from shiftproof.models.image_text.pretrained import check_pretrained
 from shiftproof.models.loading import Loader, SpecReader
 from shiftproof.models.own_functions import check_function
-from shiftproof.models.preprocess import Interpolation, Preprocess, Preprocessing
+from shiftproof.models.preprocess import (
+    Interpolation,
+    Preprocess,
+    Preprocessing,
+    check_overrides,
+)
 from shiftproof.models.targets import check_file, fetch_classes
 from shiftproof.specs import Pixels
 
@@ -201,6 +206,7 @@ def check_classifier(
     """
     keywords = {**dict.fromkeys(_KEYWORDS), "classes": classes, "templates": templates}
     options = _READER.check(spec, keywords)
+    check_overrides(options)
     check_names(options["classes"])
 
 

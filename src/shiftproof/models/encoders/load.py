@@ -26,7 +26,7 @@ from shiftproof.models.image_text.open_clip import check_open_clip
 from shiftproof.models.image_text.pretrained import check_pretrained
 from shiftproof.models.loading import SpecReader
 from shiftproof.models.own_functions import check_function
-from shiftproof.models.preprocess import Interpolation
+from shiftproof.models.preprocess import Interpolation, check_overrides
 from shiftproof.models.targets import check_file
 from shiftproof.specs import Pixels
 
@@ -191,7 +191,7 @@ def check_encoder(spec: str) -> None:
             :func:`load_encoder`.
     """
     keywords = dict.fromkeys(("pretrained", "arch", "weights", "output", *APPLIED))
-    _READER.check(spec, keywords)
+    check_overrides(_READER.check(spec, keywords))
 
 
 _READER = SpecReader(ENCODER_LOADERS, APPLIED, "Encoder(module, preprocess)")
