@@ -293,7 +293,7 @@ def test_an_array_that_may_be_either_is_refused(tmp_path):
 
 def test_scores_of_other_classes_are_refused(tmp_path):
     root, truth = three(tmp_path, logits=np.zeros((3, 4)))
-    with pytest.raises(InputError, match="4 scores an image, and there are 3 classes"):
+    with pytest.raises(InputError, match="4 scores an image, for 3 classes"):
         bench.score(root, truth, out=tmp_path / "run", classes=Classes(tuple("abc")))
 
 

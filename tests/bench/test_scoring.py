@@ -429,9 +429,9 @@ def test_files_whose_names_say_no_cell_are_told(predictions, annotations, tmp_pa
         ["score", "-p", str(predictions), "-d", str(annotations), "-o", str(tmp_path / "run"), "-w", "0"],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    told = "passed over, as their names say no cell: contrast/10.json, notes.json."
-    assert told in result.stderr
-    assert told in (tmp_path / "run/report.html").read_text()
+    message = "passed over, as their names say no cell: contrast/10.json, notes.json."
+    assert message in result.stderr
+    assert message in (tmp_path / "run/report.html").read_text()
 
 
 @pytest.mark.parametrize("change", [{"iscrowd": 1}, {"bbox": None}, {"image_id": -3}, None])
@@ -494,7 +494,7 @@ def test_a_folder_without_cells_is_refused(annotations, tmp_path):
         bench.score({"../p": tmp_path / "p"}, annotations, out=tmp_path / "run")
     (tmp_path / "table.csv").write_text("corruption,1\nclean,0.5\n")
     both = {"a": tmp_path / "table.csv", "b": tmp_path / "p"}
-    with pytest.raises(InputError, match="is a table and 1 others are folders"):
+    with pytest.raises(InputError, match="is a table, and not all others are; score folders"):
         bench.score(both, annotations, out=tmp_path / "run")
 
 

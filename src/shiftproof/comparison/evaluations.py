@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shiftproof.comparison.figures import Figure, PairedFigures, find_worst
+from shiftproof.counts import pluralize
 from shiftproof.errors import RunMismatchError
 from shiftproof.evaluate.summary import replicate_set
 from shiftproof.runs.records.classification import CellRecords, read_cell
@@ -71,7 +72,8 @@ def _select_shared(
     different = int((shared[0].target != shared[1].target).sum())
     if different:
         raise RunMismatchError(
-            f"{what}: other labels on {different} of the {len(rows)} images that both have. Evaluate "
+            f"{what}: other labels on {different} of {pluralize(len(rows), 'image')} that both "
+            "have. Evaluate "
             "both on the same data."
         )
     return shared

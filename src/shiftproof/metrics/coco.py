@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import Annotations, ImageId, read_annotations
@@ -423,8 +424,9 @@ def _read_detections(
     category = np.concatenate([found.labels for found in records.values()])
     if category.max(initial=-1) >= len(objects.categories):
         raise InputError(
-            f"{where}: expected labels from 0 to {len(objects.categories) - 1}, indexes into the "
-            f"{len(objects.categories)} categories sorted by id, got {category.max()}."
+            f"{where}: expected labels from 0 to {len(objects.categories) - 1}, indexes into "
+            f"{pluralize(len(objects.categories), 'category', 'categories')} sorted by id, got "
+            f"{category.max()}."
         )
     corners = np.concatenate([found.boxes for found in records.values()]).astype(np.float64)
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)

@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.models import DECODINGS, DETECTOR_LOADERS, load_classifier
 from shiftproof.models.classifiers.onnx import OnnxModule
@@ -60,8 +61,8 @@ def prepare_batches(spec: str, images: Iterable[Image]) -> Iterator[F32]:
         yield np.stack(waiting)
     elif not given:
         raise InputError(
-            f"{split_path(spec)}: takes {fixed or 1} images at once, and there are {len(waiting)} to "
-            "calibrate with; expected more."
+            f"{split_path(spec)}: takes {pluralize(fixed or 1, 'image')} at once, and "
+            f"{pluralize(len(waiting), 'is', 'are')} there to calibrate with; expected more."
         )
 
 

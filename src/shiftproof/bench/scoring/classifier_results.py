@@ -344,7 +344,7 @@ def _read_scores(values: Mapping[str, Any], where: str) -> F32 | None:
         row = int(np.flatnonzero(off)[0])
         raise InputError(
             f"{where}: expected probabilities in 0..1 that sum to 1 in each row; row {row} sums to "
-            f"{matrix[row].sum():g} ({int(off.sum())} such rows). Call them logits if they are."
+            f"{matrix[row].sum():g} ({pluralize(int(off.sum()), 'such row')}). Call them logits if they are."
         )
     return _to_logits(matrix)
 

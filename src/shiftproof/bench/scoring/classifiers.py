@@ -299,7 +299,7 @@ class _Truth:
         rows = self._rows(predictions, classes)
         if predictions.logits.shape[1] != len(classes):
             raise InputError(
-                f"{predictions.where}: {predictions.logits.shape[1]} scores an image, and there are "
+                f"{predictions.where}: {pluralize(predictions.logits.shape[1], 'score')} an image, for "
                 f"{pluralize(len(classes), 'class')} ({classes.title})."
             )
         return rows, predictions.logits

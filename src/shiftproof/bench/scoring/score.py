@@ -197,8 +197,7 @@ def _check_detections(request: ScoreRequest) -> None:
     tables = [path for path in given.values() if _is_table(path)]
     if tables and len(tables) < len(given):
         raise InputError(
-            f"{tables[0]} is a table and {len(given) - len(tables)} others are "
-            "folders of result files; score them apart."
+            f"{tables[0]} is a table, and not all others are; score folders of result files apart."
         )
     if tables:
         return
