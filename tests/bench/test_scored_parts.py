@@ -56,9 +56,9 @@ def test_the_faults_of_all_workers_are_told(results, tmp_path):
     with pytest.raises(UnfinishedError):
         score(results, tmp_path / "run", Scheduled(1, 2))
     score(results, tmp_path / "run", Scheduled(0, 2))
-    told = faults_of(tmp_path / "run")
-    assert [len(cells) for cells in told.values()] == [3, 3]
-    assert json.dumps(told) == json.dumps(faults_of(tmp_path / "one"))
+    faults = faults_of(tmp_path / "run")
+    assert [len(cells) for cells in faults.values()] == [3, 3]
+    assert json.dumps(faults) == json.dumps(faults_of(tmp_path / "one"))
 
 
 @pytest.mark.parametrize("read_before", [0, 4])

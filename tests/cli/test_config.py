@@ -129,6 +129,6 @@ def test_a_number_that_is_none_is_shown(write, capsys, words):
 def test_a_number_of_the_file_that_is_none_is_shown(write, capsys):
     write("[bench]\nseed = 1.5\n")
     assert cli.run(["bench", "--model", "demo", "--data", "demo", "--out", "run"]) == 2
-    told = complaint(capsys)
-    assert "shiftproof.toml, line 2, seed: " in told
-    assert "1.5'" in told
+    output = complaint(capsys)
+    assert "shiftproof.toml, line 2, seed: " in output
+    assert "1.5'" in output

@@ -580,8 +580,8 @@ def test_the_doctor_knows_every_extra_and_says_the_pip_line(monkeypatch, capsys)
     tomllib = pytest.importorskip("tomllib")
     written = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     extras = written["project"]["optional-dependencies"]
-    told = set(doctor.EXTRAS)
-    differing = told ^ set(extras) - {"all", "bench", "dev"}
+    output = set(doctor.EXTRAS)
+    differing = output ^ set(extras) - {"all", "bench", "dev"}
     assert not differing, f"{sorted(differing)}: EXTRAS of cli/doctor.py has a row of each extra"
     for name, extra in doctor.EXTRAS.items():
         needs = [one for one in extras[name] if not one.startswith("shiftproof[")]
@@ -591,20 +591,20 @@ def test_the_doctor_knows_every_extra_and_says_the_pip_line(monkeypatch, capsys)
     )
     monkeypatch.setattr(doctor, "list_devices", lambda: {"torch": ["cpu", "cuda:0"]})
     assert run("doctor") == 0
-    told = capsys.readouterr().out
-    assert 'python -m pip install "shiftproof[timm,ray]"' in told
-    assert "--device with torch: cpu, cuda:0" in told
+    output = capsys.readouterr().out
+    assert 'python -m pip install "shiftproof[timm,ray]"' in output
+    assert "--device with torch: cpu, cuda:0" in output
     assert re.search(
-        r"--model timm:NAME, .*? +no *\n +python -m pip install .shiftproof\[timm\].", told
+        r"--model timm:NAME, .*? +no *\n +python -m pip install .shiftproof\[timm\].", output
     )
-    assert re.search(r"--model onnx:FILE, --depth onnx:FILE +yes", told)
+    assert re.search(r"--model onnx:FILE, --depth onnx:FILE +yes", output)
     assert run("doctor", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["extras"]["ray"] == {"ray": None}
-    assert told["options"]["--engine ray of all long verbs"] == {
+    output = json.loads(capsys.readouterr().out)
+    assert output["extras"]["ray"] == {"ray": None}
+    assert output["options"]["--engine ray of all long verbs"] == {
         "missing": ["ray"], "pip": 'python -m pip install "shiftproof[ray]"',
     }  # fmt: skip
-    assert min(told["memory_bytes"], told["free_disk_bytes"]) > 0
+    assert min(output["memory_bytes"], output["free_disk_bytes"]) > 0
 
 
 def test_an_extra_that_brings_torch_needs_it(monkeypatch):

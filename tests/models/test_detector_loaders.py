@@ -527,9 +527,9 @@ def test_what_detr_finds_does_not_depend_on_the_batch(detr):
     together = detector.predict(images, batch_size=4)
     assert [len(found) for found in together] == [5] * 4
     for image, found in zip(images, together, strict=True):
-        told = pipeline(PillowImage.fromarray(image), threshold=0.0)
-        told = sorted(told, key=lambda one: -one["score"])
-        np.testing.assert_allclose(found.scores, [one["score"] for one in told], atol=1e-5)
-        boxes = np.array([list(one["box"].values()) for one in told])
+        expected = pipeline(PillowImage.fromarray(image), threshold=0.0)
+        expected = sorted(expected, key=lambda one: -one["score"])
+        np.testing.assert_allclose(found.scores, [one["score"] for one in expected], atol=1e-5)
+        boxes = np.array([list(one["box"].values()) for one in expected])
         # The pipeline cuts its boxes to whole pixels.
         np.testing.assert_allclose(np.trunc(found.boxes), boxes, atol=1)

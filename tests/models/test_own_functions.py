@@ -126,10 +126,10 @@ def place(tmp_path, monkeypatch):
 def test_a_network_is_a_classifier_with_the_options_of_other_sources(place):
     (place / "names.txt").write_text("a\nb\n")
     text = "python:own_models:make?size=16&resize=20&mean=0,0,0&std=1,1,1"
-    plain, told = load_classifier(text), load_classifier(text + "&classes=names.txt")
+    plain, named = load_classifier(text), load_classifier(text + "&classes=names.txt")
     assert plain.name == "python:own_models:make"
     assert (plain.preprocess.size, plain.preprocess.resize) == ((16, 16), 20)
-    assert (plain.classes.names, told.classes.names) == (("cat", "dog"), ("a", "b"))
+    assert (plain.classes.names, named.classes.names) == (("cat", "dog"), ("a", "b"))
     # The mean of white pixels in 0..1 is 1 in each channel.
     head = plain.module.head
     expected = (head.weight.sum(1) + head.bias).detach().numpy()
