@@ -50,7 +50,7 @@ class AnySizeModel(HeldModule, abc.ABC, Generic[Answer]):
 
     def __repr__(self) -> str:
         kind = type(self).__name__
-        return f"{kind}({self.name}, {pluralize(len(self.classes), 'class')}, {self.device})"
+        return f"{kind}({self.name}, {len(self.classes)} classes, {self.device})"
 
     @property
     def settings(self) -> Settings:

@@ -136,7 +136,7 @@ class Classifier(HeldModule):
             )
 
     def __repr__(self) -> str:
-        return f"Classifier({self.name}, {pluralize(len(self.classes), 'class')}, {self.device})"
+        return f"Classifier({self.name}, {len(self.classes)} classes, {self.device})"
 
     @property
     def settings(self) -> Settings:
