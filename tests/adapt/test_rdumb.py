@@ -76,7 +76,7 @@ def test_a_state_goes_on_where_it_stopped():
     [
         (None, "no 'rdumb/batches'"),
         (torch.tensor([4, 9]), "4 of 9 batches"),
-        (torch.tensor([2, 1]), "2 of 1 batches"),
+        (torch.tensor([2, 1]), "2 of 1 batch since"),
         (torch.tensor([-1, 5]), "-1 of 5 batches"),
         (torch.tensor([1]), "shape"),
         (torch.tensor([1.0, 2.0]), "float32"),
