@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import TypeVar
 
-from shiftproof.counts import pluralize
 from shiftproof.data.dataset import ImageData
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.types import Sample
@@ -79,7 +78,7 @@ def _select_list(data: ImageData, name: str) -> list[Sample]:
     found = wanted & by_number.keys()
     if len(found) < len(wanted):
         raise InputError(
-            f"{data.name} has {len(found):,} of {pluralize(len(wanted), 'image')} of the list {name!r}; "
+            f"{data.name} has {len(found):,} of the {len(wanted):,} images of the list {name!r}; "
             "expected ImageNet's validation images under their own names "
             "(ILSVRC2012_val_00000001.JPEG)."
         )
