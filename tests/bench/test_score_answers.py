@@ -462,3 +462,14 @@ def test_the_cell_that_differs_from_the_others_is_named(tmp_path, change, messag
     path.write_text(rows_of_cells(change))
     with pytest.raises(InputError, match=rf"answers\.csv, {message}"):
         bench.score(path, out=tmp_path / "run")
+
+
+def test_a_class_that_no_label_has_asks_for_the_classes(tmp_path):
+    path = tmp_path / "answers.csv"
+    path.write_text(rows_of_cells(lambda rows: rows["fog,1"][1].update(prediction=1)))
+    with pytest.raises(LabelError, match=r"fog-1, b\.png: .*Give the classes if there are more"):
+        bench.score(path, out=tmp_path / "run")
+    run = bench.score(path, out=tmp_path / "run", classes=["cat", "dog"])
+    errors = {str(one.cell): one.figures["error"].value for one in run.scores.models[0].cells}
+    assert errors["fog-1"] == pytest.approx(1 / 3)
+    assert errors["fog-3"] == 0

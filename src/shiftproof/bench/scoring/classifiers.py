@@ -452,7 +452,9 @@ def _find_index(text: str, classes: Classes | None, where: str) -> int:
         if number is not None and number >= 0:
             return number
     except LabelError as error:
-        raise LabelError(f"{where}: {error}") from error
+        is_counted = classes is not None and classes.is_numbered
+        advice = " Give the classes if there are more (classes=, --classes)." if is_counted else ""
+        raise LabelError(f"{where}: {error}{advice}") from error
     raise LabelError(
         f"{where}: {text!r:.60} is a class by its name, and the classes were not given: give their "
         "names in the order of the outputs (classes=, --classes)."
