@@ -231,5 +231,5 @@ class TestYoloWorld:
         [found] = detector.predict([np.zeros((8, 8, 3), np.uint8)])
         assert isinstance(found, Detections)
         assert found.labels.tolist() == [2]
-        with pytest.raises(ModelError, match=r"cannot take 1 class names \(no text tower\)"):
+        with pytest.raises(ModelError, match=r"cannot take 1 class name \(no text tower\)"):
             load_detector(spec, classes=["unheard"])
