@@ -95,15 +95,15 @@ def list_functions():
 
 @pytest.mark.parametrize("function", list_functions(), ids=list_functions().values())
 def test_a_public_function_says_what_it_raises_and_the_shapes_of_arrays(function):
-    told = inspect.getdoc(function)
-    assert told, "expected a docstring"
+    docstring = inspect.getdoc(function)
+    assert docstring, "expected a docstring"
     source = inspect.getsource(inspect.unwrap(function))
     if re.search(r"^\s+raise [A-Z]", source, re.MULTILINE):
-        assert "Raises:" in told or ":func:" in told, (
+        assert "Raises:" in docstring or ":func:" in docstring, (
             "it raises: say what and when below 'Raises:', or name the function that does (:func:)"
         )
     if any(ARRAYS.search(str(hint)) for hint in function.__annotations__.values()):
-        assert SHAPE.search(told), "it takes or gives arrays: say their shapes, as ``(N, K)``"
+        assert SHAPE.search(docstring), "it takes or gives arrays: say their shapes, as ``(N, K)``"
 
 
 def test_every_public_class_and_its_methods_have_a_docstring():
@@ -115,5 +115,5 @@ def test_every_public_class_and_its_methods_have_a_docstring():
             assert inspect.getdoc(value), f"{module}.{name} needs a docstring"
             for own, method in vars(value).items():
                 if inspect.isfunction(method) and not own.startswith("_"):
-                    told = inspect.getdoc(getattr(value, own))
-                    assert told, f"{module}.{name}.{own} needs a docstring"
+                    docstring = inspect.getdoc(getattr(value, own))
+                    assert docstring, f"{module}.{name}.{own} needs a docstring"

@@ -183,13 +183,13 @@ def test_without_room_for_semaphores_the_work_is_done_in_one_process(monkeypatch
 # ---------------------------------------------------------------- the parent's end
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_workers_end_with_their_parent(told):
+@pytest.mark.parametrize("by_system", [True, False])
+def test_workers_end_with_their_parent(by_system):
     """By the system, or where that does not tell, by looking."""
     script = f"""
         import os, sys, time
         from shiftproof.compute import tuning as process
-        if not {told}:
+        if not {by_system}:
             process._is_killed_with_parent = lambda: False
         parent = os.getpid()
         if not os.fork():

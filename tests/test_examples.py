@@ -45,7 +45,7 @@ def test_slurm_starts_the_tasks_of_an_array(tmp_path):
     photos = str(tiny.write_photos(tmp_path / "photos"))
     words = ["python:support.tiny:make_model", photos, "run", "--corruptions", "contrast"]
     words += ["--severities", "3"]
-    said = []
+    outputs = []
     for task in (1, 0):
         slurm = {
             "SLURM_ARRAY_TASK_ID": str(task),
@@ -59,7 +59,7 @@ def test_slurm_starts_the_tasks_of_an_array(tmp_path):
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
-    assert "This worker's share is done. Benchmark: 1 of 2 parts" in said[0]
-    assert "scores" in said[1]
+        outputs.append(done.stdout)
+    assert "This worker's share is done. Benchmark: 1 of 2 parts" in outputs[0]
+    assert "scores" in outputs[1]
     assert {path.stem for path in tmp_path.rglob("*.parquet")} == {"clean", "contrast-3"}

@@ -39,7 +39,7 @@ BASE = {
     "io": {"errors", "lazy", "types"},
     "compute": {"errors", "io"},
     "provenance": {"io", "types"},
-    "shards": {"compute", "errors", "io", "lazy", "types"},
+    "shards": {"compute", "counts", "errors", "io", "lazy", "types"},
     "storage": {"compute", "errors", "io"},
 }
 

@@ -37,9 +37,9 @@ def test_a_command_is_told_without_the_folders_of_the_machine(arguments, spelt):
 
 
 def test_the_record_names_the_device_and_the_versions():
-    told = provenance("cuda:1", 3)
-    assert (told["device"], told["workers"]) == ("cuda:1", 3)
-    assert set(told["libraries"]) >= {"numpy", "pyarrow"}
+    record = provenance("cuda:1", 3)
+    assert (record["device"], record["workers"]) == ("cuda:1", 3)
+    assert set(record["libraries"]) >= {"numpy", "pyarrow"}
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("**/results/**/*.json")), ids=lambda f: f.name)

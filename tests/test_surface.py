@@ -211,8 +211,10 @@ FREE_OF = {
 @pytest.mark.parametrize("module", SURFACE)
 def test_the_public_names_are_these(module):
     imported = importlib.import_module(module)
-    told = f"{{}}: write it down in {module}, SURFACE in {Path(__file__).name}, or make it private"
-    assert set(imported.__all__) == SURFACE[module], told.format(
+    message = (
+        f"{{}}: write it down in {module}, SURFACE in {Path(__file__).name}, or make it private"
+    )
+    assert set(imported.__all__) == SURFACE[module], message.format(
         sorted(set(imported.__all__) ^ SURFACE[module])
     )
     for name in SURFACE[module]:

@@ -18,12 +18,12 @@ def test_a_short_table_is_listed_whole():
 def test_of_a_long_table_the_nearest_come_first_and_the_rest_is_counted():
     names = [f"name-{number}" for number in range(2000)]
     error = UnknownNameError.of("thing", "name-1999x", names)
-    told = str(error)
-    assert told.startswith(
+    message = str(error)
+    assert message.startswith(
         "Unknown thing 'name-1999x'. Did you mean 'name-1999'? Known: name-1999, "
     )
-    assert told.endswith(" and 1,995 more.")
-    assert told.count("name-") == 7
+    assert message.endswith(" and 1,995 more.")
+    assert message.count("name-") == 7
 
 
 def test_without_a_near_name_all_are_listed():
@@ -36,10 +36,10 @@ def test_without_a_near_name_all_are_listed():
 def test_the_command_that_lists_corruptions_is_named(read):
     with pytest.raises(UnknownNameError) as raised:
         read("fgo")
-    told = str(raised.value)
-    assert "Did you mean 'fog'? Known: fog, " in told
-    assert told.endswith(" more: `shiftproof corruptions` lists them.")
-    assert told.count(",") == 4
+    message = str(raised.value)
+    assert "Did you mean 'fog'? Known: fog, " in message
+    assert message.endswith(" more: `shiftproof corruptions` lists them.")
+    assert message.count(",") == 4
     assert len(CORRUPTIONS) > 8
 
 
@@ -48,6 +48,6 @@ def test_the_command_that_lists_adapters_is_named(capsys):
         check_adapter_spec("batchnrom")
     for verb in ("models", "corruptions"):
         assert run(verb) == 0
-    told = capsys.readouterr().out
-    assert "batchnorm" in told
-    assert "fog" in told
+    output = capsys.readouterr().out
+    assert "batchnorm" in output
+    assert "fog" in output

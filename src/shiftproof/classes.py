@@ -235,7 +235,10 @@ class LabelSet:
                 )
 
     def __repr__(self) -> str:
-        return f"LabelSet({self.title!r}, {len(self.classes)} classes, outputs of {self.model_classes.title})"
+        return (
+            f"LabelSet({self.title!r}, {pluralize(len(self.classes), 'class')}, outputs of "
+            f"{self.model_classes.title})"
+        )
 
     def leaves_out(self, folder: str) -> bool:
         """Whether ``folder`` is a folder without a class."""

@@ -313,11 +313,11 @@ def test_the_file_is_valid_says_what_was_done_and_keeps_its_doors(tmp_path):
     done = adapt(build(), tmp_path)
     model = onnx.load(done.path)
     onnx.checker.check_model(model, full_check=True)
-    told = {entry.key: entry.value for entry in model.metadata_props}
-    assert json.loads(told["shiftproof.adapt"]) == {
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(metadata["shiftproof.adapt"]) == {
         "adapter": "batchnorm", "prior": 16, "parts": "both", "layers": "all",
     }  # fmt: skip
-    assert told["shiftproof.version"]
+    assert metadata["shiftproof.version"]
     plain = onnx.load(tmp_path / "plain.onnx").graph
     assert list(model.graph.input) == list(plain.input)
     assert list(model.graph.output) == list(plain.output)

@@ -253,9 +253,9 @@ class TestFailures:
             answer = router.predict(images)
             if router.answering == "source":
                 np.testing.assert_array_equal(answer, source.predict(images))
-        told = [event for event in router.events if event.kind == "left out"]
-        assert len(told) == 1
-        assert told[0].reason.endswith("was left out: out of luck")
+        events = [event for event in router.events if event.kind == "left out"]
+        assert len(events) == 1
+        assert events[0].reason.endswith("was left out: out of luck")
         router.merge()
         router.end_epoch()
 

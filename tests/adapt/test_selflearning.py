@@ -538,7 +538,7 @@ class TestRefusals:
             ({"threshold": -0.1}, "threshold: expected"),
             ({"prior": -1}, "prior: expected"),
             ({"layers": "last-50%", "parameters": "last"}, "layers: chooses among norm layers"),
-            ({"layers": "last-3"}, "asks for 3 of the 2 layers"),
+            ({"layers": "last-3"}, "asks for 3 of 2 layers"),
             ({"preset": "paper", "lr": 0.1}, "preset='paper' sets lr and prior"),
             ({"preset": "paper", "prior": 16}, "preset='paper' sets lr and prior"),
         ],

@@ -275,6 +275,6 @@ def test_one_state_gives_one_file_each_time(tmp_path):
         save_state(tensors, settings, path)
         written.add(path.read_bytes())
     assert len(written) == 1
-    told, state = read_state(path)
-    assert told == settings
+    read_settings, state = read_state(path)
+    assert read_settings == settings
     assert all(torch.equal(state[name], tensors[name]) for name in tensors)

@@ -50,9 +50,9 @@ def test_all_pairs_give_the_mean_of_the_full_run(model, data, tmp_path):
     assert figure.value == pytest.approx(full.scores.models[0].summary["mean"].value, abs=2e-6)
     assert len(run.records()) == 90 * 4
     of_fog = next(one for one in full.scores.models[0].cells if one.corruption == "fog")
-    told = next(one for one in run.scores.cells if one.cell == of_fog.cell)
-    assert told.images == 90
-    assert told.errors["source"] == pytest.approx(of_fog.figures["error"].value, abs=1e-5)
+    cell_scores = next(one for one in run.scores.cells if one.cell == of_fog.cell)
+    assert cell_scores.images == 90
+    assert cell_scores.errors["source"] == pytest.approx(of_fog.figures["error"].value, abs=1e-5)
 
 
 def test_a_run_ends_at_its_precision_with_fewer_passes(model, data, tmp_path):

@@ -28,10 +28,10 @@ def score(root, cells=CELLS):
     return bench.score(table, out=root / "run", classes="imagenet", workers=0)
 
 
-def note(folder, told):
+def note(folder, message):
     """Write into a run what its corruptions were."""
     content = json.loads(folder.run_file.read_text())
-    content["settings"]["corruptions"] = told
+    content["settings"]["corruptions"] = message
     folder.run_file.write_text(json.dumps(content))
 
 

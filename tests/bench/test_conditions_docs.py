@@ -12,6 +12,6 @@ def test_the_python_of_the_page_prints_what_stands_there(tmp_path, monkeypatch, 
     finished_runs.run_classifier(tmp_path, tmp_path / "classifier")
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()
-    code, told = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, flags=re.S)[0]
+    code, printed = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", PAGE, flags=re.S)[0]
     exec(compile(code, "docs/conditions.md", "exec"), {})
-    assert capsys.readouterr().out == told
+    assert capsys.readouterr().out == printed

@@ -115,7 +115,7 @@ def test_label_maps_by_how_sure_the_pixels_are(tmp_path):
         return logits
 
     model = Segmenter(answer, NAMES)
-    sums = np.sum([told for _, told in model.predict_with_sums(images)], axis=0)
+    sums = np.sum([one for _, one in model.predict_with_sums(images)], axis=0)
     pixels = sum(image.shape[0] * image.shape[1] for image in images)
     assert sums.sum(1) == pytest.approx([0.9 * pixels, pixels, pixels], rel=1e-5)
     changed = [image.copy() for image in images]

@@ -28,10 +28,10 @@ GRID = blobs.GRID
 
 def measure(detectors, data, *, out, **options):
     """Run detectors; what a task is told goes to the task."""
-    told = {
+    task_options = {
         name: options.pop(name) for name in ("measure", "corrupted", "class_map") & options.keys()
     }
-    return bench.run(detectors, data, task=bench.Detection(**told), out=out, **options)
+    return bench.run(detectors, data, task=bench.Detection(**task_options), out=out, **options)
 
 
 def everything(folder: Path) -> dict[str, bytes]:

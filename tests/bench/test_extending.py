@@ -62,9 +62,9 @@ def start(photos, tmp_path):
 
 
 def settings_of(run):
-    told = json.loads((run.path / "run.json").read_text())
-    assert "extension" not in told
-    return told["settings"]
+    content = json.loads((run.path / "run.json").read_text())
+    assert "extension" not in content
+    return content["settings"]
 
 
 ONE, TWO = {"one": tiny.make_model}, {"one": tiny.make_model, "two": make_other}
@@ -117,21 +117,21 @@ def test_what_is_there_is_not_made_again(start, monkeypatch):
 
 
 def test_the_line_says_what_is_there_and_what_is_added(start, capsys):
-    def told(**options):
+    def run_again(**options):
         start(**{"show_progress": None, **options})
         return capsys.readouterr().err
 
-    assert told() == ""
+    assert run_again() == ""
     more = {"corruptions": ["contrast", "brightness"]}
-    assert "3 cells are there, 2 are added: brightness at 1 and 5\n" in told(**more)
+    assert "3 cells are there, 2 are added: brightness at 1 and 5\n" in run_again(**more)
     more |= {"severities": [1, 2, 3, 5], "adapters": {"learner": Learner}}
     assert (
         "5 cells are there, 13 are added: contrast and brightness at 2 and 3; learner in all cells\n"
-    ) in told(**more)
+    ) in run_again(**more)
     assert (
         "18 cells are there; all are kept, also what was not asked for: brightness, severity 2, "
         "severity 3 and learner\n"
-    ) in told()
+    ) in run_again()
 
 
 def test_nothing_is_taken_away_and_nothing_done_again(start):
@@ -320,8 +320,8 @@ class TestWhileARunIsExtended:
         )
         assert everything(extended.path) == everything(whole.path)
         assert not (path / "records" / "source").exists()
-        told = json.loads((path / "run.json").read_text())
-        [entry] = told["extended"]
+        content = json.loads((path / "run.json").read_text())
+        [entry] = content["extended"]
         assert entry["added"] == "contrast at 2; two in all cells"
 
     def test_the_command_of_before_gives_the_run_of_before(self, half, start, capsys):
@@ -348,10 +348,10 @@ class TestWhileARunIsExtended:
         path, _ = half
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine/kept.txt").write_text("mine")
-        told = json.loads((path / "run.json").read_text())
+        content = json.loads((path / "run.json").read_text())
         name = "../../mine" if renamed == ".." else str(tmp_path / "mine")
-        told["extension"]["renamed"][name] = "one"
-        (path / "run.json").write_text(json.dumps(told))
+        content["extension"]["renamed"][name] = "one"
+        (path / "run.json").write_text(json.dumps(content))
         start(**make(self.more), adapters={"learner": Learner})
         assert (tmp_path / "mine/kept.txt").read_text() == "mine"
         assert load_run(path).settings["severities"] == [1, 2, 5]
@@ -431,9 +431,9 @@ def test_figures_by_condition_are_of_the_run_before(start, photos):
 @pytest.mark.parametrize("severities", [[[1]], ["1", 5], [None, 5]])
 def test_a_run_whose_severities_are_no_numbers_is_refused(start, severities):
     run = start()
-    told = json.loads((run.path / "run.json").read_text())
-    told["settings"]["severities"] = severities
-    (run.path / "run.json").write_text(json.dumps(told))
+    content = json.loads((run.path / "run.json").read_text())
+    content["settings"]["severities"] = severities
+    (run.path / "run.json").write_text(json.dumps(content))
     with pytest.raises(RunMismatchError, match=r"severities was .*, now 1, 3, 5"):
         start(severities=[1, 3, 5])
 
@@ -441,13 +441,13 @@ def test_a_run_whose_severities_are_no_numbers_is_refused(start, severities):
 def test_a_run_of_format_1_can_be_extended(start):
     """``run.json`` as it was written before runs could be extended has the same form."""
     run = start()
-    told = json.loads((run.path / "run.json").read_text())
-    assert set(told) == {"format", "kind", "settings", "classes", "assumed", "provenance"}
-    assert told["format"] == 1
+    content = json.loads((run.path / "run.json").read_text())
+    assert set(content) == {"format", "kind", "settings", "classes", "assumed", "provenance"}
+    assert content["format"] == 1
     extended = start(severities=[1, 3, 5])
-    told = json.loads((run.path / "run.json").read_text())
-    assert told["format"] == 1
-    assert [entry["added"] for entry in told["extended"]] == ["contrast at 3"]
+    content = json.loads((run.path / "run.json").read_text())
+    assert content["format"] == 1
+    assert [entry["added"] for entry in content["extended"]] == ["contrast at 3"]
     assert extended.info.extended[0]["provenance"]["command"]
 
 
@@ -543,8 +543,8 @@ def test_cells_that_are_made_elsewhere_are_added(start):
 
 def test_a_run_that_was_scored_elsewhere_is_refused(start, tmp_path):
     (tmp_path / "run").mkdir()
-    told = {"format": 1, "kind": "classification", "settings": {"models": {"source": {}}}}
-    (tmp_path / "run/run.json").write_text(json.dumps(told))
+    info = {"format": 1, "kind": "classification", "settings": {"models": {"source": {}}}}
+    (tmp_path / "run/run.json").write_text(json.dumps(info))
     with pytest.raises(RunMismatchError, match="a run with other settings"):
         start()
 

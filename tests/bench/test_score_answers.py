@@ -1,6 +1,7 @@
 """Answers of classifiers made elsewhere: the same figures as if we had asked the model ourselves."""
 
 import csv
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -254,7 +255,7 @@ IDS = np.array(["0.png", "1.png", "2.png"])
     ("arrays", "message"),
     [
         ({"logits": np.eye(3)[:2]}, "2 rows, and 3 images"),
-        ({"logits": np.eye(3)[:2], "images": IDS[:2]}, "1 of 3 images have no answer.*2.png"),
+        ({"logits": np.eye(3)[:2], "images": IDS[:2]}, "1 of 3 images of truth.csv has no answer.*2.png"),
         ({"logits": np.eye(3), "images": IDS[[0, 1, 1]]}, "'1.png' is there 2 times"),
         ({"logits": np.eye(3), "images": np.array(["0.png", "0", "1.png"])}, "under two names"),
         ({"logits": np.eye(3), "images": np.array(["0.png", "x.png", "1.png"])}, "none of the 3"),
@@ -292,7 +293,7 @@ def test_an_array_that_may_be_either_is_refused(tmp_path):
 
 def test_scores_of_other_classes_are_refused(tmp_path):
     root, truth = three(tmp_path, logits=np.zeros((3, 4)))
-    with pytest.raises(InputError, match="4 scores an image, and there are 3 classes"):
+    with pytest.raises(InputError, match="4 scores an image, for 3 classes"):
         bench.score(root, truth, out=tmp_path / "run", classes=Classes(tuple("abc")))
 
 
@@ -333,3 +334,142 @@ def test_nothing_is_left_of_files_that_do_not_fit(tmp_path):
     with pytest.raises(InputError, match="2 rows"):
         bench.score(root, truth, out=tmp_path / "run", classes=Classes(tuple("abc")))
     assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- JSON, and what is something else
+
+
+def records_of(ids, logits, cell=None):
+    more = {} if cell is None else {"corruption": cell.corruption, "severity": cell.severity}
+    return [
+        {"image": name, "logits": row.tolist(), **more}
+        for name, row in zip(ids, logits, strict=True)
+    ]
+
+
+def to_columns(records):
+    return {name: [record[name] for record in records] for name in records[0]}
+
+
+def to_pandas(records):
+    """As DataFrame.to_json() writes it."""
+    return {
+        name: {str(row): record[name] for row, record in enumerate(records)} for name in records[0]
+    }
+
+
+@pytest.mark.parametrize("form", [list, to_columns, to_pandas])
+@pytest.mark.parametrize("single", [True, False])
+def test_json_of_a_classifier_is_read_as_such(world, tmp_path, form, single):
+    photos, run, ids, logits = world
+    if single:
+        path = tmp_path / "answers.json"
+        every = [one for cell in logits for one in records_of(ids, logits[cell], cell)]
+        path.write_text(json.dumps(form(every)))
+    else:
+        path = tmp_path / "answers"
+        for cell, values in logits.items():
+            file = path / name_of(cell, ".json")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(form(records_of(ids, values))))
+    scored = bench.score(path, photos, out=tmp_path / "run", classes=CLASSES)
+    assert scored.kind == "classification"
+    close(figures(scored), figures(run))
+
+
+def test_a_long_record_is_recognized_by_what_is_read_of_it(tmp_path):
+    for name in ("clean.json", "fog/1.json"):
+        path = tmp_path / "answers" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record = {"label": 1, "logits": [0.123456789] * 20_000, "image": "a.png"}
+        path.write_text(json.dumps([{"image": "a.png", **record}]))
+        assert path.stat().st_size > 200_000
+    scored = bench.score(tmp_path / "answers", out=tmp_path / "run")
+    assert scored.kind == "classification"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"a.png": 1, "b.png": 2},
+            r"got a record with a\.png, b\.png\. Answers of a classifier are",
+        ),
+        ([[0.1, 0.9]], "got no records. Answers of a classifier are"),
+        (
+            [{"image_id": 1, "category_id": 2}],
+            "got a record with category_id, image_id. Answers of a",
+        ),
+        (
+            [{"image": "a.png", "prediction": 1}, {"image": "b.png"}],
+            "record 2: .*has no prediction",
+        ),
+        ([{"image": "a.png", "prediction": 1}, 3], "expected a list of records"),
+        ({"image": ["a.png"], "prediction": [1, 2]}, "columns of one length"),
+    ],
+)
+def test_json_of_another_form_says_what_is_expected(tmp_path, content, message):
+    for name in ("clean.json", "fog/1.json"):
+        path = tmp_path / "answers" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        bench.score(tmp_path / "answers", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_label_maps_outside_of_cells_say_so(tmp_path):
+    tiny.write_photos(tmp_path / "maps")
+    with pytest.raises(InputError, match="maps has images, and none in a folder named by a cell"):
+        bench.score(tmp_path / "maps", tmp_path / "maps", out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("column", ["error", "top-1 error", "Accuracy", "mIoU", "prediction"])
+def test_figures_of_another_task_are_no_detectors_performance(tmp_path, column):
+    path = tmp_path / "table.csv"
+    path.write_text(f"corruption,severity,{column}\nclean,0,0.1\nfog,1,0.3\n")
+    with pytest.raises(InputError, match=f"third column .AP, say., got {column}"):
+        bench.score(path, out=tmp_path / "run")
+
+
+def rows_of_cells(change):
+    """Three cells with the images a, b, c; ``change`` is given the rows of each cell by its name."""
+    rows = {
+        name: [{"image": f"{one}.png", "prediction": 0, "label": 0} for one in "abc"]
+        for name in ("clean,0", "fog,1", "fog,3")
+    }
+    change(rows)
+    lines = [
+        f"{cell},{row['image']},{row['prediction']},{row['label']}"
+        for cell, of_cell in rows.items()
+        for row in of_cell
+    ]
+    return "corruption,severity,image,prediction,label\n" + "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows["clean,0"].pop(), "clean: 1 of 3 images of .*fog-1 has no answer"),
+        (lambda rows: rows["fog,1"].pop(), "fog-1: 1 of 3 images of .*clean has no answer"),
+        (lambda rows: rows["clean,0"][0].update(image="x.png"), "clean: 'x.png' is none of the 3"),
+        (lambda rows: rows["fog,3"][0].update(image="x.png"), "fog-3: 'x.png' is none of the 3"),
+        (lambda rows: rows["clean,0"][1].update(label=""), r"clean, b\.png: .*an empty cell"),
+    ],
+)
+def test_the_cell_that_differs_from_the_others_is_named(tmp_path, change, message):
+    path = tmp_path / "answers.csv"
+    path.write_text(rows_of_cells(change))
+    with pytest.raises(InputError, match=rf"answers\.csv, {message}"):
+        bench.score(path, out=tmp_path / "run")
+
+
+def test_a_class_that_no_label_has_asks_for_the_classes(tmp_path):
+    path = tmp_path / "answers.csv"
+    path.write_text(rows_of_cells(lambda rows: rows["fog,1"][1].update(prediction=1)))
+    with pytest.raises(LabelError, match=r"fog-1, b\.png: .*Give the classes if there are more"):
+        bench.score(path, out=tmp_path / "run")
+    run = bench.score(path, out=tmp_path / "run", classes=["cat", "dog"])
+    errors = {str(one.cell): one.figures["error"].value for one in run.scores.models[0].cells}
+    assert errors["fog-1"] == pytest.approx(1 / 3)
+    assert errors["fog-3"] == 0

@@ -248,12 +248,12 @@ def test_the_terminal_tells_slips_and_cells_left_out(world, answers, tmp_path, c
     names.write_text("\n".join(NAMES))
     given = ["-p", f"mine={answers}", "-p", f"theirs={other}", "-d", str(data.root)]
     code = call("score", *given, "-o", tmp_path / "run", "--classes", names, "-w", 0)
-    told = " ".join(capsys.readouterr().err.split())
+    output = " ".join(capsys.readouterr().err.split())
     assert code == 0
-    assert "'contrats' is not a corruption of the table" in told
-    assert "If it is 'contrast', rename its folder." in told
-    assert "mine has no answers for contrast-1, contrast-4: left out for all models" in told
-    assert "theirs has no answers for contrats-1, contrats-4: left out for all models" in told
+    assert "'contrats' is not a corruption of the table" in output
+    assert "If it is 'contrast', rename its folder." in output
+    assert "mine has no answers for contrast-1, contrast-4: left out for all models" in output
+    assert "theirs has no answers for contrats-1, contrats-4: left out for all models" in output
 
 
 def test_the_command_ends_with_two_and_one_sentence(world, answers, tmp_path, capsys):

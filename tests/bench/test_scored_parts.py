@@ -56,9 +56,9 @@ def test_the_faults_of_all_workers_are_told(results, tmp_path):
     with pytest.raises(UnfinishedError):
         score(results, tmp_path / "run", Scheduled(1, 2))
     score(results, tmp_path / "run", Scheduled(0, 2))
-    told = faults_of(tmp_path / "run")
-    assert [len(cells) for cells in told.values()] == [3, 3]
-    assert json.dumps(told) == json.dumps(faults_of(tmp_path / "one"))
+    faults = faults_of(tmp_path / "run")
+    assert [len(cells) for cells in faults.values()] == [3, 3]
+    assert json.dumps(faults) == json.dumps(faults_of(tmp_path / "one"))
 
 
 @pytest.mark.parametrize("read_before", [0, 4])
@@ -139,10 +139,10 @@ def test_results_of_other_images_are_refused_by_the_last_worker(results, tmp_pat
         path.write_text(json.dumps([{**one, "image_id": 900_000} for one in found]))
     with pytest.raises(UnfinishedError):
         score(results, tmp_path / "run", Scheduled(0, 2))
-    with pytest.raises(InputError, match=r"None of the \d+ records is of one"):
+    with pytest.raises(InputError, match=r"None of \d+ records is of one"):
         score(results, tmp_path / "run", Scheduled(1, 2))
     # Alone nothing is left, so that the mended files can be scored there.
-    with pytest.raises(InputError, match=r"None of the \d+ records is of one"):
+    with pytest.raises(InputError, match=r"None of \d+ records is of one"):
         score(results, tmp_path / "alone")
     assert not (tmp_path / "alone").exists()
 

@@ -449,9 +449,9 @@ def test_files_whose_names_say_no_cell_are_told(predictions, annotations, tmp_pa
         ["score", "-p", str(predictions), "-d", str(annotations), "-o", str(tmp_path / "run"), "-w", "0"],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    told = "passed over, as their names say no cell: contrast/10.json, notes.json."
-    assert told in result.stderr
-    assert told in (tmp_path / "run/report.html").read_text()
+    message = "passed over, as their names say no cell: contrast/10.json, notes.json."
+    assert message in result.stderr
+    assert message in (tmp_path / "run/report.html").read_text()
 
 
 @pytest.mark.parametrize("change", [{"iscrowd": 1}, {"bbox": None}, {"image_id": -3}, None])
@@ -514,7 +514,7 @@ def test_a_folder_without_cells_is_refused(annotations, tmp_path):
         bench.score({"../p": tmp_path / "p"}, annotations, out=tmp_path / "run")
     (tmp_path / "table.csv").write_text("corruption,1\nclean,0.5\n")
     both = {"a": tmp_path / "table.csv", "b": tmp_path / "p"}
-    with pytest.raises(InputError, match="is a table and 1 others are folders"):
+    with pytest.raises(InputError, match="is a table, and not all others are; score folders"):
         bench.score(both, annotations, out=tmp_path / "run")
 
 
@@ -730,6 +730,31 @@ def test_tables_that_cannot_be_used(tmp_path, table, message):
     with pytest.raises(InputError, match=message):
         bench.score(path, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_ground_truth_in_place_of_results_says_so(annotations, tmp_path):
+    with pytest.raises(InputError, match=r"This is ground truth: give it as data \(--data\)"):
+        bench.score(annotations, out=tmp_path / "run")
+
+
+def test_a_table_beside_result_files_changes_nothing(predictions, annotations, tmp_path):
+    (predictions / "summary.csv").write_text("a,b\n1,2\n")
+    run = bench.score(predictions, annotations, out=tmp_path / "run", workers=0)
+    assert run.kind == "detection"
+
+
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        ("fog,1,0.3\n\nfog,2\n", "line 4: expected 3 cells, .*got 2"),
+        ("fog,1,0.3\n\n\nfog,1,0.2\n", "line 5: fog, 1 occurs twice"),
+    ],
+)
+def test_a_wrong_row_is_named_by_its_line(tmp_path, rows, place):
+    path = tmp_path / "table.csv"
+    path.write_text(f"corruption,severity,P\n{rows}")
+    with pytest.raises(InputError, match=rf"table\.csv, {place}"):
+        bench.score(path, out=tmp_path / "run")
 
 
 # ---------------------------------------------------------------- the command line

@@ -374,16 +374,16 @@ def test_what_an_adapter_tells_is_in_the_folder(whole):
     found = sorted(p.relative_to(run.path).as_posix() for p in run.path.glob("events/**/*.json"))
     names = ["clean", "contrast", "gaussian_noise"]
     assert found == [f"events/learner/{name}.json" for name in names]
-    told = json.loads((run.path / found[1]).read_text())["events"]
+    content = json.loads((run.path / found[1]).read_text())["events"]
     # 36 images in 8 batches: the third and the sixth.
-    assert [(e["kind"], e["batch"], e["pass"], e["cell"]) for e in told] == [
+    assert [(e["kind"], e["batch"], e["pass"], e["cell"]) for e in content] == [
         ("skipped", 2, 0, None),
         ("skipped", 5, 0, None),
     ]
-    assert all(e["reason"].startswith("Memory ") for e in told)
+    assert all(e["reason"].startswith("Memory ") for e in content)
     by_cell, _ = whole("online:reset=never")
-    told = json.loads((by_cell.path / "events/learner/all.json").read_text())["events"]
-    assert [(e["batch"], e["cell"]) for e in told] == [
+    content = json.loads((by_cell.path / "events/learner/all.json").read_text())["events"]
+    assert [(e["batch"], e["cell"]) for e in content] == [
         (2, "gaussian_noise-1"), (5, "gaussian_noise-3"), (8, "gaussian_noise-5"),
         (11, "contrast-1"), (14, "contrast-3"), (17, "contrast-5"),
     ]  # fmt: skip
@@ -445,10 +445,10 @@ class Talker(Learner):
 
 def test_of_many_events_the_first_are_in_the_folder_and_the_others_counted(folder, tmp_path):
     run = measure(folder, tmp_path / "run", "online:reset=never", {"t": Talker}, batch_size=1)
-    told = json.loads((run.path / "events/t/all.json").read_text())["events"]
-    of_kind = [event for event in told if event["reason"].startswith("Batch ")]
+    content = json.loads((run.path / "events/t/all.json").read_text())["events"]
+    of_kind = [event for event in content if event["reason"].startswith("Batch ")]
     assert [event["batch"] for event in of_kind[:-1]] == [*range(len(of_kind) - 1)]
-    skipped = [event for event in told if event["kind"] == "skipped"]
+    skipped = [event for event in content if event["kind"] == "skipped"]
     assert len(skipped) == 21
     images = 12 * len(CELLS[1:])
     assert sum(event.get("count", 1) for event in skipped) == images + images // 3

@@ -205,7 +205,7 @@ def test_one_number_and_calibration_are_refused_together(tmp_path, capsys):
         ("0.2", 0.9, "write fraction=0.2"),
         (0.999, 0.9, "none is left to measure"),
         (0.5, 1.0, "coverage between 0 and 1"),
-        (noisy_images(60), 0.9, "60 of the 60 held-out images .* are measured"),
+        (noisy_images(60), 0.9, "60 of 60 held-out images .* are measured"),
         (ImageArrays([np.zeros((9, 9, 3), np.uint8)]), 0.9, "has no labels"),
     ],
 )

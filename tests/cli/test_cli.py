@@ -82,10 +82,10 @@ def test_models_and_adapters_are_listed(capsys):
     for word in ("timm", "torchvision", "onnx", "file", "demo", "batchnorm", "open_clip"):
         assert word in shown
     assert run("models", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert "open_clip" in told["encoders"]
-    assert "ultralytics" in told["detectors"]
-    assert list(told) == [
+    output = json.loads(capsys.readouterr().out)
+    assert "open_clip" in output["encoders"]
+    assert "ultralytics" in output["detectors"]
+    assert list(output) == [
         "models",
         "detectors",
         "segmenters",

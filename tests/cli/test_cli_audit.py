@@ -266,15 +266,15 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_test_sets(folder, tmp_path, name, capsys):
-    rows, told = BAD[name]
+    rows, message = BAD[name]
     np.save(tmp_path / "bad.npy", rows, allow_pickle=True)
     words = ("audit", folder / "train", "-t", tmp_path / "bad.npy", "-o", tmp_path / "run", "-w", 0)
     assert run(*words) == 2
-    assert told in capsys.readouterr().err.replace("\n", " ")
+    assert message in capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--duplicates", 1.5), "threshold in -1..1"),
         (("--memory", "lots"), "memory such as 4GB"),
@@ -291,7 +291,7 @@ def test_bad_test_sets(folder, tmp_path, name, capsys):
         (("--part-rows", "many"), "number of rows such as"),
     ],
 )
-def test_bad_options(folder, tmp_path, words, told, capsys):
+def test_bad_options(folder, tmp_path, words, message, capsys):
     begin = ("audit", folder / "train", "-t", folder / "art", "-o", tmp_path / "run", "-w", 0)
     assert run(*begin, *words) == 2
-    assert told in capsys.readouterr().err.replace("\n", " ")
+    assert message in capsys.readouterr().err.replace("\n", " ")

@@ -59,9 +59,9 @@ def test_a_dry_run_tells_and_writes_nothing(coco, tmp_path, capsys):
     assert "coco: 1 image in 2 cells are 2 images, and 1 other file in each cell" in shown
     assert "with 2 processes" in shown
     assert run(*words, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["images"], told["cells"], told["sampled"]) == (1, 2, ["images/a.jpg"])
-    assert told["seconds"] == pytest.approx(told["cpu_seconds"] / 2)
+    output = json.loads(capsys.readouterr().out)
+    assert (output["images"], output["cells"], output["sampled"]) == (1, 2, ["images/a.jpg"])
+    assert output["seconds"] == pytest.approx(output["cpu_seconds"] / 2)
     assert not (tmp_path / "out").exists()
 
 

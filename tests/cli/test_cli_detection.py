@@ -60,8 +60,8 @@ def test_several_detectors_are_called_by_their_own_part_of_the_spec(spec, name):
     ],
 )
 def test_one_that_is_added_to_several_has_its_own_name(tmp_path, models, name):
-    told = {"kind": "detection", "settings": {"models": models}}
-    (tmp_path / "run.json").write_text(json.dumps(told))
+    info = {"kind": "detection", "settings": {"models": models}}
+    (tmp_path / "run.json").write_text(json.dumps(info))
     assert name_specs(["ultralytics:yolov8n.pt"], tmp_path) == {name: "ultralytics:yolov8n.pt"}
     assert list(name_specs(["ultralytics:yolov8n.pt"], tmp_path / "new")) == ["source"]
 

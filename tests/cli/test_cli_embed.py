@@ -37,9 +37,9 @@ def test_the_default_model_needs_no_network(photos, tmp_path, capsys):
     fitted = [classifier.preprocess.geometry(np.asarray(image)) for image in images]
     np.testing.assert_allclose(np.concatenate(rows), features.encode(fitted), atol=1e-3)
     assert run(*words, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["rows"], told["written"], told["kept"]) == (3, 0, 2)
-    assert list(told["broken"]) == ["broken.png"]
+    output = json.loads(capsys.readouterr().out)
+    assert (output["rows"], output["written"], output["kept"]) == (3, 0, 2)
+    assert list(output["broken"]) == ["broken.png"]
 
 
 def test_raw_vectors_of_a_model_that_is_named(photos, tmp_path):

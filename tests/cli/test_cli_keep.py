@@ -60,9 +60,9 @@ def test_gap_matched_pruning_and_its_lists(folder, capsys):
     places = np.flatnonzero(stays).tolist()
     expected = [(0, row) if row < 100 else (1, row - 100) for row in places]
     assert [tuple(int(half) for half in uid) for uid in uids] == expected
-    told = json.loads((folder / "kept" / "keep.json").read_text())
-    assert told["removed"] == {"sketch": int((~stays).sum())}
-    assert told["proof"]["sketch"] == {"holds": True, "violations": 0, "rows": 30}
+    content = json.loads((folder / "kept" / "keep.json").read_text())
+    assert content["removed"] == {"sketch": int((~stays).sum())}
+    assert content["proof"]["sketch"] == {"holds": True, "violations": 0, "rows": 30}
 
 
 @pytest.mark.parametrize("rule", ["near", "far", "random"])
@@ -85,8 +85,8 @@ def test_products_in_16_bits(folder, precision):
     assert run(*words, "-o", folder / "plain", "--precision", "fp32") == 0
     assert run(*words, "-o", folder / "kept", "--precision", precision) == 0
     np.testing.assert_array_equal(kept(folder / "kept"), kept(folder / "plain"))
-    told = json.loads((folder / "kept" / "keep.json").read_text())
-    assert told["certificates"]["sketch"]["precision"] == precision
+    content = json.loads((folder / "kept" / "keep.json").read_text())
+    assert content["certificates"]["sketch"]["precision"] == precision
 
 
 def test_workers_of_a_scheduler(folder, capsys):
@@ -170,38 +170,38 @@ def test_subset_of_embeddings_and_tars(folder, keep, capsys):
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ([range(100)], "keys of the metadata are shared by kept and dropped samples"),
         ([range(50), range(53)], "lacks 1 of 3 kept samples, such as '00099'"),
     ],
 )
-def test_tars_that_do_not_fit(folder, keep, keys, told, capsys):
+def test_tars_that_do_not_fit(folder, keep, keys, message, capsys):
     (folder / "tars").mkdir()
     for number, rows in enumerate(keys):
         tar_of(folder / "tars" / f"{number}.tar", [f"{row:05d}" for row in rows])
     words = ("subset", folder / "train", "--keep", folder / "keep.npy", "-o", folder / "out")
     assert run(*words, "--tars", folder / "tars") == 2
-    assert told in capsys.readouterr().err.replace("\n", " ")
+    assert message in capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         (np.zeros(153, bool), "keeps nothing"),
         (np.ones(3, bool), "has 3 rows, the embeddings have 153"),
         (np.ones(153), "expected one true or false for each row"),
     ],
 )
-def test_bad_keep_lists(folder, values, told, capsys):
+def test_bad_keep_lists(folder, values, message, capsys):
     np.save(folder / "bad.npy", values)
     words = ("subset", folder / "train", "--keep", folder / "bad.npy", "-o", folder / "out")
     assert run(*words) == 2
-    assert told in capsys.readouterr().err.replace("\n", " ")
+    assert message in capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--rule", "near"), "takes a size"),
         (("--rule", "nearer", "--size", 3), "'nearer' is not one of 'gap-matched', 'near'"),
@@ -212,14 +212,14 @@ def test_bad_keep_lists(folder, values, told, capsys):
         (("--rule", "far", "--size", "1.5"), "number of rows"),
     ],
 )
-def test_bad_pruning(folder, words, told, capsys):
+def test_bad_pruning(folder, words, message, capsys):
     begin = ("prune", folder / "train", "-t", folder / "sketch.npy", "-o", folder / "kept", "-w", 0)
     assert run(*begin, *words) == 2
-    assert told in capsys.readouterr().err.replace("\n", " ")
+    assert message in capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("dedup", "--threshold", 2), "threshold in -1..1"),
         (("dedup", "--rule", "later"), "'later' is not one of 'earlier', 'central'"),
@@ -227,10 +227,10 @@ def test_bad_pruning(folder, words, told, capsys):
         (("coreset", "--size", 400, "--test", "a=sketch.npy"), "a size of 1 to 153"),
     ],
 )
-def test_bad_dedup_and_coreset(folder, words, told, capsys, monkeypatch):
+def test_bad_dedup_and_coreset(folder, words, message, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     assert run(words[0], "train", *words[1:], "-o", "out") == 2
-    assert told in capsys.readouterr().err.replace("\n", " ")
+    assert message in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_a_uid_that_is_there_twice(tmp_path, capsys):

@@ -103,10 +103,10 @@ def test_no_verb_imports_what_is_heavy_before_its_first_line(verb, first_lines):
 
 @forks
 def test_the_first_line_says_what_was_understood(first_lines):
-    told = {verb: " ".join(one["line"].split()) for verb, one in first_lines.items()}
-    assert told["bench"] == (
+    lines = {verb: " ".join(one["line"].split()) for verb, one in first_lines.items()}
+    assert lines["bench"] == (
         "Measuring python:own:classify on photos, corruptions fog, severity 3, into out"
     )
-    assert told["prune"] == "Pruning train by the rule gap-matched, for sketch, into out"
-    assert told["data"] == "Looking at photos"
-    assert told["a URL"] == "Opening s3://***@bucket/photos"
+    assert lines["prune"] == "Pruning train by the rule gap-matched, for sketch, into out"
+    assert lines["data"] == "Looking at photos"
+    assert lines["a URL"] == "Opening s3://***@bucket/photos"

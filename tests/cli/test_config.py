@@ -69,14 +69,18 @@ def test_a_table_is_for_its_verb_alone(write):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('modle = "x"', "'modle' is not an option of any verb. Did you mean 'model'?"),
-        ("[bnch]", "[bnch] is not a verb. Did you mean 'bench'?"),
-        ("[plan]\ndmi = 3", "'dmi' is not an option of `plan`. Did you mean 'dim'?"),
-        ("[plan]\ndim = true", "dim expects a value, got True."),
-        ("[plan]\njson = 3", "json expects true or false, got 3."),
-        ("[plan]\ndim = [[1]]", "dim expects text, a number or a list of them, got [1]."),
-        ('[plan]\ndim = "wide"', "shiftproof.toml, dim:"),
-        ("[plan", "shiftproof.toml: not valid TOML"),
+        ('modle = "x"', "line 1: 'modle' is not an option of any verb. Did you mean 'model'?"),
+        ("\n[bnch]", "line 2: [bnch] is not a verb. Did you mean 'bench'?"),
+        ("[plan]\ndmi = 3", "line 2: 'dmi' is not an option of `plan`. Did you mean 'dim'?"),
+        ("[plan]\n# rows\ndim = true", "line 3: dim expects a value, got True."),
+        ("[plan]\njson = 3", "line 2: json expects true or false, got 3."),
+        (
+            "[plan]\ndim = [\n[1]\n]",
+            "line 2: dim expects text, a number or a list of them, got [1].",
+        ),
+        ('[plan]\ndim = "wide"', "shiftproof.toml, line 2, dim:"),
+        ('dim = "wide"\n[plan]\njson = true', "shiftproof.toml, line 1, dim:"),
+        ("[plan", "shiftproof.toml, line 1, column 6: not valid TOML"),
     ],
 )
 def test_a_wrong_line_is_bad_input_and_named(write, capsys, text, said):
@@ -125,6 +129,6 @@ def test_a_number_that_is_none_is_shown(write, capsys, words):
 def test_a_number_of_the_file_that_is_none_is_shown(write, capsys):
     write("[bench]\nseed = 1.5\n")
     assert cli.run(["bench", "--model", "demo", "--data", "demo", "--out", "run"]) == 2
-    told = complaint(capsys)
-    assert "shiftproof.toml, seed: " in told
-    assert "1.5'" in told
+    output = complaint(capsys)
+    assert "shiftproof.toml, line 2, seed: " in output
+    assert "1.5'" in output

@@ -349,9 +349,11 @@ WRONG_MODELS = [
     ("tim:resnet18", "Unknown source of models 'tim'"),
     ("python:loud:other?sise=3", "Unknown option 'sise'"),
     ("python:loud", "names no function"),
+    ("python:loud:othr", "Unknown function of loud 'othr'. Did you mean 'other'?"),
     ("python:nowhere:other", "the module 'nowhere' cannot be imported"),
     ("onnx:gone.onnx", "gone.onnx: cannot be read"),
     ("transformers:./gone", "expected a folder, found none"),
+    ("transformers:empty", "expected a folder with a config.json"),
     ("torchvision:resnet19", "Unknown torchvision model 'resnet19'"),
 ]
 
@@ -376,6 +378,11 @@ def test_a_wrong_second_model_is_seen_before_the_first_is_loaded(
         ("file:gone.pt?arch=torchvision:resnet18", "gone.pt: cannot be read"),
         ("python:loud:other?classes=gone.txt", "gone.txt: "),
         ("demo:large", "The demo model takes no name"),
+        ("python:loud:other?size=0", "size: expected whole numbers of pixels above 0, got 0"),
+        ("python:loud:other?resize=8x0", "resize: expected whole numbers of pixels above 0"),
+        ("python:loud:other?mean=1,2", "mean: expected 3 finite numbers"),
+        ("python:loud:other?std=0,1,1", "std: expected numbers above 0"),
+        ("python:loud:other?interpolation=cubic", "Did you mean 'bicubic'"),
         ("torchvision:resnet18@V9", "Unknown resnet18 weights 'V9'"),
     ],
 )
@@ -444,6 +451,7 @@ def test_detectors_and_segmenters_are_loaded_last(
         (["-m", "torchvision:fasterrcnn"], "Unknown torchvision detector 'fasterrcnn'"),
         (["-m", "onnx:a.onnx?decode=yolov9x"], "Unknown decoding 'yolov9x'"),
         (["-m", "onnx:a.onnx?decode=yolov8"], "a.onnx: cannot be read"),
+        (["-m", "onnx:a.onnx?decode=yolov8&size=0"], "size: expected whole numbers of pixels"),
         (["-m", "file:a.pt?arch=torchvision:retinanet_resnet50_fpn"], "a.pt: cannot be read"),
         (["-m", "torchvision:retinanet_resnet50_fpn?score=2"], "score: expected 0..1"),
     ],
@@ -466,6 +474,8 @@ def test_what_a_detector_cannot_use_is_refused_before_one_is_loaded(words, says,
         (["-m", "onnx:a.onnx"], "a.onnx: cannot be read"),
         (["-m", "torchvision:fcn_resnet50?weights=a.pt"], "a.pt: cannot be read"),
         (["-m", "torchvision:fcn_resnet50?std=1,1"], "std: expected three numbers"),
+        (["-m", "torchvision:fcn_resnet50?mean=nan,1,1"], "mean: expected three numbers"),
+        (["-m", "onnx:a.onnx?window=0"], "window: expected whole numbers of pixels"),
         (["-m", "python:loud:other?classes=a.txt"], "a.txt"),
     ],
 )
@@ -570,8 +580,8 @@ def test_the_doctor_knows_every_extra_and_says_the_pip_line(monkeypatch, capsys)
     tomllib = pytest.importorskip("tomllib")
     written = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     extras = written["project"]["optional-dependencies"]
-    told = set(doctor.EXTRAS)
-    differing = told ^ set(extras) - {"all", "bench", "dev"}
+    output = set(doctor.EXTRAS)
+    differing = output ^ set(extras) - {"all", "bench", "dev"}
     assert not differing, f"{sorted(differing)}: EXTRAS of cli/doctor.py has a row of each extra"
     for name, extra in doctor.EXTRAS.items():
         needs = [one for one in extras[name] if not one.startswith("shiftproof[")]
@@ -581,20 +591,20 @@ def test_the_doctor_knows_every_extra_and_says_the_pip_line(monkeypatch, capsys)
     )
     monkeypatch.setattr(doctor, "list_devices", lambda: {"torch": ["cpu", "cuda:0"]})
     assert run("doctor") == 0
-    told = capsys.readouterr().out
-    assert 'python -m pip install "shiftproof[timm,ray]"' in told
-    assert "--device with torch: cpu, cuda:0" in told
+    output = capsys.readouterr().out
+    assert 'python -m pip install "shiftproof[timm,ray]"' in output
+    assert "--device with torch: cpu, cuda:0" in output
     assert re.search(
-        r"--model timm:NAME, .*? +no *\n +python -m pip install .shiftproof\[timm\].", told
+        r"--model timm:NAME, .*? +no *\n +python -m pip install .shiftproof\[timm\].", output
     )
-    assert re.search(r"--model onnx:FILE, --depth onnx:FILE +yes", told)
+    assert re.search(r"--model onnx:FILE, --depth onnx:FILE +yes", output)
     assert run("doctor", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["extras"]["ray"] == {"ray": None}
-    assert told["options"]["--engine ray of all long verbs"] == {
+    output = json.loads(capsys.readouterr().out)
+    assert output["extras"]["ray"] == {"ray": None}
+    assert output["options"]["--engine ray of all long verbs"] == {
         "missing": ["ray"], "pip": 'python -m pip install "shiftproof[ray]"',
     }  # fmt: skip
-    assert min(told["memory_bytes"], told["free_disk_bytes"]) > 0
+    assert min(output["memory_bytes"], output["free_disk_bytes"]) > 0
 
 
 def test_an_extra_that_brings_torch_needs_it(monkeypatch):

@@ -77,8 +77,8 @@ def test_every_verb_is_one_file_of_the_folder():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_ends_its_help_with_examples_that_parse(verb):
-    told = load_verb(verb).epilog
-    start, _, examples = told.partition(":  ")
+    epilog = load_verb(verb).epilog
+    start, _, examples = epilog.partition(":  ")
     assert start in ("Example", "Examples")
     for example in examples.split("  ·  "):
         program, name, *words = shlex.split(example)
@@ -167,10 +167,10 @@ def test_choices_are_those_of_the_tables():
 
 def test_every_choice_is_named_in_the_help_of_its_option():
     for verb, name, hints in list_hints():
-        [told] = [one.help for one in load_verb(verb).params if one.name == name]
+        [help_text] = [one.help for one in load_verb(verb).params if one.name == name]
         for hint in hints:
             if get_origin(hint) is Literal and name != "labels":
-                missing = [value for value in get_args(hint) if value not in told]
+                missing = [value for value in get_args(hint) if value not in help_text]
                 assert not missing, f"{verb} --{name}: its help does not name {missing}"
 
 
@@ -190,8 +190,10 @@ TABLES = [
 @pytest.mark.parametrize(("verb", "name", "table"), TABLES, ids=lambda words: words)
 def test_help_names_every_row_of_its_table(verb, name, table):
     module, _, rows = table.rpartition(".")
-    [told] = [one.help for one in load_verb(verb).params if one.name == name]
-    unnamed = set(getattr(importlib.import_module(module), rows)) - set(re.findall(r"[\w-]+", told))
+    [help_text] = [one.help for one in load_verb(verb).params if one.name == name]
+    unnamed = set(getattr(importlib.import_module(module), rows)) - set(
+        re.findall(r"[\w-]+", help_text)
+    )
     assert not unnamed, f"the help of `{verb}` {name} does not name {sorted(unnamed)} of {table}"
 
 

@@ -379,14 +379,14 @@ class MergesNothing(Wrapped):
 class KeepsEvents(Wrapped):
     def __init__(self, classifier):
         super().__init__(classifier)
-        self.told = []
+        self.kept = []
 
     @property
     def events(self):
-        return self.told
+        return self.kept
 
     def predict(self, images):
-        self.told.append("predicted")
+        self.kept.append("predicted")
         return self.inner.predict(images)
 
 

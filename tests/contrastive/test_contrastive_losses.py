@@ -378,7 +378,7 @@ def test_of_an_asymmetric_precision_the_symmetric_part_counts():
 
 
 @pytest.mark.parametrize(
-    ("precision", "told"),
+    ("precision", "message"),
     [
         (torch.tensor([[1.0, 4.0], [0.0, 1.0]]), "positive definite"),
         (torch.tensor([[1.0, 0.0], [0.0, -1.0]]), "positive definite"),
@@ -390,9 +390,9 @@ def test_of_an_asymmetric_precision_the_symmetric_part_counts():
         ([[1.0, 0.0], [0.0, 1.0]], "real numbers"),
     ],
 )
-def test_precisions_that_are_none(precision, told):
+def test_precisions_that_are_none(precision, message):
     u = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         info_nce(u, u, temperature=1.0, precision=precision)
 
 

@@ -192,9 +192,9 @@ def test_a_file_that_something_else_wrote_is_called_so(tmp_path):
 
     path = tmp_path / "a.safetensors"
     save_file({"weight": torch.ones(2)}, path)
-    with pytest.raises(BrokenFileError, match="something else wrote") as told:
+    with pytest.raises(BrokenFileError, match="something else wrote") as raised:
         run(path)
-    assert "adapter" not in str(told.value)
+    assert "adapter" not in str(raised.value)
     save_state({"weight": torch.ones(2)}, {"name": "batchnorm"}, path)
     with pytest.raises(BrokenFileError, match="something else wrote"):
         run(path)

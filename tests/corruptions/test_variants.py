@@ -291,10 +291,10 @@ def test_what_is_read_from_disk_hangs_on_no_ice_that_is_installed():
 
     def settings(source):
         described = SimpleNamespace(settings=lambda: {"source": source})
-        told = make_grid_settings(
+        grid = make_grid_settings(
             described, described, {"frost": "frost"}, [1], batch_size=1, seed=0, protocol={}
         )
-        return told["corruptions"]["frost"]
+        return grid["corruptions"]["frost"]
 
     assert settings("from disk") == "frost"
     assert settings("on the fly").startswith("frost with ")

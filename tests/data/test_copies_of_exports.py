@@ -270,7 +270,7 @@ def test_images_that_a_json_names_in_vain_are_said(tmp_path):
     picture(tmp_path / "coco" / "1.jpg", 90)
     coco_json(tmp_path / "coco" / "a.json", ["1.jpg", "2.jpg"])
     done = copy(tmp_path / "coco", tmp_path / "out")
-    assert "a.json: 1 of its images are missing" in done.omissions
+    assert "a.json: 1 of its images is missing" in done.omissions
 
 
 # ---------------------------------------------------------------- lists

@@ -9,7 +9,7 @@ import pytest
 from shiftproof.corruptions import COMMON, HOLDOUT
 from shiftproof.data import CorruptedTree, ImageFolder, export_corrupted, open_data
 from shiftproof.data.images import cells, corrupted
-from shiftproof.data.images.opening import find_copies
+from shiftproof.data.images.opening import check_data, find_copies
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.types import CLEAN, Cell
 
@@ -327,3 +327,40 @@ def test_it_is_sent_to_workers_without_pixels(tree, classes):
     np.testing.assert_array_equal(
         loaded.read_cell(loaded.samples[0], cell), data.read_cell(data.samples[0], cell)
     )
+
+
+# ---------------------------------------------------------------- corruptions that nobody knows
+
+
+@pytest.fixture
+def unknown(tmp_path, photo):
+    """A tree of two corruptions of somebody's own, without a manifest, and its clean images."""
+    for place, corruption in enumerate(("sea_spray", "dust")):
+        for severity in (1, 3):
+            fill(photo, tmp_path / "own-c" / corruption / str(severity), 40 * place + severity)
+    fill(photo, tmp_path / "own", 200)
+    return tmp_path / "own-c", tmp_path / "own"
+
+
+def test_a_tree_of_unknown_corruptions_is_one_where_its_clean_images_are_given(unknown, classes):
+    root, clean = unknown
+    cells = (Cell("dust", 1), Cell("dust", 3), Cell("sea_spray", 1), Cell("sea_spray", 3))
+    assert find_copies(root) is None
+    assert find_copies(root, clean) == cells
+    check_data(root, clean=clean)
+    data = open_data(root, classes=classes, clean=clean)
+    assert type(data) is CorruptedTree
+    assert (data.cells, data.other_corruptions, ids(data)) == (cells, ("dust", "sea_spray"), IDS)
+    assert (data.read(data.samples[0]) == 200).all()
+    assert (data.read_cell(data.samples[0], Cell("dust", 3)) == 43).all()
+
+
+def test_without_clean_images_the_error_says_that_it_may_be_a_tree(unknown, classes):
+    root, clean = unknown
+    with pytest.raises(
+        LabelError, match=r"own-c is a -C tree of .* give its clean images \(--clean"
+    ):
+        open_data(root, classes=classes)
+    (root / "notes").mkdir()
+    with pytest.raises(InputError, match="not a -C tree"):
+        check_data(root, clean=clean)

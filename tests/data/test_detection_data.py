@@ -360,6 +360,20 @@ def test_xml_with_a_document_type_is_refused(text):
         parse_xml(text.encode(), "a.xml")
 
 
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        (b"<a>\n <b></a>", "line 2, column 7: not valid XML .mismatched tag"),
+        (b"<a>\n<b>\xc3\xbc \xe9</b></a>", "line 2, column 6: not valid XML in the encoding utf-8"),
+        ("<a>\n\u00fc<b></a>".encode("utf-16"), "line 2, column 7: not valid XML"),
+        (b"", "line 1, column 1: not valid XML .no element found"),
+    ],
+)
+def test_xml_that_is_wrong_has_its_place(data, place):
+    with pytest.raises(BrokenFileError, match=rf"^a\.xml, {place}"):
+        parse_xml(data, "a.xml")
+
+
 ENCODED = [
     ("gb2312", "gbk", "\u732b\u72d7"),
     ("GBK", "gbk", "\u732b\u9555"),
@@ -679,15 +693,23 @@ def test_yolo_lists_what_is_wrong(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("val: ../../images\nnames: [a]", "which leaves it"),
-        ("val: ../nothing\nnames: [a]", "nothing does not exist"),
-        ("val: /images\nnames: [a]", "which leaves it"),
-        ("path: ..\nval: images\nnames: [a]", "leaves the folder of the file"),
-        ("val: images\nnames: []", "expected names as a list"),
-        ("val: images\nnames: {a: b}", "expected names as a list"),
-        ("val: images\nnames: [a]\nnc: 2", "nc is 2, but there are 1 names"),
+        ("val: ../../images\nnames: [a]", "line 1: .*which leaves it"),
+        ("val: ../nothing\nnames: [a]", "line 1: .*nothing does not exist"),
+        ("val: /images\nnames: [a]", "line 1: .*which leaves it"),
+        (
+            "names: [a]\nval: https://host/a",
+            "line 2: expected a path, got the URL 'https://host/a'",
+        ),
+        ("names: [a]\nval: file:///a", "line 2: .*write the path alone, without file://"),
+        ("names: [a]\nval: 'D:\\a'", "line 2: .*one of Windows"),
+        ("names: [a]\nval: ~/a", "line 2: '~/a' begins with ~"),
+        ("\npath: ..\nval: images\nnames: [a]", "line 2: .*leaves the folder of the file"),
+        ("val: images\nnames: []", "line 2: expected names as a list"),
+        ("val: images\nnames: {a: b}", "line 2: expected names as a list"),
+        ("val: images\nnames: [a]\nkpt_shape: 3", "line 3: expected kpt_shape"),
+        ("val: images\nnames: [a]\nnc: 2", "line 3: nc is 2, but there is 1 name"),
         ("val: nothing\nnames: [a]", "nothing does not exist"),
-        ("val: 3\nnames: [a]", "expected a folder"),
+        ("validation: 3\nnames: [a]", "line 1: expected a folder"),
         ("[1]", "expected names, and train"),
         ("a: [", "not valid YAML"),
         ("a: !!python/object/apply:os.system [ls]", "not valid YAML"),
@@ -702,8 +724,23 @@ def test_yolo_that_cannot_be_used_is_refused(tmp_path, text, message):
 
 def test_a_list_that_leaves_the_folder_is_refused(tmp_path):
     config = yolo_tree(tmp_path)
-    (tmp_path / "val.txt").write_text("../a.jpg\n")
-    with pytest.raises(InputError, match="which leaves it"):
+    (tmp_path / "val.txt").write_text("\n../a.jpg\n")
+    with pytest.raises(InputError, match=r"val\.txt, line 2: .*which leaves it"):
+        YoloData(config, "test")
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("https://host/a.jpg", "got the URL 'https://host/a.jpg'"),
+        ("D:\\images\\a.jpg", "one of Windows"),
+        ("~/a.jpg", "begins with ~"),
+    ],
+)
+def test_a_list_with_paths_of_elsewhere_is_refused(tmp_path, written, message):
+    config = yolo_tree(tmp_path)
+    (tmp_path / "val.txt").write_text(f"./images/val/a.jpg\n{written}\n")
+    with pytest.raises(InputError, match=rf"val\.txt, line 2: .*{message}"):
         YoloData(config, "test")
 
 
@@ -719,6 +756,32 @@ def test_without_pyyaml_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "yaml", None)
     with pytest.raises(MissingExtraError, match=r"needs PyYAML, .*shiftproof\[detection\]"):
         YoloData(yolo_tree(tmp_path))
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_coco_with_outlines_alone_has_the_boxes_of_the_masks(tmp_path, stated):
+    """A JSON need not say the sizes that polygons take, where the images do."""
+    photograph(tmp_path / "images" / "a.jpg")
+    size = {"width": 48, "height": 40} if stated else {}
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", **size}],
+        "categories": [{"id": 1}],
+        "annotations": [
+            # The pixels whose centers lie inside: columns 10 to 29, rows 5 to 14.
+            {"image_id": 1, "category_id": 1, "segmentation": [[10, 5, 30, 5, 30, 15, 10, 15]]},
+            {"image_id": 1, "category_id": 1, "segmentation": [[1, 2]]},
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    data = CocoData(tmp_path / "images", tmp_path / "a.json")
+    assert data.objects["a.jpg"].positions.tolist() == [[10, 5, 20, 10]]
+    assert data.objects["a.jpg"].areas.tolist() == [200]
+    assert reasons(data) == [
+        (kinds.NO_NAME, True),
+        (kinds.NO_BOX, True),
+        (kinds.NOT_FINITE, False),
+    ]
+    assert "none from the segmentation: expected a polygon" in str(data.faults[-1])
 
 
 # ---------------------------------------------------------------- all of them

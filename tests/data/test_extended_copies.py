@@ -58,16 +58,18 @@ def test_an_extended_copy_is_the_copy_of_all(photos, tmp_path, kind):
 
 
 def test_the_line_says_what_is_there_and_what_is_added(photos, tmp_path, capsys):
-    def told(**options):
+    def run_again(**options):
         corrupt(photos, tmp_path / "copy", show_progress=None, **options)
         return capsys.readouterr().err
 
-    assert told() == ""
-    assert "2 cells are there, 4 are added: brightness at 2 to 4; contrast at 3\n" in told(**MORE)
+    assert run_again() == ""
+    assert "2 cells are there, 4 are added: brightness at 2 to 4; contrast at 3\n" in run_again(
+        **MORE
+    )
     manifest = (tmp_path / "copy/manifest.json").read_bytes()
     assert (
         "6 cells are there; all are kept, also what was not asked for: brightness and severity 3\n"
-    ) in told()
+    ) in run_again()
     assert (tmp_path / "copy/manifest.json").read_bytes() == manifest
 
 

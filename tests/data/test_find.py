@@ -185,11 +185,15 @@ def test_a_json_that_is_cut_is_named_with_its_reason(tmp_path, text):
     picture(tmp_path / "images" / "1.png", 10)
     cut = tmp_path / "instances_train.json"
     cut.write_text(text)
-    with pytest.raises(BrokenFileError, match=r"instances_train\.json: not valid JSON"):
+    with pytest.raises(
+        BrokenFileError, match=r"instances_train\.json, line 1, column \d+: not valid JSON"
+    ):
         open_detection_data(tmp_path)
     # Nor is another one opened in its place without a word.
     coco_json(tmp_path / "instances_val.json", ["1.png"])
-    with pytest.raises(BrokenFileError, match=r"instances_train\.json: not valid JSON"):
+    with pytest.raises(
+        BrokenFileError, match=r"instances_train\.json, line 1, column \d+: not valid JSON"
+    ):
         open_detection_data(tmp_path)
     assert levels(open_detection_data(tmp_path, split="val")) == [10]
 

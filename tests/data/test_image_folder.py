@@ -372,5 +372,5 @@ def test_the_current_folder_has_a_name(tmp_path, photo, monkeypatch):
 def test_its_text_says_what_it_is(tmp_path, photo, classes):
     photo(tmp_path / "pets" / "cat" / "a.png")
     data = ImageFolder(tmp_path / "pets", classes)
-    assert repr(data) == "ImageFolder('pets', 1 labeled images)"
+    assert repr(data) == "ImageFolder('pets', 1 labeled image)"
     assert len(data) == 1

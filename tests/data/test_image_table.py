@@ -102,8 +102,19 @@ def test_labels_that_are_insisted_on_must_be_there(table, classes):
         ("a.png;cat\nb.png;dog\n", BrokenFileError, "line 1: expected commas"),
         (".,cat\n", BrokenFileError, "line 1: expected the path of an image"),
         ('a.png,"cat\n', BrokenFileError, "not valid CSV"),
-        (b"\xff\xd8\xff\xe0", BrokenFileError, "UTF-8"),
-        (b"a\0.png,cat", BrokenFileError, "zero bytes"),
+        ('a.png,cat\n"b.png,dog\n', BrokenFileError, "line 2: not valid CSV"),
+        (b"\xff\xd8\xff\xe0", BrokenFileError, "line 1, column 1: .*UTF-8"),
+        (b"a.png,cat\nb\0.png,cat", BrokenFileError, "line 2: .*zero bytes"),
+        (
+            "path\nhttps://u:p@host/a.png\n",
+            InputError,
+            r"line 2: .*URL 'https://\*\*\*@host/a.png'",
+        ),
+        ("s3://photos/a.png,cat\n", InputError, "line 1: .*a store: put this file there"),
+        ("file:///photos/a.png,cat\n", InputError, "line 1: .*without file://"),
+        ("C:\\photos\\a.png,cat\n", InputError, "line 1: .*one of Windows"),
+        ("\\\\server\\photos\\a.png,cat\n", InputError, "line 1: .*one of Windows"),
+        ("~/photos/a.png,cat\n", InputError, "line 1: '~/photos/a.png' begins with ~"),
     ],
 )
 def test_what_is_no_table_is_refused(table, classes, text, error, says):
@@ -185,3 +196,11 @@ def test_a_table_in_the_current_folder(table, photo, tmp_path, monkeypatch):
     assert data.samples == (Sample("a.png"),)
     os.chdir("/")  # monkeypatch goes back; the dataset must not depend on where we are
     assert (data.read(data.samples[0]) == 7).all()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a colon is in no name there")
+@pytest.mark.parametrize("folder", ["~", "C:", "~x"])
+def test_folders_called_like_a_home_or_a_drive_are_read(table, photo, classes, tmp_path, folder):
+    path = table(f"{folder}/a.png,cat\n")
+    photo(path.parent / folder / "a.png")
+    assert [sample.id for sample in ImageTable(path, classes).samples] == [f"{folder}/a.png"]

@@ -192,6 +192,22 @@ def test_boxes_that_are_none_are_faults(tmp_path, box):
     assert len(data.faults) == 1
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({}, "(no bbox)"),
+        ({"segmentation": [[1, 2, 9, 2, 9, 9]]}, "no bbox; only COCO's files have"),
+    ],
+)
+def test_an_object_without_a_box_says_what_to_write(tmp_path, fields, says):
+    boxed = {"bbox": [1, 2, 3, 4], "category": 0}
+    path = tar_of(tmp_path / "a.tar", [{"objects": [{"category": 0, **fields}, boxed]}])
+    data = open_detection_data(path)
+    assert len(data.objects[data.samples[0].id]) == 1
+    (fault,) = (one for one in data.faults if not one.kept)
+    assert says in str(fault)
+
+
 def test_a_box_format_has_no_effect_on_data_that_say_it_themselves(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "1.png").write_bytes(PICTURES[0])

@@ -21,12 +21,13 @@ from shiftproof.data import (
     open_data,
 )
 from shiftproof.data.images import cells
-from shiftproof.data.images.opening import find_copies
+from shiftproof.data.images.opening import check_data, find_copies
 from shiftproof.embed import TarPictures, open_pictures
 from shiftproof.errors import BrokenFileError, InputError, LabelError
 from shiftproof.types import CLEAN, Cell
 from support import tiny
 from support.coloured_images import write_saved_dataset, write_tar
+from support.photos_by_class import write_photos_by_class
 
 CELLS = {"corruptions": ["fog", "contrast"], "severities": [1, 3]}
 CLASSES = Classes(tiny.NAMES)
@@ -301,3 +302,47 @@ def test_tars_without_labels_and_of_the_clean_cell(tars):
     assert not data.is_labeled
     assert (data.read_cell(data.samples[3], CLEAN) == make_picture(3)).all()
     assert type(open_data(tars / "copies" / "fog" / "1", classes=None)) is TarData
+
+
+# ---------------------------------------------------------------- before a model is loaded
+
+
+def test_options_that_a_tree_of_tars_does_not_have_are_seen_without_classes(tars, tmp_path):
+    check_data(tars / "copies", clean=tars / "clean")
+    write_photos_by_class(tmp_path / "photos", 1)
+    with pytest.raises(InputError, match="holds tars, which have no splits"):
+        check_data(tars / "copies", split="val")
+    with pytest.raises(InputError, match="is not a tar and holds none"):
+        check_data(tars / "copies", clean=tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"split": "nowhere"}, InputError, "contrast-1: Unknown split of .*'nowhere'"),
+        ({"images": "nowhere"}, InputError, "contrast-1: .*no images in a column nowhere"),
+        ({"label_key": "nowhere"}, LabelError, "contrast-1: .*no column 'nowhere'"),
+        ({"clean": "tars"}, InputError, "holds no Parquet files"),
+    ],
+)
+def test_options_that_a_tree_of_tables_does_not_have_are_seen_without_classes(
+    tars, tmp_path, options, error, message
+):
+    rows = [{"bytes": encode(make_picture(number)), "path": None} for number in range(3)]
+    (tmp_path / "tables").mkdir()
+    pq.write_table(pa.table({"image": rows, "label": [0, 1, 2]}), tmp_path / "tables/test.parquet")
+    copy(tmp_path / "tables", tmp_path / "copies")
+    check_data(tmp_path / "copies", clean=tmp_path / "tables", split="test", label_key="label")
+    if "clean" in options:
+        options = {"clean": tars / "clean"}
+    with pytest.raises(error, match=message):
+        check_data(tmp_path / "copies", **options)
+
+
+def test_a_label_column_that_tables_do_not_have_is_seen_without_classes(tmp_path):
+    rows = [{"bytes": encode(make_picture(0)), "path": None}]
+    pq.write_table(pa.table({"image": rows, "label": [0]}), tmp_path / "test.parquet")
+    check_data(tmp_path, label_key="label")
+    check_data(tmp_path, label_key="nowhere", labeled=False)
+    with pytest.raises(LabelError, match="has no column 'nowhere'; it has image, label"):
+        check_data(tmp_path, label_key="nowhere")

@@ -215,8 +215,8 @@ def test_a_csv_file_names_numbers(tmp_path):
     space = read_space(tmp_path / "names.csv", (255, 0))
     assert space.classes.names == ("road", "sky")
     assert space.to_classes(np.array([[7, 8, 255, 0]])).tolist() == [[0, 0, 1, -1]]
-    (tmp_path / "wrong.csv").write_text("7,road\n7,sky\n")
-    with pytest.raises(BrokenFileError, match=r"wrong.csv, line 2: expected a number"):
+    (tmp_path / "wrong.csv").write_text('7,road\n\n"7",sky\n')
+    with pytest.raises(BrokenFileError, match=r"wrong.csv, line 3: expected a number"):
         read_space(tmp_path / "wrong.csv", ())
 
 

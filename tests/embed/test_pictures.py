@@ -236,13 +236,13 @@ class TestSavedDatasets:
         saved = write_saved_dataset(
             tmp_path / "saved", colours(2), captions=["a", "b"], labels=[0, 1], files=1
         )
-        told = json.loads((saved / file).read_text()) if (saved / file).exists() else {}
-        place = told
+        content = json.loads((saved / file).read_text()) if (saved / file).exists() else {}
+        place = content
         for key in keys[:-1]:
             place = place[key]
         if keys:
             place[keys[-1]] = value
-        (saved / file).write_text(json.dumps(told if keys else value))
+        (saved / file).write_text(json.dumps(content if keys else value))
         with contextlib.suppress(InputError):
             open_pictures(saved).part(0)
 

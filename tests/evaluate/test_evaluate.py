@@ -220,10 +220,10 @@ def audited(photos, tmp_path_factory):
 def test_an_audit_stands_beside_the_accuracies(audited, photos, tmp_path):
     path, ids, similarity = audited
     scores = run({**photos, "other": photos["far"]}, tmp_path / "run", audit=path).scores
-    told = json.loads((path / "scores.json").read_text())["sets"][0]
+    content = json.loads((path / "scores.json").read_text())["sets"][0]
     found = scores.audit.sets["near"]
     assert found.test == "imagenet-near"
-    assert found.similarity.value == told["similarity"]["value"]
+    assert found.similarity.value == content["similarity"]["value"]
     assert found.similarity.value == pytest.approx(similarity.mean(), abs=1e-5)
     assert (found.matched, found.rows) == (42, 42)
     assert scores.audit.missing == ("other",)

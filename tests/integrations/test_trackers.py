@@ -64,8 +64,8 @@ def test_tensorboard_has_figures_and_curves(run, tmp_path):
     curve = {one.step: one.value for one in events.Scalars("error/fog")}
     assert curve == pytest.approx(by_severity(run))
     [settings] = events.Tensors("settings")
-    told = json.loads(settings.tensor_proto.string_val[0])
-    assert told["data.name"] == "drawn"
+    content = json.loads(settings.tensor_proto.string_val[0])
+    assert content["data.name"] == "drawn"
 
 
 @pytest.mark.filterwarnings("ignore")  # wandb's own

@@ -496,11 +496,21 @@ def test_json_that_is_none_is_not_written_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"{'a': 1}"])
-def test_what_is_no_json_says_so(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b"", "line 1, column 1"),
+        (b"{", "line 1, column 2"),
+        (b"\xff\xfe", "line 1, column 1"),
+        (b"{'a': 1}", "line 1, column 2"),
+        (b'{"a": 1,\n "b" 2}', "line 2, column 6"),
+        (b'\xef\xbb\xbf{"a": 1,\n "\xc3\xbc": "\xe9"}', "line 2, column 8"),
+    ],
+)
+def test_what_is_no_json_says_where(tmp_path, content, place):
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    with pytest.raises(BrokenFileError, match=r"a\.json: not valid JSON"):
+    with pytest.raises(BrokenFileError, match=rf"a\.json, {place}: not valid JSON"):
         read_json(path)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.io.yaml import read_yaml
+from shiftproof.io.yaml import read_located_yaml, read_yaml
 
 pytest.importorskip("yaml")
 
@@ -110,3 +110,36 @@ def test_what_cannot_be_opened(tmp_path):
     with pytest.raises(BrokenFileError, match="not a regular file"):
         read_yaml(tmp_path)
     assert read_yaml(written(tmp_path, "")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "reason"),
+    [
+        ("names:\n  0: cat\n  1: dog: x\n", "line 3, column 9", "mapping values are not allowed"),
+        ("names: [cat,\n  dog\nval: a\n", "line 3, column 4", "that begins in line 1: expected"),
+        ("names:\n\t- cat\n", "line 2, column 1", "cannot start any token"),
+        (b"nc: 1\nname: caf\xe9\n", "line 2, column 10", "the byte 0xe9 is not utf-8"),
+        ("nc: 1\nname: \u00fc\x07\n", "line 2, column 8", "special characters"),
+        ("nc: 1\n\nval: *unknown\n", "line 3, column 6", "undefined alias"),
+        ("nc: 1\nval: !!python/name:os.system\n", "line 2, column 6", "constructor"),
+        (f"nc: 1\nval: {'1' * 100}\n", "line 2, column 6", "a number of 100 digits"),
+    ],
+)
+def test_a_fault_of_the_syntax_has_its_place(tmp_path, text, place, reason):
+    with pytest.raises(BrokenFileError, match=rf"data\.yaml, {place}: not valid YAML \(.*{reason}"):
+        read_yaml(written(tmp_path, text))
+
+
+def test_utf16_with_its_mark_is_read(tmp_path):
+    assert read_yaml(written(tmp_path, "name: \u00fc\n".encode("utf-16"))) == {"name": "\u00fc"}
+
+
+def test_the_lines_of_keys(tmp_path):
+    text = "# a set\nbase: &b {x: 1}\nnames:\n- a\n- b\n\n<<: *b\nval: c\n3: d\n"
+    value, lines = read_located_yaml(written(tmp_path, text))
+    assert value["x"] == 1
+    assert {key: lines[key] for key in ("base", "names", "val", "3")} == {
+        "base": 2, "names": 3, "val": 8, "3": 9,
+    }  # fmt: skip
+    assert read_located_yaml(written(tmp_path, "- a\n")) == (["a"], {})
+    assert read_located_yaml(written(tmp_path, "")) == (None, {})

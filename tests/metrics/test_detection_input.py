@@ -332,7 +332,7 @@ def test_files_of_another_format_are_named(tmp_path):
     with pytest.raises(BrokenFileError, match=r"truth.json: cannot be read"):
         CocoEvaluator(tmp_path / "truth.json")
     (tmp_path / "found.json").write_text("{")
-    with pytest.raises(BrokenFileError, match=r"found.json: not valid JSON"):
+    with pytest.raises(BrokenFileError, match=r"found.json, line 1, column 2: not valid JSON"):
         coco_metrics(ground_truth(), tmp_path / "found.json")
     (tmp_path / "found.json").write_text('[{"image_id": 7}]')
     with pytest.raises(InputError, match=r"^found.json\[0\]: category_id is missing"):

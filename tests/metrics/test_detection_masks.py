@@ -1,5 +1,6 @@
 """COCO's numbers on masks against pycocotools, and masks that must not reach its C code."""
 
+import re
 import sys
 
 import numpy as np
@@ -8,6 +9,8 @@ from pycocotools import mask as library
 
 from shiftproof.errors import InputError, MissingExtraError
 from shiftproof.metrics import CocoEvaluator, coco_metrics
+from shiftproof.metrics.coco import read_objects
+from shiftproof.metrics.faults import NO_BOX
 from shiftproof.metrics.masks import compute_areas, encode_masks
 from shiftproof.types import Detections
 from support.random_detections import HEIGHT, WIDTH, pycocotools, random_set
@@ -253,3 +256,121 @@ def test_an_unusable_mask_is_skipped_as_if_missing():
         list(coco_metrics(broken, found, kind="masks").values()),
         list(coco_metrics(without, found, kind="masks").values()),
     )
+
+
+# ---------------------------------------------------------------- boxes of masks
+
+
+def enclose(mask):
+    """The first and last pixels of a mask, as x, y, width, height."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return [0, 0, 0, 0]
+    x, y = int(columns[0]), int(rows[0])
+    return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+
+
+def draw(annotation):
+    """The pixels of polygons or of an uncompressed code."""
+    codes = library.frPyObjects(annotation["segmentation"], *SIZE)
+    return library.decode(library.merge(codes) if isinstance(codes, list) else codes)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+@pytest.mark.parametrize("seed", range(12))
+def test_without_boxes_those_of_the_masks_count_as_in_pycocotools(seed):
+    truth, detections = with_masks(seed)
+    boxed = {
+        **truth,
+        "annotations": [{**one, "bbox": enclose(draw(one))} for one in truth["annotations"]],
+    }
+    for annotation in truth["annotations"]:
+        del annotation["bbox"]
+    expected = pycocotools(boxed, detections).stats  # its loadRes derives those of the results
+    actual = np.array(list(coco_metrics(truth, detections).values()))
+    np.testing.assert_allclose(np.nan_to_num(actual, nan=-1), expected, rtol=0, atol=1e-12)
+
+
+def object_with(**fields):
+    return {"id": 5, "image_id": 1, "category_id": 1, **fields}
+
+
+def ground_truth_of(*annotations, **size):
+    return {
+        "images": [{"id": 1, "file_name": "a.png", **size}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": list(annotations),
+    }
+
+
+TRIANGLE = [[10.5, 10.2, 40.7, 10.2, 40.7, 30.9]]
+
+
+@pytest.mark.parametrize("absent", [{}, {"bbox": None}, {"bbox": []}])
+def test_a_box_of_a_mask_is_listed_and_has_its_area(absent):
+    whole, striped = painted([30, 10, 20, 10], 0), painted([30, 12, 20, 8], 3)
+    truth = ground_truth_of(
+        object_with(segmentation=runs(whole), **absent),
+        object_with(segmentation=code(striped), id=6, **absent),
+        object_with(segmentation=code(striped), id=7, category_id=2, area=7.5, **absent),
+        height=HEIGHT, width=WIDTH,
+    )  # fmt: skip
+    objects = read_objects(truth)
+    # Each third row of the stripes is empty, and so are rows 12, 15 and 18.
+    assert objects.boxes.tolist() == [[30, 10, 20, 10], [30, 13, 20, 7], [30, 13, 20, 7]]
+    assert objects.area.tolist() == [200, 100, 7.5]
+    assert {(fault.reason, fault.kept) for fault in objects.faults} == {(NO_BOX, True)}
+    assert "annotations[1] with the id 6" in objects.faults[1].where
+    assert objects.faults[1].detail == "bbox 30, 13, 20, 7 of it"
+
+
+def test_a_code_needs_no_size_of_its_image_and_polygons_do():
+    pixels = painted([30, 10, 20, 10], 0)
+    truth = ground_truth_of(
+        object_with(segmentation=code(pixels)), object_with(segmentation=TRIANGLE)
+    )
+    objects = read_objects(truth)
+    assert objects.boxes.tolist() == [[30, 10, 20, 10]]
+    assert "the width and height of its image are not known; write them into images" in str(
+        next(fault for fault in objects.faults if not fault.kept)
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({}, "no bbox and no segmentation; expected one of them"),
+        ({"segmentation": []}, "no bbox and no segmentation; expected one of them"),
+        ({"segmentation": [[1, 2, 3]]}, "none from the segmentation: expected a polygon as x1, y1"),
+        (
+            {"segmentation": {"size": [9, 9], "counts": [81]}},
+            "expected a mask of the image's height",
+        ),
+        ({"segmentation": "outline"}, "a segmentation that cannot be read"),
+        ({"segmentation": TRIANGLE, "bbox": [1, 2, 3]}, r"bbox \[1, 2, 3\]"),
+        ({"segmentation": TRIANGLE, "bbox": [1, 2, None, 3]}, r"bbox \[1, 2, None, 3\]"),
+    ],
+)
+def test_an_object_without_any_box_is_left_out_with_the_reason(fields, says):
+    truth = ground_truth_of(object_with(**fields), height=HEIGHT, width=WIDTH)
+    objects = read_objects(truth)
+    assert len(objects.boxes) == 0
+    (fault,) = (one for one in objects.faults if not one.kept)
+    assert re.search(says, str(fault))
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "says"),
+    [
+        ([[1, 2, 3]], "no bbox, and none from the segmentation: expected a polygon"),
+        ([], "four numbers"),
+    ],
+)
+def test_a_result_without_any_box_is_refused(segmentation, says):
+    truth = ground_truth_of(object_with(bbox=[1, 1, 9, 9]), height=HEIGHT, width=WIDTH)
+    found = {"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": segmentation}
+    with pytest.raises(InputError, match=says if segmentation else "bbox is missing"):
+        coco_metrics(truth, [found])
+    if not segmentation:
+        with pytest.raises(InputError, match=says):
+            coco_metrics(truth, [{**found, "bbox": None}])

@@ -287,7 +287,7 @@ class TestSpecs:
             load_classifier("timm:vit_tiny_patch16_224?pretrained=false&size=96")
 
     def test_the_wrong_number_of_names_is_said_at_once(self):
-        with pytest.raises(ModelError, match="1000 outputs, but 2 classes"):
+        with pytest.raises(ModelError, match="1,000 outputs, but 2 classes"):
             load_classifier("timm:mobilenetv3_small_050", pretrained=False, classes=["a", "b"])
 
     @pytest.mark.parametrize(

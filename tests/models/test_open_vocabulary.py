@@ -41,9 +41,11 @@ class TestOwl:
         detector = load_detector(f"transformers:{owl}", classes=["red cat"], score=0.0)
         pipeline = transformers.pipeline("zero-shot-object-detection", str(owl))
         for picture, found in zip(PICTURES, detector.predict(PICTURES), strict=True):
-            told = pipeline(Image.fromarray(picture), candidate_labels=["red cat"], threshold=0.0)
-            boxes = [list(entry["box"].values()) for entry in told]
-            scores = [entry["score"] for entry in told]
+            expected = pipeline(
+                Image.fromarray(picture), candidate_labels=["red cat"], threshold=0.0
+            )
+            boxes = [list(entry["box"].values()) for entry in expected]
+            scores = [entry["score"] for entry in expected]
             np.testing.assert_allclose(found.scores, scores, atol=1e-3)
             # The pipeline cuts its boxes to whole pixels.
             np.testing.assert_allclose(np.trunc(found.boxes), boxes, atol=1)
@@ -89,12 +91,14 @@ class TestOwl2:
         detector = load_detector(f"transformers:{folder}", classes=["red cat"], score=0.0)
         pipeline = transformers.pipeline("zero-shot-object-detection", str(folder))
         for picture, found in zip(pictures, detector.predict(pictures), strict=True):
-            told = pipeline(Image.fromarray(picture), candidate_labels=["red cat"], threshold=0.0)
-            told = sorted(told, key=lambda entry: -entry["score"])
-            assert len(found) == len(told) > 0
-            np.testing.assert_allclose(found.scores, [one["score"] for one in told], atol=1e-3)
+            expected = pipeline(
+                Image.fromarray(picture), candidate_labels=["red cat"], threshold=0.0
+            )
+            expected = sorted(expected, key=lambda entry: -entry["score"])
+            assert len(found) == len(expected) > 0
+            np.testing.assert_allclose(found.scores, [one["score"] for one in expected], atol=1e-3)
             # The pipeline cuts its boxes to whole pixels; a box need not be inside the image.
-            boxes = np.array([list(one["box"].values()) for one in told])
+            boxes = np.array([list(one["box"].values()) for one in expected])
             inside = found.boxes.clip(0, [picture.shape[1], picture.shape[0]] * 2)
             theirs = boxes.clip(0, [picture.shape[1], picture.shape[0]] * 2)
             np.testing.assert_allclose(inside, theirs, atol=1.01)
@@ -113,14 +117,14 @@ class TestOmDetTurbo:
             )  # fmt: skip
             with torch.no_grad():
                 outputs = network(**{k: v for k, v in inputs.items() if k != "pixel_mask"})
-            [told] = processor.post_process_grounded_object_detection(
+            [expected] = processor.post_process_grounded_object_detection(
                 outputs, threshold=0.2, target_sizes=[picture.shape[:2]]
             )
-            order = np.argsort(-told["scores"].numpy(), kind="stable")
+            order = np.argsort(-expected["scores"].numpy(), kind="stable")
             assert len(found) == len(order) > 0
-            np.testing.assert_allclose(found.scores, told["scores"].numpy()[order], atol=1e-5)
-            np.testing.assert_allclose(found.boxes, told["boxes"].numpy()[order], atol=1e-3)
-            assert found.labels.tolist() == told["labels"].numpy()[order].tolist()
+            np.testing.assert_allclose(found.scores, expected["scores"].numpy()[order], atol=1e-5)
+            np.testing.assert_allclose(found.boxes, expected["boxes"].numpy()[order], atol=1e-3)
+            assert found.labels.tolist() == expected["labels"].numpy()[order].tolist()
         check_detector(detector)
         with pytest.raises(InputError, match="takes class names, no sentences"):
             load_detector(f"transformers:{folder}?template=a {{}}", classes=NAMES)
@@ -227,5 +231,5 @@ class TestYoloWorld:
         [found] = detector.predict([np.zeros((8, 8, 3), np.uint8)])
         assert isinstance(found, Detections)
         assert found.labels.tolist() == [2]
-        with pytest.raises(ModelError, match=r"cannot take 1 class names \(no text tower\)"):
+        with pytest.raises(ModelError, match=r"cannot take 1 class name \(no text tower\)"):
             load_detector(spec, classes=["unheard"])

@@ -17,7 +17,8 @@ from shiftproof import (
 )
 from shiftproof.cli import run
 from shiftproof.compute.processes import map_ordered
-from shiftproof.errors import InputError
+from shiftproof.errors import InputError, UnknownNameError
+from shiftproof.models.classifiers.load import check_classifier
 from support.detection_trees import coco_tree
 from support.photos_by_class import write_photos_by_class
 
@@ -133,10 +134,10 @@ def place(tmp_path, monkeypatch):
 def test_a_network_is_a_classifier_with_the_options_of_other_sources(place):
     (place / "names.txt").write_text("a\nb\n")
     text = "python:own_models:make?size=16&resize=20&mean=0,0,0&std=1,1,1"
-    plain, told = load_classifier(text), load_classifier(text + "&classes=names.txt")
+    plain, named = load_classifier(text), load_classifier(text + "&classes=names.txt")
     assert plain.name == "python:own_models:make"
     assert (plain.preprocess.size, plain.preprocess.resize) == ((16, 16), 20)
-    assert (plain.classes.names, told.classes.names) == (("cat", "dog"), ("a", "b"))
+    assert (plain.classes.names, named.classes.names) == (("cat", "dog"), ("a", "b"))
     # The mean of white pixels in 0..1 is 1 in each channel.
     head = plain.module.head
     expected = (head.weight.sum(1) + head.bias).detach().numpy()
@@ -275,7 +276,7 @@ def test_what_cannot_be_a_model_is_refused(load, rest, message, place):
     ],
 )
 def test_a_module_that_cannot_be_is_one_sentence_on_the_command_line(spec, message, place, capsys):
-    (place / "broken_models.py").write_text("1 / 0\n")
+    (place / "broken_models.py").write_text("1 / 0\n\ndef make():\n    pass\n")
     (place / "photos").mkdir()
     Image.new("RGB", (8, 8)).save(place / "photos" / "a.png")
     assert run(["bench", "-m", spec, "-d", "photos", "-o", "run"]) == 2
@@ -283,6 +284,48 @@ def test_a_module_that_cannot_be_is_one_sentence_on_the_command_line(spec, messa
     assert message in said
     assert "Traceback" not in said
     assert not (place / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "globals()['made'] = print",
+        "from os.path import *",
+        "def __getattr__(name):\n    return print",
+        "def define():\n    global made\n    made = print",
+        "import sys\nsys.modules[__name__].__dict__['made'] = print",
+        "made: object = print",
+        "for made in (print,):\n    pass",
+        "if True:\n    import os as made",
+        "(made := print)",
+        "def broken(:",
+    ],
+)
+def test_a_function_that_the_text_may_define_is_not_refused(text, place):
+    (place / "written.py").write_text(text)
+    check_classifier("python:written:made")
+
+
+@pytest.mark.parametrize(
+    "text", ["def other():\n    made = print", "class Made:\n    made = print", "mad = print"]
+)
+def test_a_function_that_the_text_does_not_define_is_refused_unread(text, place):
+    (place / "written.py").write_text(f"{text}\nraise SystemExit\n")
+    with pytest.raises(UnknownNameError, match="Unknown function of written 'made'"):
+        check_classifier("python:written:made")
+    assert "written" not in sys.modules
+
+
+def test_a_function_of_a_package_is_looked_for_without_importing_it(place):
+    (place / "nets" / "small").mkdir(parents=True)
+    (place / "nets" / "__init__.py").write_text("raise SystemExit\n")
+    (place / "nets" / "small" / "__init__.py").write_text("def make():\n    pass\n")
+    (place / "nets" / "large.py").write_text("def make():\n    pass\n")
+    for module in ("nets.small", "nets.large"):
+        check_classifier(f"python:{module}:make")
+        with pytest.raises(UnknownNameError, match="Did you mean 'make'"):
+            check_classifier(f"python:{module}:mak")
+    assert "nets" not in sys.modules
 
 
 def _call_geometry(preprocess, image):

@@ -114,7 +114,7 @@ def test_answers_that_do_not_fit_are_named():
         segmenter(three).predict([IMAGE])
     with pytest.raises(ModelError, match=r"images 0 to 0: the label 2 has no class"):
         segmenter(np.full((4, 4), 2)).predict([IMAGE])
-    with pytest.raises(ModelError, match="expected 1 answers, one per image, got 2"):
+    with pytest.raises(ModelError, match="expected 1 answer, one per image, got 2"):
         Segmenter(lambda images: [three, three], ["a"]).predict([IMAGE])
     maps = segmenter(np.zeros((40, 40), int), framing=Framing(window=(40, 40), stride=(9, 9)))
     with pytest.raises(ModelError, match="cannot be averaged over windows"):

@@ -88,8 +88,8 @@ class TestTransformers:
         scores = logits.sigmoid() if folder == "siglip" else logits.softmax(dim=1)
         pipeline = transformers.pipeline("zero-shot-image-classification", str(path))
         for picture, mine in zip(PICTURES, scores, strict=True):
-            told = pipeline(Image.fromarray(picture), candidate_labels=NAMES)
-            theirs = {entry["label"]: entry["score"] for entry in told}
+            expected = pipeline(Image.fromarray(picture), candidate_labels=NAMES)
+            theirs = {entry["label"]: entry["score"] for entry in expected}
             for name, score in zip(NAMES, mine.tolist(), strict=True):
                 assert score == pytest.approx(theirs[name], abs=0.01)
 
@@ -144,9 +144,11 @@ class TestClasses:
         assert read_templates(tmp_path / "two.txt") == ("a {}.", "the {}.")
 
     def test_a_template_without_a_place(self, tmp_path):
-        (tmp_path / "bad.txt").write_text("a {}.\na photo\n")
-        with pytest.raises(InputError, match=r"bad.txt, line 2: expected a sentence with \{\}"):
+        (tmp_path / "bad.txt").write_text("\na {}.\na photo\n")
+        with pytest.raises(InputError, match=r"bad.txt, line 3: expected a sentence with \{\}"):
             read_templates(str(tmp_path / "bad.txt"))
+        with pytest.raises(InputError, match=r"^Template 2: expected a sentence with"):
+            read_templates(["a {}.", "a photo"])
         with pytest.raises(InputError, match="expected a template, got none"):
             read_templates([])
         with pytest.raises(BrokenFileError, match=r"none.txt"):
@@ -160,9 +162,9 @@ class TestClasses:
         # Both are one unknown word to it.
         names = ["cat", "zebra", "dog", "horse"]
         classifier = load_classifier(spec, classes=names, templates="a {}.")
-        told = " ".join(classifier.assumed)
-        assert "1 class has the same vector as another" in told
-        assert "'zebra' and 'horse'" in told
+        text = " ".join(classifier.assumed)
+        assert "1 class has the same vector as another" in text
+        assert "'zebra' and 'horse'" in text
         plain = load_classifier(spec, classes=NAMES, templates="a {}.")
         assert "same vector" not in " ".join(plain.assumed)
 

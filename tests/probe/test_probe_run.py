@@ -438,6 +438,6 @@ def test_a_damaged_record(tmp_path):
 
 def test_images_that_are_all_the_same_are_not_the_encoders_fault(tmp_path):
     same = ImageArrays(np.repeat(pictures(1), 20, axis=0))
-    with pytest.raises(InputError, match="All 20 images are the same") as told:
+    with pytest.raises(InputError, match="All 20 images are the same") as raised:
         probe(encoder(), same, out=tmp_path / "run", factors=["brightness"], workers=0)
-    assert not isinstance(told.value, ModelError)
+    assert not isinstance(raised.value, ModelError)

@@ -81,9 +81,9 @@ def test_the_tables_hold_every_condition(scored: Path, capsys: pytest.CaptureFix
     assert cli.run([*command, "--table", "latex"]) == 0
     assert r"\textless{}b\textgreater{}rain" in capsys.readouterr().out
     assert cli.run(command) == 0
-    told = capsys.readouterr().out
-    assert "night" in told
-    assert "one image, so there is no interval" in " ".join(told.split())
+    output = capsys.readouterr().out
+    assert "night" in output
+    assert "one image, so there is no interval" in " ".join(output.split())
 
 
 def test_bad_input_is_a_sentence_and_code_2(

@@ -71,8 +71,8 @@ def test_every_view_is_silent_and_fits(views: Callable[[str], Opened], view: str
     opened = views(view)
     root = "document.documentElement"
     assert opened.page.evaluate(f"{root}.scrollWidth <= {root}.clientWidth")
-    assert [url for url in opened.asked if not url.startswith(("file:", "data:"))] == []
-    assert opened.said == []
+    assert [url for url in opened.urls if not url.startswith(("file:", "data:"))] == []
+    assert opened.messages == []
 
 
 @pytest.mark.parametrize("view", JUDGED)
@@ -188,7 +188,7 @@ def test_a_chart_is_saved_as_a_drawing_that_stands_alone(
         assert abs(image.width - 2 * width) <= 2
         assert (image.getpixel((3, 3))[0] > 200) == (scheme == "light")
         assert len(np.unique(np.asarray(image).reshape(-1, 3), axis=0)) > 20
-        assert opened.said == []
+        assert opened.messages == []
 
 
 def test_a_heat_map_is_saved_with_its_grounds(browser: Any, page: Path) -> None:

@@ -47,8 +47,8 @@ def section_of(page: Node) -> Node:
 def test_the_page_ranks_the_models_with_their_places(tmp_path: Path) -> None:
     section = section_of(page_of(write_run(tmp_path / "run", ranked(), sheets=0)))
     rows = [[cell.text for cell in row.inside("td")] for row in section.all("tr")]
-    told = [(row[0], row[1], row[-1]) for row in rows[1:4]]
-    assert told == [
+    ranks = [(row[0], row[1], row[-1]) for row in rows[1:4]]
+    assert ranks == [
         ("1", "30.0 20.0–40.0", "1"), ("2", "50.0 40.0–60.0", "1–2"), ("3", "60.0 50.0–70.0", "1–3"),
     ]  # fmt: skip
 
@@ -56,11 +56,11 @@ def test_the_page_ranks_the_models_with_their_places(tmp_path: Path) -> None:
 def test_the_matrix_marks_what_is_told_from_chance_and_what_holds_together(tmp_path: Path) -> None:
     section = section_of(page_of(write_run(tmp_path / "run", ranked((0.01, 0.06, 0.2)), sheets=0)))
     cells = [one for one in section.all("td") if "title" in one.attributes]
-    told = [
+    marks = [
         (cell.text.split()[0].rstrip("*"), "sure" in cell.attributes["class"], "*" in cell.text)
         for cell in cells
     ]
-    assert told == [("−20.0", True, True), ("−30.0", True, False), ("−10.0", False, False)]
+    assert marks == [("−20.0", True, True), ("−30.0", True, False), ("−10.0", False, False)]
     assert "3 pairs are compared" in section.text
     assert "Holm (1979)" in section.text
 
@@ -73,12 +73,12 @@ def test_a_run_without_a_ranking_has_no_such_section(tmp_path: Path) -> None:
 def test_the_terminal_shows_the_ranking_behind_the_table() -> None:
     target = io.StringIO()
     print_table(ranked(), Console(file=target, width=100))
-    told = target.getvalue().partition("Ranking by")[2].splitlines()
-    assert "error under corruption in %, lower is better" in told[0]
-    assert told[2].split()[:4] == ["1", "BN", "30.0", "20.0-40.0"]
-    assert told[2].rstrip().endswith("2 of 2, 2*")
-    assert told[4].rstrip().endswith("1 of 2, 1*")
-    assert "Holm's correction for 3 pairs" in "".join(told)
+    lines = target.getvalue().partition("Ranking by")[2].splitlines()
+    assert "error under corruption in %, lower is better" in lines[0]
+    assert lines[2].split()[:4] == ["1", "BN", "30.0", "20.0-40.0"]
+    assert lines[2].rstrip().endswith("2 of 2, 2*")
+    assert lines[4].rstrip().endswith("1 of 2, 1*")
+    assert "Holm's correction for 3 pairs" in "".join(lines)
 
 
 # ---------------------------------------------------------------- several runs
@@ -116,9 +116,9 @@ def test_runs_that_are_not_alike_say_so_on_the_page_and_the_terminal(
     change_settings(two, seed=1, corruptions={"fog": "fog", "frost": "frost, drawn textures"})
     out = tmp_path / "page.html"
     assert cli.run(["report", str(one), str(two), "--out", str(out)]) == 0
-    told = " ".join(capsys.readouterr().err.split())
+    output = " ".join(capsys.readouterr().err.split())
     page = parse(out.read_text(encoding="utf-8"))
-    for text in (told, page.text):
+    for text in (output, page.text):
         assert "not comparable" in text
         assert "seed (one: 0; two: 1)" in text
         assert "how frost is made (one: frost, photographs; two: frost, drawn textures)" in text

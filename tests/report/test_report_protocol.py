@@ -134,8 +134,8 @@ def test_without_events_there_is_no_such_section(tmp_path: Path) -> None:
 
 def test_what_an_adapter_says_is_text_and_no_markup(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", sheets=0)
-    told = event(1, "<i>x</i>", kind="<b>k</b>")
-    tell(run, "fog-1", {**told, "reason": "<script>alert(1)</script>"})
+    markup = event(1, "<i>x</i>", kind="<b>k</b>")
+    tell(run, "fog-1", {**markup, "reason": "<script>alert(1)</script>"})
     text = write_report(run).read_text(encoding="utf-8")
     assert "<script>alert" not in text
     assert "&lt;b&gt;k&lt;/b&gt;" in text

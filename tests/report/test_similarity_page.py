@@ -243,7 +243,7 @@ def test_the_closest_pairs_are_shown_where_the_images_can_be_read(tmp_path: Path
     assert not second.all("img")
     assert len(second.all(style="gone")) == 2
     assert not third.all(style="gone")
-    assert "1 pictures could not be read" in section.text
+    assert "1 picture could not be read and is left blank" in section.text
 
 
 def test_a_file_that_is_no_image_gives_no_picture(tmp_path: Path) -> None:
@@ -255,7 +255,8 @@ def test_a_file_that_is_no_image_gives_no_picture(tmp_path: Path) -> None:
     text = write_report(run, images=[tmp_path]).read_text(encoding="utf-8")
     assert "a secret" not in text
     assert "<img" not in text
-    assert "1 pictures could not be read" in " ".join(parse(text).by_id("leakage").text.split())
+    shown = " ".join(parse(text).by_id("leakage").text.split())
+    assert "1 picture could not be read and is left blank" in shown
 
 
 def test_only_pictures_of_folders_that_the_reader_names_are_opened(tmp_path: Path) -> None:

@@ -129,6 +129,6 @@ def test_a_network_that_is_left_out_is_told_and_compared_elsewhere():
     assert plan.list_nets("glyphs") == [net for net in ALL if net != "vit"]
     assert plan.list_nets("fashion") == list(ALL)
     assert plan.list_data("vit") == ["fashion"]
-    told = adaptation_methods._describe_left_out(plan)
-    assert "ViT" in told
-    assert "it does not learn them" in told
+    sentence = adaptation_methods._describe_left_out(plan)
+    assert "ViT" in sentence
+    assert "it does not learn them" in sentence

@@ -385,7 +385,7 @@ def test_voc_corners_are_read_by_their_names(tmp_path, corners, expected):
 
 
 @pytest.mark.parametrize(
-    ("item", "told"),
+    ("item", "message"),
     [
         ("<object/>", "of no class (no name); left out."),
         (BOX.replace("<name>dog</name>", ""), "of no class (no name); left out."),
@@ -399,8 +399,8 @@ def test_voc_corners_are_read_by_their_names(tmp_path, corners, expected):
          "negative size (x 13, y 4, width -10, height 20; image 48 x 40); left out."),
     ],
 )  # fmt: skip
-def test_voc_objects_that_cannot_be_used_are_told_and_the_others_read(tmp_path, item, told):
-    assert voc(tmp_path, item + BOX) == ([[3, 4, 13, 24]], [f"object 1: {told}"])
+def test_voc_objects_that_cannot_be_used_are_told_and_the_others_read(tmp_path, item, message):
+    assert voc(tmp_path, item + BOX) == ([[3, 4, 13, 24]], [f"object 1: {message}"])
 
 
 @pytest.mark.parametrize(
@@ -469,7 +469,7 @@ WHOLE = [[0, 0], [47, 0], [47, 39], [0, 39]]
 
 
 @pytest.mark.parametrize(
-    ("item", "told"),
+    ("item", "message"),
     [  # cityscapes-to-voc#2
         ({"label": "car"}, True),
         ({"label": "car", "polygon": []}, True),
@@ -477,7 +477,7 @@ WHOLE = [[0, 0], [47, 0], [47, 39], [0, 39]]
         ({"label": "car", "deleted": 1}, False),
     ],
 )
-def test_cityscapes_objects_that_are_not_there(tmp_path, item, told):
+def test_cityscapes_objects_that_are_not_there(tmp_path, item, message):
     plain = open_detection_data(cityscapes_tree(tmp_path / "a"))
     root = cityscapes_tree(tmp_path / "b")
     value = {**CITYSCAPES_JSON, "objects": [*CITYSCAPES_JSON["objects"], item]}
@@ -486,7 +486,7 @@ def test_cityscapes_objects_that_are_not_there(tmp_path, item, told):
     for name, expected in plain.objects.items():
         np.testing.assert_array_equal(data.objects[name].boxes, expected.boxes)
     more = {str(fault) for fault in data.faults} - {str(fault) for fault in plain.faults}
-    assert ["objects[7]" in fault for fault in more] == [True] * told
+    assert ["objects[7]" in fault for fault in more] == [True] * message
 
 
 # ---------------------------------------------------------------- checkpoints

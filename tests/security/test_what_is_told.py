@@ -148,29 +148,29 @@ def test_no_error_tells_a_secret_of_a_url(verb, url, run, tmp_path, capsys):
         "bench": ("--data", url, "--out", tmp_path / "out"),
     }[verb]
     assert run(verb, *words) != 0
-    told = capsys.readouterr()
-    assert "hunter2" not in told.out + told.err
+    printed = capsys.readouterr()
+    assert "hunter2" not in printed.out + printed.err
     run(verb, *words, "--no-such-option", url)
     run(verb, *words, url, url)
-    told = capsys.readouterr()
-    assert "hunter2" not in told.out + told.err
+    printed = capsys.readouterr()
+    assert "hunter2" not in printed.out + printed.err
 
 
 @pytest.mark.parametrize("url", SECRET_URLS)
 def test_no_traceback_tells_a_secret_of_a_url(url, run, tmp_path, capsys, monkeypatch):
     assert run("audit", url, "--test", f"s={url}", "--out", tmp_path / "out", "--debug") != 0
-    told = capsys.readouterr()
-    assert "Traceback (most recent call last)" in told.err
-    assert "hunter2" not in told.out + told.err
+    printed = capsys.readouterr()
+    assert "Traceback (most recent call last)" in printed.err
+    assert "hunter2" not in printed.out + printed.err
 
     def fail(*paths, **options):
         raise LookupError(f"nothing at {url}")
 
     monkeypatch.setattr("shiftproof.report.write_sheet", fail)
     assert run("corruptions", "--show", "a.png", "--debug") == 1
-    told = capsys.readouterr()
-    assert "LookupError: nothing at" in told.err
-    assert "hunter2" not in told.out + told.err
+    printed = capsys.readouterr()
+    assert "LookupError: nothing at" in printed.err
+    assert "hunter2" not in printed.out + printed.err
 
 
 def test_rows_behind_a_url_are_recorded_without_its_secrets(run, tmp_path, capsys, monkeypatch):
@@ -183,8 +183,8 @@ def test_rows_behind_a_url_are_recorded_without_its_secrets(run, tmp_path, capsy
         file.write(rows)
     url = "memory://ada:hunter2@store/rows"
     assert run("audit", url, "--test", f"s={url}", "--out", tmp_path / "out", "--k", 2) == 0
-    told = capsys.readouterr()
-    assert "hunter2" not in told.out + told.err
+    printed = capsys.readouterr()
+    assert "hunter2" not in printed.out + printed.err
     found = decode_texts(tmp_path / "out")
     assert "run.json" in found
     assert not [name for name, text in found.items() if "hunter2" in text]
@@ -209,14 +209,14 @@ def test_no_escape_sequence_of_a_name_reaches_the_terminal(verb, run, tmp_path, 
                   "--severities", 1),
     }[verb]  # fmt: skip
     assert run(verb, *words, "--workers", 0) == 0
-    told = capsys.readouterr()
-    for stream in (told.out, told.err):
+    printed = capsys.readouterr()
+    for stream in (printed.out, printed.err):
         assert not set(stream) & {"\x1b", "\x07", "\x9b", "\u202e"}
-    assert r"a\x1b[2J" in told.err or "a\ufffd[2J" in told.err
+    assert r"a\x1b[2J" in printed.err or "a\ufffd[2J" in printed.err
     hostile = tmp_path / HOSTILE
     assert run(verb, *[hostile if word == photos else word for word in words]) != 0
-    told = capsys.readouterr()
-    assert not set(told.out + told.err) & {"\x1b", "\x07", "\x9b", "\u202e"}
+    printed = capsys.readouterr()
+    assert not set(printed.out + printed.err) & {"\x1b", "\x07", "\x9b", "\u202e"}
 
 
 def test_json_stays_json(capsys):

@@ -112,16 +112,16 @@ def damaged(data, draws):
 def test_damage_anywhere_is_read_or_refused_in_one_sentence(tmp_path, name):
     data, read = READERS[name]
     draws = np.random.default_rng(5)
-    told = []
+    messages = []
     for number in range(40):
         folder = tmp_path / str(number)
         folder.mkdir()
         try:
             read(folder, damaged(data, draws))
         except InputError as error:
-            told.append(str(error))
-    assert len(told) > 10
-    assert not [sentence for sentence in told if "\n" in sentence]
+            messages.append(str(error))
+    assert len(messages) > 10
+    assert not [sentence for sentence in messages if "\n" in sentence]
 
 
 def claiming(shape, descr):

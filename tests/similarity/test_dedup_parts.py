@@ -112,13 +112,13 @@ def test_a_little_memory_changes_nothing(monkeypatch):
 
 def test_a_core_set(folder, tmp_path):
     tests = {"a": clustered(30, 5), "b": clustered(20, 6)}
-    told = write_coreset(
+    summary = write_coreset(
         folder, tests, 40, tmp_path, sharding=Sharding(tmp_path, Local(0), part_rows=90)
     )
     whole = coreset(ROWS, tests, 40, precision="fp32")
     np.testing.assert_array_equal(np.load(tmp_path / "keep.npy"), whole.keep)
     near = whole.nearest_set[whole.keep]
-    assert told["nearest_to"] == {"a": (near == 0).sum(), "b": (near == 1).sum()}
+    assert summary["nearest_to"] == {"a": (near == 0).sum(), "b": (near == 1).sum()}
 
 
 def test_what_can_be_known_is_refused_before_anything_is_begun(folder, tmp_path):

@@ -91,8 +91,8 @@ def test_what_lies_behind_a_url(state, monkeypatch):
 
     def tell(*args, **kwargs):
         # The memory's own date of a file would be its version.
-        told = info(*args, **kwargs)
-        return {key: value for key, value in told.items() if key != "created"} | state
+        entry = info(*args, **kwargs)
+        return {key: value for key, value in entry.items() if key != "created"} | state
 
     monkeypatch.setattr(type(system), "info", tell)
     put(ROWS)

@@ -280,12 +280,16 @@ def test_a_gpu_takes_fp16_and_the_certificate_says_so(monkeypatch):
     plain = nearest(train, test, precision="fp32")
     np.testing.assert_array_equal(found.similarity, plain.similarity)
     np.testing.assert_array_equal(found.index, plain.index)
-    told = found.certificate
-    assert (told.precision, told.device, told.products) == ("fp16", "cuda", 1100 * 1500)
-    assert 0 < told.bound < 1e-3
-    assert 1100 <= told.rechecked <= told.candidates < 3 * 1100
+    certificate = found.certificate
+    assert (certificate.precision, certificate.device, certificate.products) == (
+        "fp16",
+        "cuda",
+        1100 * 1500,
+    )
+    assert 0 < certificate.bound < 1e-3
+    assert 1100 <= certificate.rechecked <= certificate.candidates < 3 * 1100
     assert plain.certificate.device == "cpu"
-    both = told.merge(plain.certificate)
+    both = certificate.merge(plain.certificate)
     assert (both.precision, both.device) == ("mixed", "mixed")
 
 

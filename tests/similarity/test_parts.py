@@ -159,7 +159,7 @@ def test_test_rows_are_made_ready_once(tmp_path, name, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"train": TRAIN[::-1].copy()}, "train: other content"),
         ({"tests": {**TESTS, "near": TESTS["near"][1:]}}, "tests: near: other content"),
@@ -167,12 +167,12 @@ def test_test_rows_are_made_ready_once(tmp_path, name, monkeypatch):
         ({"rows": 600}, "shards was 3, now 3|rows in a part was 500, now 600"),
     ],
 )
-def test_parts_of_another_search_are_refused(tmp_path, change, told):
+def test_parts_of_another_search_are_refused(tmp_path, change, message):
     def search(train=TRAIN, tests=TESTS, k=3, rows=500):
         return top_k_in_parts(train, tests, Sharding(tmp_path, Local(0), part_rows=rows), k)
 
     search()
-    with pytest.raises(RunMismatchError, match=told):
+    with pytest.raises(RunMismatchError, match=message):
         search(**change)
 
 

@@ -57,10 +57,10 @@ def test_a_pruning_of_which_nothing_stays_gives_its_folder_to_the_mended_one(tmp
             write_pruned(train, tests, out, threshold=-1)
     with pytest.raises(InputError, match="No row would be kept"):
         write_pruned(train, tests, out, reference=far.astype(np.float32))
-    told = write_pruned(train, tests, out, reference=reference)
+    summary = write_pruned(train, tests, out, reference=reference)
     gone = [by_the_book(train, test, reference)[0] for test in tests.values()]
     np.testing.assert_array_equal(np.load(out / "keep.npy"), ~(gone[0] | gone[1]))
-    assert told["kept"] == (~(gone[0] | gone[1])).sum()
+    assert summary["kept"] == (~(gone[0] | gone[1])).sum()
     with pytest.raises(RunMismatchError, match=r"threshold was not set, now 0\.5"):
         write_pruned(train, tests, out, threshold=0.5)  # what is finished is not given away
 
@@ -90,8 +90,8 @@ def test_rows_that_are_found_late_to_be_unusable_can_be_skipped_in_the_same_fold
         write_pruned(holed, tests, tmp_path / "out", reference=reference)
     assert "all zeros" in json.loads((tmp_path / "out/run.json").read_text())["refused"]
     rows = open_embeddings(holed, unusable="skip")
-    told = write_pruned(rows, tests, tmp_path / "out", reference=reference)
-    assert told["skipped"] == 1
+    summary = write_pruned(rows, tests, tmp_path / "out", reference=reference)
+    assert summary["skipped"] == 1
     assert "refused" not in json.loads((tmp_path / "out/run.json").read_text())
 
 

@@ -49,10 +49,10 @@ def test_a_uid_of_another_form_stops_nothing(tmp_path, capsys, name):
     assert np.load(tmp_path / "out" / "keep.npy").tolist() == [True] * 20 + [False]
     assert not (tmp_path / "out" / "uids.npy").exists()
     assert pq.read_table(tmp_path / "out" / "keys.parquet").num_rows == 20
-    told = json.loads((tmp_path / "out" / "keep.json").read_text())
-    assert "uids.npy" not in told["files"]
+    content = json.loads((tmp_path / "out" / "keep.json").read_text())
+    assert "uids.npy" not in content["files"]
     with pytest.raises(InputError, match=reason):
-        raise InputError(told["no_uids"])
+        raise InputError(content["no_uids"])
     assert "No uids.npy will be written" in capsys.readouterr().err
     with pytest.raises(InputError, match="32 hex digits"):
         write_datacomp(tmp_path / "list.npy", open_embeddings(folder), np.ones(21, bool))
@@ -85,25 +85,25 @@ def test_it_is_said_before_the_search(tmp_path, monkeypatch):
 def test_a_uuid_is_the_same_128_bits(tmp_path, spell):
     uuids = [uuid.UUID(int=row << 100 | row) for row in range(21)]
     folder = source(tmp_path / "train", [spell(each) for each in uuids])
-    told = write_deduplicated(folder, tmp_path / "out")
-    assert told["no_uids"] is None
+    summary = write_deduplicated(folder, tmp_path / "out")
+    assert summary["no_uids"] is None
     halves = [tuple(map(int, pair)) for pair in read_datacomp(tmp_path / "out" / "uids.npy")]
     assert halves == [divmod(each.int, 2**64) for each in uuids[:20]]
 
 
 def test_a_uid_of_which_one_copy_goes_costs_the_list_alone(tmp_path):
     uids = [uid(0, row) for row in range(20)] + [uid(0, 0)]
-    told = write_deduplicated(source(tmp_path / "train", uids), tmp_path / "out")
-    assert told["kept"] == 20
-    assert "1 uid is shared" in told["no_uids"]
+    summary = write_deduplicated(source(tmp_path / "train", uids), tmp_path / "out")
+    assert summary["kept"] == 20
+    assert "1 uid is shared" in summary["no_uids"]
     assert not (tmp_path / "out" / "uids.npy").exists()
 
 
 def test_metadata_without_any_key(tmp_path):
     folder = source(tmp_path / "train", ["a caption"] * 21, name="caption")
-    told = write_deduplicated(folder, tmp_path / "out")
-    assert told["files"] == ["keep.npy", "keys.parquet"]
-    assert told["no_uids"] is None
+    summary = write_deduplicated(folder, tmp_path / "out")
+    assert summary["files"] == ["keep.npy", "keys.parquet"]
+    assert summary["no_uids"] is None
     keys = pq.read_table(tmp_path / "out" / "keys.parquet")["key"].to_pylist()
     assert keys == [None] * 20
 

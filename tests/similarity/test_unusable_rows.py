@@ -79,10 +79,10 @@ def test_a_test_set_is_not_told_to_skip(tmp_path, capsys):
     np.save(tmp_path / "t.npy", test)
     words = ["audit", str(tmp_path / "train.npy"), "-t", str(tmp_path / "t.npy"), "-w", "0"]
     assert cli.run([*words, "--unusable", "skip", "-o", str(tmp_path / "out")]) == 2
-    told = capsys.readouterr().err.replace("\n", " ")
-    assert "row 3 holds NaN" in told
-    assert "rows of a test set are not skipped" in told
-    assert "'skip'" not in told
+    output = capsys.readouterr().err.replace("\n", " ")
+    assert "row 3 holds NaN" in output
+    assert "rows of a test set are not skipped" in output
+    assert "'skip'" not in output
     with pytest.raises(InputError, match="not skipped"):
         prune(ROWS, {"t": test}, thresholds={"t": 0.5})
 

@@ -84,8 +84,8 @@ def test_folders_without_styles_are_told(tmp_path):
     (tmp_path / "y.png").write_bytes(b"")
     with pytest.raises(
         InputError, match=r"None of the styles can be read\. The first of 2: "
-    ) as told:
+    ) as raised:
         choose_style(open_styles(tmp_path), key="a")
-    assert ".png: " in str(told.value)
+    assert ".png: " in str(raised.value)
     with pytest.raises(BrokenFileError):
         open_styles(tmp_path).read(0)

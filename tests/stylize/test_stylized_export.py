@@ -139,8 +139,8 @@ def test_combined_coco_has_fresh_ids(tmp_path, copy, few, capsys):
             key = f"val2017/{image['file_name']}"
             expected, _ = stylize_keyed(clean, few, key=key, turn=form - 1)
             np.testing.assert_array_equal(pixels(root / "val2017" / twin["file_name"]), expected)
-    told = json.loads((root / "annotations" / "captions.json").read_text())
-    assert [note["image_id"] for note in told["annotations"]] == [12, 1_000_012, 2_000_012]
+    content = json.loads((root / "annotations" / "captions.json").read_text())
+    assert [note["image_id"] for note in content["annotations"]] == [12, 1_000_012, 2_000_012]
     data = open_detection_data(root, split="instances")
     assert data.faults == ()
     assert len(data) == 9
@@ -362,12 +362,12 @@ def test_a_source_that_is_a_combined_copy_already(tmp_path, copy):
 def test_the_estimate_is_near_what_is_written(tmp_path, copy, few):
     for number in range(3):
         photograph(tmp_path / "a" / f"{number}.png", number, (160, 120))
-    told = estimate_stylized(tmp_path / "a", tmp_path / "out", styles=few, combined=True)
+    estimate = estimate_stylized(tmp_path / "a", tmp_path / "out", styles=few, combined=True)
     assert not (tmp_path / "out").exists()
-    assert (told.layout, told.images, told.cells) == ("plain", 3, 1)
+    assert (estimate.layout, estimate.images, estimate.cells) == ("plain", 3, 1)
     copy(tmp_path / "a", tmp_path / "out", combined=True)
     there = sum(path.stat().st_size for path in (tmp_path / "out").glob("*.png"))
-    assert told.bytes == pytest.approx(there, rel=0.02)
+    assert estimate.bytes == pytest.approx(there, rel=0.02)
 
 
 def test_nothing_is_left_half_written(tmp_path, copy, monkeypatch):

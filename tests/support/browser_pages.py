@@ -45,8 +45,8 @@ class Opened:
     """An open page with its console messages and requests."""
 
     page: Any
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -59,9 +59,9 @@ def open_page(
     )
     opened = Opened(context.new_page())
     opened.page.emulate_media(media=media, color_scheme=scheme)
-    opened.page.on("console", lambda message: opened.said.append(message.text))
-    opened.page.on("pageerror", lambda error: opened.said.append(str(error)))
-    opened.page.on("request", lambda request: opened.asked.append(request.url))
+    opened.page.on("console", lambda message: opened.messages.append(message.text))
+    opened.page.on("pageerror", lambda error: opened.messages.append(str(error)))
+    opened.page.on("request", lambda request: opened.urls.append(request.url))
     opened.page.goto(file.resolve().as_uri())
     yield opened
     context.close()

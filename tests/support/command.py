@@ -11,5 +11,5 @@ def run(*words):
 def run_and_read(capsys, *words):
     """Run a command and return its exit code and the text of both streams."""
     code = run(*words)
-    told = capsys.readouterr()
-    return code, told.out + told.err
+    printed = capsys.readouterr()
+    return code, printed.out + printed.err

@@ -323,17 +323,17 @@ def watch(out, kill_at):
 
 def run_once(work, out, *, kill_at=0):
     """Run a command in a fork; return its exit code, its number of changes, and its output."""
-    told = out.with_name("told")
+    output = out.with_name("output")
     child = os.fork()
     if child == 0:
         code = 99
         try:
-            printed = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            printed = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(printed, 1)
             os.dup2(printed, 2)
             changes = watch(out, kill_at)
             code = work(out)
-            told.with_suffix(".count").write_text(str(changes()))
+            output.with_suffix(".count").write_text(str(changes()))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -342,7 +342,7 @@ def run_once(work, out, *, kill_at=0):
                 sys.stderr.flush()
             os._exit(code)
     _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), told.read_text(errors="replace")
+    return os.waitstatus_to_exitcode(status), output.read_text(errors="replace")
 
 
 def contents(folder):
@@ -378,14 +378,14 @@ def interrupted(work, out, expected, kills):
     """Kill a run at these changes in turn; return what is wrong after it, or None."""
     shutil.rmtree(out, ignore_errors=True)
     for kill_at in kills:
-        code, told = run_once(work, out, kill_at=kill_at)
+        code, output = run_once(work, out, kill_at=kill_at)
         if code == 0:
             break  # fewer changes were left
         if code != KILLED:
-            return f"killed at {kills}: ended with {code}: {told[-2000:]}"
-    code, told = run_once(work, out)
+            return f"killed at {kills}: ended with {code}: {output[-2000:]}"
+    code, output = run_once(work, out)
     if code != 0:
-        return f"killed at {kills}, then ended with {code}: {told[-2000:]}"
+        return f"killed at {kills}, then ended with {code}: {output[-2000:]}"
     found = differing(contents(out), expected)
     return f"killed at {kills}, then these differ: {found}" if found else None
 
@@ -403,14 +403,14 @@ def check(name, root, limit):
     """Kill a verb at so many of its changes (0: at each), and return what was wrong."""
     root.mkdir()
     work, out = VERBS[name](root), root / "out"
-    with (root / "warm").open("w") as told, contextlib.redirect_stdout(told):
+    with (root / "warm").open("w") as output, contextlib.redirect_stdout(output):
         # Before the forks, so that none has to import and compile again.
         work(root / "first")
-    code, told = run_once(work, out)
+    code, output = run_once(work, out)
     if code != 0:
-        return {"events": 0, "kills": 0, "faults": [f"undisturbed it ended with {code}: {told}"]}
+        return {"events": 0, "kills": 0, "faults": [f"undisturbed it ended with {code}: {output}"]}
     expected = contents(out)
-    events = int((root / "told.count").read_text())
+    events = int((root / "output.count").read_text())
     # Repeating a finished command must change nothing either.
     kills = [[at] for at in spread(events, limit or events)]
     if not limit:

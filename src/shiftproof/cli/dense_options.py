@@ -129,7 +129,7 @@ def _show(name: str, estimate: DenseEstimate) -> None:
     """Print an estimate, and the errors of such estimates in this run."""
     print_line(
         f"{name}: {estimate.measure} estimated on {pluralize(estimate.images, 'image')} without labels; "
-        f"{100 * estimate.clean:.1f} % on {estimate.labeled} clean labeled ones"
+        f"{100 * estimate.clean:.1f} % on {pluralize(estimate.labeled, 'clean labeled one')}"
     )
     for kind, value in estimate.estimates.items():
         quality = estimate.quality.get(kind)

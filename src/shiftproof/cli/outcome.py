@@ -147,7 +147,7 @@ def warn_if_near_chance(measure: str, model: ModelScores, classes: Mapping[str, 
         return None
     return (
         f"On the clean images {clean.value:.1%} are wrong, near the {chance:.1%} of a guess among "
-        f"{count:,} classes, so the figures under corruption say little. Are the preprocessing "
+        f"{pluralize(count, 'class')}, so the figures under corruption say little. Are the preprocessing "
         "(?size=, ?mean=, ?std=) and the order of the classes (--classes, --class-map) the model's own?"
     )
 

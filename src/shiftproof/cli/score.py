@@ -68,7 +68,7 @@ def score(
             "-p",
             metavar="PATH",
             help="Folder with one file per cell: fog/3.json, fog/3/results.bbox.json or fog-3.json, "
-            "and clean.json. COCO results (.json), or classes (.npz, .npy, .csv, .parquet: logits, "
+            "and clean.json. COCO results (.json), or classes (.npz, .npy, .csv, .parquet, .json: logits, "
             "probabilities, top1 to top5). Of segmenters a folder of PNG label maps per cell: "
             "fog/3/<path of the image>.png. Or one table: of classes with columns corruption, "
             "severity, image; of results the .pkl of mmdetection's test_robustness, .json or .csv. "

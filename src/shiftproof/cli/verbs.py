@@ -105,7 +105,7 @@ def _make(
             name, [*map(expand_home, words)], parent, default_map=expanded or None, **extra
         )
     except Exception as error:
-        attributed = attribute_to_file(error, defaults, words)
+        attributed = attribute_to_file(error, defaults, words, str(command.name))
         if attributed is error:
             raise
         raise attributed from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from shiftproof.comparison.figures import Figure, PairedFigures, find_worst
+from shiftproof.counts import pluralize
 from shiftproof.errors import RunMismatchError
 from shiftproof.evaluate.summary import replicate_set
 from shiftproof.report.sections import look_up
@@ -84,7 +85,7 @@ def _select_shared(
     different = int((shared[0].target != shared[1].target).sum())
     if different:
         raise RunMismatchError(
-            f"{what}: other labels on {different} of the {len(rows)} images that both have. "
+            f"{what}: other labels on {different} of {pluralize(len(rows), 'image')} that both have. "
             + (
                 "Evaluate both on the same data."
                 if same_classes

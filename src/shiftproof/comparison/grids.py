@@ -10,6 +10,7 @@ from shiftproof.bench.reanalysis.gathering import find_task, gather_shared, list
 from shiftproof.bench.tasks.interface import Grid, Measured, Task
 from shiftproof.bench.tasks.summary import collect_replicates
 from shiftproof.comparison.figures import Figure, PairedFigures, find_worst, normalize_name
+from shiftproof.counts import pluralize
 from shiftproof.errors import RunMismatchError
 from shiftproof.report import corruption_title
 from shiftproof.report.wording import title_cell
@@ -110,11 +111,13 @@ def _describe_unshared(baseline: Run, candidate: Run, cells: int, images: int) -
     warnings = []
     if count := _count_unshared_cells(baseline, candidate):
         warnings.append(
-            f"{count} cells are in one run alone; only the {cells} that both have are compared."
+            f"{pluralize(count, 'cell is', 'cells are')} in one run alone; only the {cells} that "
+            "both have are compared."
         )
     if count := len(set(list_images(baseline)) ^ set(list_images(candidate))):
         warnings.append(
-            f"{count} images are in one run alone; only the {images} that both have are paired."
+            f"{pluralize(count, 'image is', 'images are')} in one run alone; only the {images} "
+            "that both have are paired."
         )
     return warnings
 

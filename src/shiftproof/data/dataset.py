@@ -65,7 +65,7 @@ class ImageData(ABC):
 
     def __repr__(self) -> str:
         kind = "labeled" if self.is_labeled else "unlabeled"
-        return f"{type(self).__name__}({self.name!r}, {len(self)} {kind} images)"
+        return f"{type(self).__name__}({self.name!r}, {pluralize(len(self), f'{kind} image')})"
 
     @property
     def is_labeled(self) -> bool:

@@ -1,11 +1,10 @@
-"""Listing images below a folder, reading and fingerprinting them, and reading CSV files."""
+"""Listing images below a folder, reading and fingerprinting them."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.border import check_names, show_name, suggest_sibling
 from shiftproof.io.images import IMAGE_SUFFIXES, is_image, read_image, read_size
-from shiftproof.io.text import read_text
+from shiftproof.io.locations import is_url
+from shiftproof.io.urls import redact_urls
 from shiftproof.types import Image
 
 
@@ -257,27 +257,41 @@ def drop_suffix(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(""))
 
 
-def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and stripped cells of each row of a CSV file; empty lines are skipped.
+def check_written_path(where: str, written: str, path: Path) -> None:
+    """Refuse a path in a file of the user that names no file of this machine.
 
-    UTF-8, with or without a byte-order mark, cells separated by commas.
+    A URL, a path of Windows on another system, and ``~``, which a shell expands and a file does not:
+    as a relative path each would only be a missing image.
+
+    Args:
+        where: the file and line, for the message.
+        written: the path as it is written.
+        path: the path, read as a relative one; where it exists, ``~`` or ``C:`` is a folder.
 
     Raises:
-        BrokenFileError: the file is not such a CSV file.
+        InputError: it is such a path; the message says what to write.
     """
-    text = read_text(path)
-    if "\0" in text:
-        raise BrokenFileError(f"{path}: expected a text file, got one with zero bytes.")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if any(cells):
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise BrokenFileError(
-            f"{path}, line {reader.line_num}: not valid CSV ({error})."
-        ) from error
+    if is_url(written):
+        advice = (
+            "write the path alone, without file://"
+            if written.lower().startswith("file:")
+            else "images are fetched one by one only below a folder in a store: put this file there, "
+            "write paths relative to it, and give its URL; or download the images"
+        )
+        raise InputError(
+            f"{where}: expected a path, got the URL {redact_urls(written)!r:.200}; {advice}."
+        )
+    is_foreign = os.name != "nt" and re.match(r"[A-Za-z]:[\\/]|\\\\", written)
+    if is_foreign and not path.exists():
+        raise InputError(
+            f"{where}: expected a path of this machine, got {written!r:.200}, one of Windows; write it "
+            "relative to this file, with / between the folders."
+        )
+    if re.match(r"~[\\/]", written) and not path.exists():
+        raise InputError(
+            f"{where}: {written!r:.200} begins with ~, which only a shell expands; write the whole path, "
+            "or one relative to this file."
+        )
 
 
 def shorten(names: Iterable[str], count: int = 5) -> str:

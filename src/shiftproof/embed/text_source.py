@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shiftproof.counts import pluralize
-from shiftproof.data.disk import read_csv
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
-from shiftproof.io.text import read_text
+from shiftproof.io.text import read_csv, read_text
 from shiftproof.types import Settings
 
 CAPTION_COLUMNS = ("caption", "text", "title", "sentence")

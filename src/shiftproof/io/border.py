@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError, suggest_name
 from shiftproof.io.urls import redact_urls
@@ -19,18 +20,41 @@ _SIBLINGS = 10_000
 """Maximum number of names of a folder to search for the nearest: some folders have millions."""
 
 
+@dataclass(frozen=True)
+class SyntaxFault:
+    """Where the text of a file breaks its syntax.
+
+    Attributes:
+        line: line of the file, from 1.
+        column: character in the line, from 1.
+        reason: what was expected there, or what is wrong.
+    """
+
+    line: int
+    column: int
+    reason: str
+
+
+FindFault: TypeAlias = Callable[[Exception], "SyntaxFault | None"]
+"""Returns the place that a parser's exception names, or None if it names none."""
+
+
 @contextlib.contextmanager
-def convert_errors(name: str | Path, expected: str) -> Iterator[None]:
+def convert_errors(
+    name: str | Path, expected: str, *, find_fault: FindFault | None = None
+) -> Iterator[None]:
     """Convert exceptions of a parsing library in the block to a :class:`BrokenFileError` of the
     file.
 
     For damaged bytes libraries raise exceptions of many types: ``struct.error``, ``zlib.error``,
     ``KeyError``, ``TokenError``, ``MemoryError``. Readers use this around a library's calls instead
-    of listing them. Errors of shiftproof pass unchanged.
+    of listing them. Errors of shiftproof pass unchanged. The message names line and column if the
+    exception does; bytes that are not in a text's encoding have a place in every file.
 
     Args:
         name: name of the file in messages.
         expected: what the file should have been, without a full stop: "not valid JSON".
+        find_fault: returns the place that an exception of this library names.
 
     Raises:
         BrokenFileError: the block raised any other exception.
@@ -42,7 +66,28 @@ def convert_errors(name: str | Path, expected: str) -> Iterator[None]:
     except OSError as error:
         raise BrokenFileError(f"{name}: cannot be read ({describe_error(error)}).") from error
     except Exception as error:
-        raise BrokenFileError(f"{name}: {expected} ({describe_error(error)}).") from error
+        fault = _find_decoding_fault(error) or (find_fault(error) if find_fault else None)
+        if fault is None:
+            raise BrokenFileError(f"{name}: {expected} ({describe_error(error)}).") from error
+        place = f"{name}, line {fault.line}, column {fault.column}"
+        raise BrokenFileError(f"{place}: {expected} ({_shorten(fault.reason)}).") from error
+
+
+def locate_character(text: str, position: int, reason: str) -> SyntaxFault:
+    """Return the fault at a position of a text, counted from 0."""
+    line_start = text.rfind("\n", 0, position) + 1
+    return SyntaxFault(text.count("\n", 0, position) + 1, position - line_start + 1, reason)
+
+
+def _find_decoding_fault(error: Exception) -> SyntaxFault | None:
+    """Return the place of a byte that is not in the encoding of a text."""
+    if not isinstance(error, UnicodeDecodeError) or not error.object:
+        return None
+    before = bytes(error.object[: error.start])
+    readable = before.decode(error.encoding, "replace").removeprefix("\ufeff")
+    byte = error.object[error.start] if error.start < len(error.object) else 0
+    reason = f"the byte 0x{byte:02x} is not {error.encoding}: {error.reason}"
+    return locate_character(readable, len(readable), reason)
 
 
 @contextlib.contextmanager
@@ -70,7 +115,10 @@ def describe_error(error: BaseException) -> str:
     """Return the first line of an exception's message, shortened and without secrets of URLs."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    text = str(error).strip() or type(error).__name__
+    return _shorten(str(error).strip() or type(error).__name__)
+
+
+def _shorten(text: str) -> str:
     return redact_urls(text.splitlines()[0])[:200]
 
 

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from shiftproof.errors import BrokenFileError
-from shiftproof.io.border import convert_errors, show_name
+from shiftproof.io.border import SyntaxFault, convert_errors, show_name
 
 _DECLARATION = re.compile(
     rb"""<\?xml[^>]{0,200}?\sencoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["']"""
@@ -58,10 +58,17 @@ def parse_xml(data: bytes, name: str) -> Element:
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     text = _decode(data, name)
-    with convert_errors(name, "not valid XML"):
+    with convert_errors(name, "not valid XML", find_fault=_find_fault):
         # For a decoded text, expat ignores the declared encoding.
         parser.Parse(text, True)
         return builder.close()
+
+
+def _find_fault(error: Exception) -> SyntaxFault | None:
+    if not isinstance(error, expat.ExpatError):
+        return None
+    # expat counts columns from 0.
+    return SyntaxFault(error.lineno, error.offset + 1, expat.ErrorString(error.code))
 
 
 def _decode(data: bytes, name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, TypeAlias
 
@@ -21,12 +21,14 @@ from shiftproof.metrics.coco_records import (
     check_box_format,
     clean_name,
     describe,
+    has_mask_alone,
     read_boxes,
 )
 from shiftproof.metrics.faults import (
     ID_AS_TEXT,
     ID_TWICE,
     LARGEST,
+    NO_BOX,
     NO_ID,
     NO_NAME,
     NO_RECORD,
@@ -43,6 +45,7 @@ from shiftproof.metrics.faults import (
     read_number,
     show_value,
 )
+from shiftproof.metrics.masks import derive_boxes
 from shiftproof.types import F64, Flags
 
 ImageId: TypeAlias = int | str
@@ -71,8 +74,10 @@ class Annotations:
         category: G category ids.
         boxes: ``(G, 4)`` x, y, width, height, with rows of NaN for invalid boxes.
         instead: from row to the value found in place of a valid box.
-        area: ``(G,)`` as in the file; NaN also for the text "NaN".
-        has_area: ``(G,)`` whether the file has a valid area.
+        boxless: the rows that have a segmentation, no ``bbox``, and no box from the one yet.
+        area: ``(G,)`` as in the file; NaN also for the text "NaN"; of a box that was derived from a
+            mask, the mask's.
+        has_area: ``(G,)`` whether there is such an area.
         crowd: ``(G,)``, the flag ``iscrowd``.
         difficult: ``(G,)``, the flag ``difficult`` or ``ignore``.
         outlines: G segmentations as in the file; None if there is no valid one.
@@ -86,6 +91,7 @@ class Annotations:
     category: Sequence[Any]
     boxes: F64
     instead: Mapping[int, str]
+    boxless: Sequence[int]
     area: F64
     has_area: Flags
     crowd: Flags
@@ -98,7 +104,8 @@ def read_annotations(where: str, value: Any) -> Annotations:
     """Read COCO's ground truth.
 
     Integral floats count as integers (pandas writes them); of two images or categories with the
-    same id the last one counts, as in pycocotools.
+    same id the last one counts, as in pycocotools. An annotation with a segmentation and no ``bbox``
+    gets the box of its mask, see :func:`derive_missing_boxes`.
 
     Args:
         where: name of the file in messages.
@@ -106,6 +113,7 @@ def read_annotations(where: str, value: Any) -> Annotations:
 
     Raises:
         InputError: it is no ground truth, or its boxes are x1, y1, x2, y2.
+        MissingExtraError: boxes have to be derived, and pycocotools is not installed.
     """
     images, annotations, categories = _read_parts(where, value)
     faults: list[Fault] = []
@@ -125,7 +133,13 @@ def read_annotations(where: str, value: Any) -> Annotations:
     column = rows.column("bbox")
     boxes = _read_boxes(rows, [known_images[image_id].size for image_id in image])
     area, has_area = _read_areas(rows)
-    return Annotations(
+    outlines = _read_outlines(rows)
+    boxless = [
+        row
+        for row, outline in enumerate(outlines)
+        if outline is not None and has_mask_alone(rows.records[row])
+    ]
+    read = Annotations(
         images=known_images,
         categories=known_categories,
         places=[rows.place(row) for row in range(len(rows.records))],
@@ -133,15 +147,72 @@ def read_annotations(where: str, value: Any) -> Annotations:
         category=category,
         boxes=boxes,
         instead={
-            row: f"bbox {show_value(column[row])}"
+            row: _describe_box(column[row], rows.records[row])
             for row in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist()
         },
+        boxless=boxless,
         area=area,
         has_area=has_area,
         crowd=_read_flags(rows, "iscrowd"),
         difficult=_read_flags(rows, "difficult") | _read_flags(rows, "ignore"),
-        outlines=_read_outlines(rows),
+        outlines=outlines,
         faults=faults,
+    )
+    sizes = {image_id: record.size for image_id, record in known_images.items()}
+    return derive_missing_boxes(where, read, sizes)
+
+
+def derive_missing_boxes(
+    where: str, read: Annotations, sizes: Mapping[ImageId, tuple[int, int] | None]
+) -> Annotations:
+    """Return the annotations with boxes of their masks where the file has none.
+
+    The box of a mask is pycocotools' (:func:`~shiftproof.metrics.masks.derive_boxes`), as is that of
+    results without boxes there. Each is listed in ``faults`` as kept. Where none can be derived, for
+    lack of the image's size or of a valid mask, ``instead`` says why.
+
+    Args:
+        where: name of the file in messages.
+        read: the annotations.
+        sizes: (width, height) of the images by id, None if unknown.
+
+    Raises:
+        MissingExtraError: boxes have to be derived, and pycocotools is not installed.
+    """
+    if not read.boxless:
+        return read
+    rows = list(read.boxless)
+    of_rows = [sizes.get(read.image[row]) for row in rows]
+    found, areas, reasons = derive_boxes(
+        [read.outlines[row] for row in rows],
+        [None if size is None else (size[1], size[0]) for size in of_rows],
+    )
+    boxes, area, has_area = read.boxes.copy(), read.area.copy(), read.has_area.copy()
+    instead, faults, boxless = dict(read.instead), list(read.faults), []
+    for place, row in enumerate(rows):
+        if place in reasons:
+            instead[row] = f"no bbox, and none from the segmentation: {reasons[place]}"
+            boxless.append(row)
+            continue
+        boxes[row] = found[place]
+        if not has_area[row]:
+            area[row], has_area[row] = areas[place], True
+        instead.pop(row, None)
+        shown = ", ".join(f"{value:g}" for value in found[place])
+        faults.append(Fault(f"{where}, {read.places[row]}", NO_BOX, True, f"bbox {shown} of it"))
+    return replace(
+        read, boxes=boxes, area=area, has_area=has_area, instead=instead, boxless=boxless, faults=faults
+    )  # fmt: skip
+
+
+def _describe_box(value: Any, record: Mapping[str, Any]) -> str:
+    """Describe what stands in place of a valid box."""
+    if value is not None:
+        return f"bbox {show_value(value)}"
+    return (
+        "no bbox, and a segmentation that cannot be read"
+        if has_mask_alone(record)
+        else "no bbox and no segmentation; expected one of them"
     )
 
 

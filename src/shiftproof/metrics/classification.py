@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.types import F64, I32, Flags, Indices
 
@@ -124,7 +125,7 @@ def _check_targets(targets: ArrayLike, shape: tuple[int, ...]) -> Indices:
     indices = np.asarray(targets)
     if indices.shape != shape[:1] or not np.issubdtype(indices.dtype, np.integer):
         raise InputError(
-            f"Expected {shape[0]} integer targets, one per row of the logits, got shape "
+            f"Expected {pluralize(shape[0], 'integer target')}, one per row of the logits, got shape "
             f"{indices.shape}, {indices.dtype}."
         )
     if ((indices < 0) | (indices >= shape[1])).any():

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
 from shiftproof.metrics.annotations import Annotations, ImageId, read_annotations
@@ -22,11 +23,13 @@ from shiftproof.metrics.coco_records import (
     Ids,
     check_box_format,
     describe,
+    has_mask_alone,
     read_boxes,
 )
 from shiftproof.metrics.faults import (
     ID_AS_TEXT,
     NEGATIVE,
+    NO_BOX,
     NO_FIELD,
     NO_MASK,
     NO_RECORD,
@@ -42,7 +45,12 @@ from shiftproof.metrics.faults import (
     read_number,
     show_value,
 )
-from shiftproof.metrics.masks import Code, compute_areas, encode_readable_masks
+from shiftproof.metrics.masks import (
+    Code,
+    compute_areas,
+    derive_boxes,
+    encode_readable_masks,
+)
 from shiftproof.types import F64, I64, Detections, Flags
 
 GroundTruthSource: TypeAlias = str | Path | Mapping[str, Any]
@@ -198,7 +206,8 @@ def read_detection_columns(
 
     Odd records that pycocotools evaluates are kept and listed in ``faults``: a score outside 0..1,
     or a box of negative size, which matches nothing. Detections of categories that the ground truth
-    lacks are skipped, as in pycocotools. An unusable record is an error, or with ``strict=False``
+    lacks are skipped, as in pycocotools, and a record with a segmentation and no ``bbox`` has box and
+    area of its mask, as there. An unusable record is an error, or with ``strict=False``
     skipped and listed. ``where`` is the source's name in messages.
 
     Differs from pycocotools in masks: the area of a detection is its mask's, even if the result
@@ -265,29 +274,51 @@ def _read_results(
         valid_codes = tuple(code for code in codes if code is not None)
         boxes, area = np.zeros((len(valid_codes), 4)), compute_areas(valid_codes)
     else:
-        boxes = _read_boxes(rows, [objects.sizes[index] for index in image.tolist()])
+        boxes, mask_area = _read_boxes(rows, [objects.sizes[index] for index in image.tolist()])
         kept = _are_numbers(boxes)
-        boxes = boxes[kept]
-        valid_codes, area = None, boxes[:, 2] * boxes[:, 3]
+        boxes, mask_area = boxes[kept], mask_area[kept]
+        valid_codes = None
+        area = np.where(np.isnan(mask_area), boxes[:, 2] * boxes[:, 3], mask_area)
     return DetectionColumns(
         image[kept], category[kept], boxes, area, score[kept], valid_codes, tuple(rows.faults)
     )
 
 
-def _read_boxes(rows: CocoRecords, sizes: Sequence[tuple[int, int] | None]) -> F64:
-    """Return ``(N, 4)``, with rows of NaN for invalid boxes; ``sizes`` are (height, width)."""
+def _read_boxes(rows: CocoRecords, sizes: Sequence[tuple[int, int] | None]) -> tuple[F64, F64]:
+    """Return ``(N, 4)``, with rows of NaN for invalid boxes; ``sizes`` are (height, width).
+
+    A record with a segmentation and no ``bbox`` has the box of its mask, as in pycocotools. Also
+    return ``(N,)`` the masks' pixels, NaN for all other records.
+    """
     column = rows.column("bbox")
     boxes, as_text = read_boxes(column)
     check_box_format(
         rows.where, boxes, [None if size is None else (size[1], size[0]) for size in sizes]
     )
+    areas = np.full(len(column), np.nan)
+    boxless = [row for row, record in enumerate(rows.records) if has_mask_alone(record)]
+    reasons: dict[int, str] = {}
+    if boxless:
+        masks = [rows.records[row]["segmentation"] for row in boxless]
+        found, pixels, of_masks = derive_boxes(masks, [sizes[row] for row in boxless])
+        boxes[boxless], areas[boxless] = found, pixels
+        reasons = {boxless[place]: reason for place, reason in of_masks.items()}
     for row in np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist():
-        rows.add_fault(row, NOT_FINITE, kept=False, detail=_explain_invalid_box(column[row]))
+        detail = (
+            f"no bbox, and none from the segmentation: {reasons[row]}"
+            if row in reasons
+            else _explain_invalid_box(column[row])
+        )
+        rows.add_fault(row, NOT_FINITE, kept=False, detail=detail)
+    for row in boxless:
+        if row not in reasons:
+            shown = ", ".join(f"{value:g}" for value in boxes[row])
+            rows.add_fault(row, NO_BOX, kept=True, detail=f"bbox {shown} of it")
     negative = np.flatnonzero((boxes[:, 2:] < 0).any(axis=1)).tolist()
     for reason, listed in ((NEGATIVE, negative), (NUMBER_AS_TEXT, as_text)):
         for row in listed:
             rows.add_fault(row, reason, kept=True, detail=f"bbox {show_value(column[row])}")
-    return boxes
+    return boxes, areas
 
 
 def _explain_invalid_box(box: Any) -> str:
@@ -305,7 +336,11 @@ def _select_complete(where: str, items: Sequence[Any], fields: Sequence[str]) ->
         if not isinstance(item, Mapping):
             detail = f"expected an object, got a {describe(item)}"
             faults.append(Fault(f"{where}[{index}]", NO_RECORD, False, detail))
-        elif missing := [field for field in fields if field not in item]:
+        elif missing := [
+            field
+            for field in fields
+            if field not in item and not (field == "bbox" and has_mask_alone(item))
+        ]:
             has = ", ".join(str(key)[:60] for key in list(item)[:8]) or "nothing"
             detail = f"{missing[0]} is missing; it has {has}"
             faults.append(Fault(f"{where}[{index}]", NO_FIELD, False, detail))
@@ -389,8 +424,9 @@ def _read_detections(
     category = np.concatenate([found.labels for found in records.values()])
     if category.max(initial=-1) >= len(objects.categories):
         raise InputError(
-            f"{where}: expected labels from 0 to {len(objects.categories) - 1}, indexes into the "
-            f"{len(objects.categories)} categories sorted by id, got {category.max()}."
+            f"{where}: expected labels from 0 to {len(objects.categories) - 1}, indexes into "
+            f"{pluralize(len(objects.categories), 'category', 'categories')} sorted by id, got "
+            f"{category.max()}."
         )
     corners = np.concatenate([found.boxes for found in records.values()]).astype(np.float64)
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)

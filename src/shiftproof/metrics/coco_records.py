@@ -96,6 +96,15 @@ class Ids:
         return match, match is None
 
 
+def has_mask_alone(record: Mapping[str, Any]) -> bool:
+    """Return whether a record has a segmentation and no ``bbox``: none at all, null or an empty list."""
+    return _is_absent(record.get("bbox")) and not _is_absent(record.get("segmentation"))
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or (isinstance(value, (list, tuple, Mapping, str)) and not value)
+
+
 def read_boxes(column: Sequence[Any]) -> tuple[F64, list[int]]:
     """Return ``(N, 4)`` numbers, with rows of NaN for invalid boxes, and the rows that had text."""
     boxes = _convert_boxes(column)

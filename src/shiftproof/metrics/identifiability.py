@@ -102,8 +102,9 @@ def linear_r2(
     if len(train) <= x.shape[1]:
         raise InputError(
             f"{pluralize(len(x), 'sample is', 'samples are')} too few: {len(train)} of "
-            f"them to fit a map from {x.shape[1]} "
-            f"dimensions, which has {x.shape[1] + 1} numbers per latent; give more samples."
+            f"them to fit a map from "
+            f"{pluralize(x.shape[1], 'dimension')}, which has {x.shape[1] + 1} numbers per "
+            "latent; give more samples."
         )
     matrix, offset = _fit_affine_map(x[train], z[train])
     residual = ((z[test] - x[test] @ matrix - offset) ** 2).sum(0)
@@ -183,7 +184,7 @@ def affine_fit(embedding: ArrayLike, latents: ArrayLike) -> AffineFit:
     if len(x) <= x.shape[1] + 1:
         raise InputError(
             f"{pluralize(len(x), 'sample is', 'samples are')} too few for a map from "
-            f"{x.shape[1]} dimensions; give more."
+            f"{pluralize(x.shape[1], 'dimension')}; give more."
         )
     variance = (_center(z) ** 2).mean(0)
     _check_variance(variance)

@@ -186,6 +186,69 @@ def _count_pixels(counts: Sequence[bytes]) -> I64:
     return total
 
 
+def derive_boxes(
+    segmentations: Sequence[Any], sizes: Sequence[tuple[int, int] | None]
+) -> tuple[F64, F64, dict[int, str]]:
+    """Return the boxes of masks, as pycocotools derives them (``toBbox``).
+
+    A box encloses the pixels of its mask: x, y, width and height are whole numbers. Polygons are
+    drawn into a mask first, so their box may differ from their corners by a pixel.
+
+    Args:
+        segmentations: N lists of polygons ``[x1, y1, x2, y2, ...]``, or run-length codes.
+        sizes: (height, width) of the image of each, None if unknown; a code has its own.
+
+    Returns:
+        ``(N, 4)`` x, y, width, height and ``(N,)`` the masks' pixels, both NaN where there is no box,
+        and the reasons by index.
+
+    Raises:
+        MissingExtraError: pycocotools is not installed.
+    """
+    known: dict[int, tuple[int, int]] = {}
+    reasons: dict[int, str] = {}
+    for index, (segmentation, size) in enumerate(zip(segmentations, sizes, strict=True)):
+        own_size = size if size is not None else _read_code_size(segmentation)
+        if own_size is None:
+            reasons[index] = (
+                "the width and height of its image are not known; write them into images"
+            )
+        else:
+            known[index] = own_size
+    codes, invalid = encode_readable_masks(
+        [segmentations[index] for index in known], list(known.values())
+    )
+    rows = [index for index, code in zip(known, codes, strict=True) if code is not None]
+    encoded = [code for code in codes if code is not None]
+    boxes = np.full((len(segmentations), 4), np.nan)
+    areas = np.full(len(segmentations), np.nan)
+    boxes[rows], areas[rows] = _compute_boxes(encoded), compute_areas(encoded)
+    for place, reason in invalid.items():
+        reasons[list(known)[place]] = reason
+    return boxes, areas, dict(sorted(reasons.items()))
+
+
+def _read_code_size(segmentation: Any) -> tuple[int, int] | None:
+    """Return the height and width in a run-length code."""
+    size = segmentation.get("size") if isinstance(segmentation, Mapping) else None
+    if not isinstance(size, (list, tuple)) or len(size) != 2:
+        return None
+    height, width = size
+    is_size = type(height) is int and type(width) is int and height > 0 and width > 0
+    return (height, width) if is_size else None
+
+
+def _compute_boxes(codes: Sequence[Code]) -> F64:
+    """Return ``(N, 4)`` x, y, width, height of each mask."""
+    library = _import_pycocotools()
+    # As for the areas, at most 255 at once.
+    parts = [
+        np.asarray(library.toBbox(list(codes[start : start + 255]))).reshape(-1, 4)
+        for start in range(0, len(codes), 255)
+    ]
+    return np.concatenate([np.empty((0, 4)), *parts])
+
+
 def compute_areas(codes: Sequence[Code]) -> F64:
     """Return ``(N,)`` the pixels of each mask."""
     library = _import_pycocotools()

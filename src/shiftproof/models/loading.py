@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from shiftproof.errors import InputError
 from shiftproof.io.locations import is_url
 from shiftproof.io.naming import hide_folders
 from shiftproof.models.targets import fetch_target
@@ -125,6 +126,8 @@ class SpecReader(Generic[Options, Parts]):
             ModelError, BrokenFileError, MissingExtraError: raised by the check of the source.
         """
         source, target, options = self._read(spec, keywords)
+        for name in ("size", "resize", "window", "stride"):
+            _check_pixels(name, options.get(name))
         check = self.loaders[source].check
         if check is not None and not is_url(target):
             check(target, options)
@@ -136,6 +139,12 @@ class SpecReader(Generic[Options, Parts]):
         source, target, written = parse_spec(spec, self.loaders, own, wrapped=self.wrapped)
         options = merge_options(spec, keywords, written, source, self.loaders, common=self.common)
         return source, target, options
+
+
+def _check_pixels(name: str, value: Any) -> None:
+    sides = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(side, int) and side <= 0 for side in sides):
+        raise InputError(f"{name}: expected whole numbers of pixels above 0, got {value}.")
 
 
 def collect_assumed(models: Mapping[str, object]) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import importlib.util
@@ -84,13 +85,16 @@ def _fingerprint_code(function: Callable[..., Any], module: ModuleType) -> str:
 
 
 def check_function(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse a missing function name or a module that cannot be found, without importing it.
+    """Refuse a module or function that cannot be found, without importing the module.
+
+    A function is looked for in the text of its module, if that says all names.
 
     Raises:
         InputError: no function is named, or a file instead of a module.
+        UnknownNameError: the module has no such function; says the nearest.
         ModelError: no such module.
     """
-    module, _ = _split_target(target)
+    module, name = _split_target(target)
     package = module.partition(".")[0]
     with _search_working_directory_first():
         importlib.invalidate_caches()
@@ -103,6 +107,73 @@ def check_function(target: str, options: Mapping[str, Any]) -> None:
             f"python:{target}: the module {module!r} cannot be imported (there is no {package!r} "
             "here, nor is it installed)."
         )
+    names = None if module in sys.modules else _list_names(module)
+    if names is not None and name not in names:
+        public = sorted(one for one in names if not one.startswith("_"))
+        raise UnknownNameError.of(f"function of {module}", name, public)
+
+
+def _list_names(module: str) -> set[str] | None:
+    """Return the names that the text of a module defines at its top, without running it.
+
+    None if the text does not say all: it has ``import *``, ``global`` or ``__getattr__``, or names are
+    set through ``globals`` and the like; or it is no file of Python's.
+    """
+    with _search_working_directory_first():
+        file = _find_source(module)
+        if file is None:
+            return None
+        try:
+            tree = ast.parse(file.read_bytes())
+        except (OSError, SyntaxError, ValueError, RecursionError):
+            return None  # importing it says what is wrong
+    if any(map(_may_define_others, ast.walk(tree))):
+        return None
+    names: set[str] = set()
+    remaining: list[ast.AST] = [tree]
+    while remaining:
+        for node in ast.iter_child_nodes(remaining.pop()):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                names.add(node.name)
+                continue
+            remaining.append(node)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    return names
+
+
+def _may_define_others(node: ast.AST) -> bool:
+    """Return whether a part of a module's text may define names that are not written there."""
+    if isinstance(node, ast.Name):
+        return node.id in ("globals", "vars", "locals", "exec", "eval", "setattr")
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return any(alias.name == "*" for alias in node.names)
+    if isinstance(node, ast.Attribute):
+        return node.attr == "__dict__"
+    return isinstance(node, (ast.Global, ast.Match)) or (
+        isinstance(node, ast.FunctionDef) and node.name == "__getattr__"
+    )
+
+
+def _find_source(module: str) -> Path | None:
+    """Return the file of a module, found by its path without importing a package above it."""
+    first, *others = module.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not others:
+        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+    for folder in spec.submodule_search_locations or ():
+        path = Path(folder, *others)
+        for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
+            if file.is_file():
+                return file
+    return None
 
 
 def import_function(target: str, kinds: tuple[type, ...] = ()) -> OwnFunction:

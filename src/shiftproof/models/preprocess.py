@@ -343,6 +343,25 @@ def _advise(array: NDArray[Any], dimensions: int) -> str:
     return ""
 
 
+def check_overrides(options: Mapping[str, Any]) -> None:
+    """Refuse values in place of a model's own that no preprocessing takes, before it is loaded.
+
+    Args:
+        options: ``size``, ``resize``, ``interpolation``, ``mean`` and ``std``, None for the model's.
+
+    Raises:
+        InputError: an invalid value; UnknownNameError: of the interpolation.
+    """
+    names = ("size", "resize", "interpolation", "mean", "std")
+    given = {name: options[name] for name in names if options.get(name) is not None}
+    if isinstance(given.get("size"), int):
+        given["size"] = (given["size"], given["size"])
+    lengths = {len(given[name]) for name in ("mean", "std") if name in given}
+    if lengths == {1}:  # of a model of gray images
+        given = {"channels": 1, "mean": (0.0,), "std": (1.0,), **given}
+    Preprocess(**{"size": (1, 1), "resize": None, **given})
+
+
 def _check_pixels(name: str, values: tuple[int, ...], count: int) -> None:
     whole = all(isinstance(value, int) and value > 0 for value in values)
     if len(values) != count or not whole:

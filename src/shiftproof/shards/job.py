@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from shiftproof.compute.progress import progress
+from shiftproof.counts import pluralize
 from shiftproof.errors import UnfinishedError
 from shiftproof.io.arrivals import fetch_finished
 from shiftproof.shards.backends import Backend, Local
@@ -115,7 +116,8 @@ def check_finished(name: str, parts: Parts, backend: Backend) -> None:
         told = ", ".join(map(str, missing[:_MAX_LISTED]))
         more = f" and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
         raise UnfinishedError(
-            f"{name}: {parts.shards - len(missing)} of {parts.shards} parts are in {parts.path}; "
+            f"{name}: {parts.shards - len(missing)} of "
+            f"{pluralize(parts.shards, 'part is', 'parts are')} in {parts.path}; "
             f"missing: {told}{more}{backend.describe_workers(missing)}. Start the same command again when "
             "all are there, to merge them."
         )

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from shiftproof import rng
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.similarity.clusters import cluster_rows, find_nearest_center
 from shiftproof.similarity.questions.pairs import read_rows
@@ -92,8 +93,9 @@ def approximate_top_k(
     count = clusters if clusters is not None else max(1, math.isqrt(len(rows)))
     if k < 1 or not 1 <= probes <= count <= len(rows):
         raise InputError(
-            f"Expected k of 1 or more and 1 to {count} probes in 1 to {len(rows)} clusters, got k "
-            f"{k} and {probes} probes in {count} clusters."
+            f"Expected k of 1 or more and 1 to {pluralize(count, 'probe')} in 1 to "
+            f"{pluralize(len(rows), 'cluster')}, got k {k} and {pluralize(probes, 'probe')} in "
+            f"{pluralize(count, 'cluster')}."
         )
     centers = _find_centers(rows, count, seed)
     test_values = {name: of_set.read() for name, of_set in sets.items()}
@@ -139,7 +141,9 @@ def _find_centers(rows: Embeddings, count: int, seed: int) -> F32:
         parts.append(block.values[here])
     sample = np.concatenate(parts)
     if len(sample) < count:
-        raise InputError(f"Expected at least {count} rows that can be used, a cluster each.")
+        raise InputError(
+            f"Expected at least {pluralize(count, 'row')} that can be used, a cluster each."
+        )
     cluster = cluster_rows(sample, count, seed=seed)
     sums = np.zeros((count, rows.width))
     np.add.at(sums, cluster, sample)

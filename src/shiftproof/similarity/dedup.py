@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 
 from shiftproof import rng
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io import files
 from shiftproof.shards import Arrays, Job, PartFolder, run_shards
@@ -336,7 +337,7 @@ def check_clusters(clusters: int, rows: int) -> None:
         InputError: it is one of these.
     """
     if not 1 <= clusters <= rows:
-        raise InputError(f"Expected 1 to {rows} clusters, got {clusters}.")
+        raise InputError(f"Expected 1 to {pluralize(rows, 'cluster')}, got {clusters}.")
 
 
 def _draw_sample(usable: Flags, seed: int) -> I64:

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, RunMismatchError
 from shiftproof.io import files
 from shiftproof.shards import Arrays, Backend, Job, Local, PartFolder, Ray, merge_parts, run_shards
@@ -340,7 +341,7 @@ def _check_memory(rows: Embeddings, k: int, sharding: Sharding, parts: int) -> N
         count_rows_in_memory(parse_memory(sharding.options(parts).memory), rows.width, 1, k)
     except InputError as error:
         raise InputError(
-            f"{error} This is the memory of each of {sharding.processes(parts)} processes; allow "
+            f"{error} This is the memory of each of {pluralize(sharding.processes(parts), 'process')}; allow "
             "more, or use fewer workers."
         ) from error
 

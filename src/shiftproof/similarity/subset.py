@@ -59,7 +59,9 @@ def read_keep(path: str | Path, rows: int) -> Flags:
             f"{file}: expected one true or false for each row, got {values.dtype} {values.shape}."
         )
     if values.shape != (rows,):
-        raise InputError(f"{file} has {values.shape[0]} rows, the embeddings have {rows}.")
+        raise InputError(
+            f"{file} has {pluralize(values.shape[0], 'row')}, the embeddings have {rows:,}."
+        )
     keep: Flags = values.read(0, rows)
     if not keep.any():
         raise InputError(f"{file} keeps nothing.")
@@ -230,7 +232,7 @@ def _filter_tar(source: Path, target: Path, chosen: set[str], *, whole: bool) ->
                 new.addfile(copy_header(member), io.BytesIO(old.read(member)))
         if whole and found != chosen:
             raise InputError(
-                f"{source} lacks {len(chosen - found)} of {len(chosen)} kept samples, such as "
+                f"{source} lacks {len(chosen - found)} of {pluralize(len(chosen), 'kept sample')}, such as "
                 f"{min(chosen - found)!r}. Expected the tars that were embedded, in the same order."
             )
     return len(found)

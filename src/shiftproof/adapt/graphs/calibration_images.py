@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.models import DECODINGS, DETECTOR_LOADERS, load_classifier
 from shiftproof.models.classifiers.onnx import OnnxModule
@@ -63,8 +64,8 @@ def prepare_batches(spec: str, images: Iterable[Image]) -> Iterator[NDArray[Any]
         yield taken.convert(np.stack(waiting))
     elif not given:
         raise InputError(
-            f"{split_path(spec)}: takes {fixed or 1} images at once, and there are {len(waiting)} to "
-            "calibrate with; expected more."
+            f"{split_path(spec)}: takes {pluralize(fixed or 1, 'image')} at once, and "
+            f"{pluralize(len(waiting), 'is', 'are')} there to calibrate with; expected more."
         )
 
 

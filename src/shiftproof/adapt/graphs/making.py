@@ -26,6 +26,7 @@ from shiftproof.adapt.graphs.scopes import (
 )
 from shiftproof.adapt.graphs.settings import GraphSettings
 from shiftproof.adapt.normalization.layer_choice import choose_layers
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, ModelError
 
 
@@ -98,7 +99,8 @@ def _find_layers(
 def _check_found(norms: list[Norm], folded: list[Any], source: str, is_calibrated: bool) -> None:
     if norms and is_calibrated and not folded:
         raise ModelError(
-            f"{source}: has its {len(norms)} batch norms, and none is seen that was folded; leave "
+            f"{source}: has its {pluralize(len(norms), 'batch norm')}, and none is seen that was "
+            "folded; leave "
             "--calibrate out."
         )
     if norms or folded:

@@ -13,6 +13,7 @@ from shiftproof.adapt.base.events import Event, EventLog
 from shiftproof.adapt.base.options import check_count
 from shiftproof.adapt.base.tensors import copy_tensor
 from shiftproof.adapt.base.wrapper import WrappingAdapter
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.types import Image, Images, Logits, Settings
 
@@ -110,7 +111,7 @@ class RDumb(WrappingAdapter):
             self.inner.load_state(state)
             raise
         self._events = events
-        self._events.add("reset", self._batches, f"Reset after {self.every} batches.")
+        self._events.add("reset", self._batches, f"Reset after {pluralize(self.every, 'batch')}.")
         self._since = 0
         return result
 
@@ -128,7 +129,7 @@ class RDumb(WrappingAdapter):
         since, batches = copy_tensor(state, _COUNT, torch.tensor([0, 0])).tolist()
         if not 0 <= since <= min(batches, self.every):
             raise InputError(
-                f"The state is damaged: {since} of {batches} batches since the last reset, which "
+                f"The state is damaged: {since} of {pluralize(batches, 'batch')} since the last reset, which "
                 f"comes every {self.every}."
             )
         with self._lock:

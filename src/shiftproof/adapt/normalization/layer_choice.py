@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, UnknownNameError
 
 LayerChoice: TypeAlias = str | Sequence[str]
@@ -47,7 +48,7 @@ def choose_layers(names: Sequence[str], choice: LayerChoice) -> list[str]:
     count = int(amount) if share == amount else -(-len(names) * int(share) // 100)
     if not 1 <= count <= len(names):
         raise InputError(
-            f"layers: {choice!r} asks for {count} of the {len(names)} layers; expected 1 to "
+            f"layers: {choice!r} asks for {count} of {pluralize(len(names), 'layer')}; expected 1 to "
             f"{len(names)}."
         )
     return list(names[:count] if end == "first" else names[-count:])

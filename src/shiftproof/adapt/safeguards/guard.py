@@ -19,6 +19,7 @@ from shiftproof.adapt.base.probabilities import Probabilities, to_probabilities
 from shiftproof.adapt.base.state import save_state
 from shiftproof.adapt.base.tensors import check_names
 from shiftproof.adapt.base.wrapper import WrappingAdapter
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.classifiers.classifier import Classifier
 from shiftproof.models.preprocess import count_images
@@ -391,7 +392,7 @@ class Guard(WrappingAdapter):
             self._images_on_trial = 0
             self._keep()
             if self._events.events:
-                self._note("trusted again", f"No objection over {seen} images.")
+                self._note("trusted again", f"No objection over {pluralize(seen, 'image')}.")
             return
         if not any(event.kind == "source answers" for event in self._events.events):
             self._note("source answers", reason)

@@ -11,11 +11,10 @@ from typing import Any
 
 from shiftproof.bench.scoring.name_matching import find_aliases
 from shiftproof.counts import pluralize
-from shiftproof.data.disk import read_csv
 from shiftproof.errors import InputError, UnknownNameError
 from shiftproof.io.border import show_name
 from shiftproof.io.parquet import read_columns
-from shiftproof.io.text import read_json
+from shiftproof.io.text import read_csv, read_json
 
 IMAGE_COLUMNS = ("image", "name", "path", "file_name", "filename", "id")
 """Names of the image column."""

@@ -4,7 +4,9 @@ classes.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,22 +15,39 @@ from typing import Any
 import numpy as np
 
 from shiftproof.counts import pluralize
-from shiftproof.data.disk import read_csv
 from shiftproof.data.images.cells import canonicalize_corruption
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io.arrays import read_array, read_arrays
+from shiftproof.io.border import open_regular
 from shiftproof.io.parquet import read_columns
+from shiftproof.io.text import read_csv, read_json
 from shiftproof.metrics.faults import read_integer, read_number
 from shiftproof.runs.records.classification import TOP
 from shiftproof.types import CLEAN, F32, F64, Cell
 
 SUFFIXES = (".npz", ".npy", ".csv", ".parquet")
+"""Files that only classifiers' answers have."""
+
+JSON = ".json"
+"""Suffix of classifiers' answers, and of detectors' results; :func:`is_json_of_answers` tells which."""
+
+FORMS = (
+    "Answers of a classifier are .npz, .npy, .csv, .parquet or .json files with a row for each image: "
+    "its name in image, and prediction, top1 to top5, logits or probabilities"
+)
+"""What a classifier's file looks like, for messages."""
+
+_HEAD = 1 << 16
+"""Number of bytes in which the first record of a JSON is looked for."""
 
 _IMAGE = ("image", "id", "path", "file", "filename", "file_name")
 _LABEL = ("label", "target", "class")
 _CONFIDENCE = ("confidence", "probability", "score")
 _LOGITS = "logits"
 _PROBABILITIES = ("probabilities", "probs")
+_BEST = ("prediction", "predicted")
+_DETECTED = ("bbox", "segmentation")
+_ANSWERS = (_LOGITS, *_PROBABILITIES, *_BEST, "top1")
 _TOLERANCE = 1e-2
 """Tolerance of a row's sum of probabilities, for half precision."""
 
@@ -66,7 +85,8 @@ def read_class_predictions(path: Path) -> ClassPredictions:
     beside it if one likes. ``.csv`` and ``.parquet``: a row per image with a column ``image``; the
     best classes in ``top1`` to ``top5`` (or ``prediction`` alone), the probability of the first in
     ``confidence``; or, of Parquet, lists in ``logits`` or ``probabilities``; and ``label`` if one
-    likes. Classes are indices or names.
+    likes. ``.json``: the same as a list of records, ``[{"image": "a.png", "prediction": 3}, ...]``, or as
+    an object from a column's name to its list. Classes are indices or names.
 
     Raises:
         BrokenFileError: the file cannot be read, or a number in it is none.
@@ -118,19 +138,83 @@ def has_cells(path: Path) -> bool:
     Raises:
         BrokenFileError: it cannot be read.
     """
-    if path.suffix.lower() not in (".csv", ".parquet") or not path.is_file():
+    suffix = path.suffix.lower()
+    if not path.is_file():
         return False
-    return any(name in read_table(path) for name in _IMAGE)
+    if suffix == JSON:
+        return is_json_of_answers(path) is True
+    return suffix in (".csv", ".parquet") and any(name in read_table(path) for name in _IMAGE)
+
+
+def is_json_of_answers(path: Path) -> bool | None:
+    """Return whether a JSON file has answers of a classifier, by the names in its first record.
+
+    They name an image and its classes or scores, and no box.
+
+    Returns:
+        None for an empty list, which any task may write.
+    """
+    names = peek_names(path)
+    if not names:
+        return None if names is None else False
+    return names.isdisjoint(_DETECTED) and all(
+        not names.isdisjoint(wanted) for wanted in (_IMAGE, _ANSWERS)
+    )
+
+
+def check_detections(path: Path, where: str) -> bool:
+    """Return whether a JSON file has results of a detector; False for an empty list.
+
+    Raises:
+        InputError: its first record has neither a box nor a mask.
+    """
+    names = peek_names(path)
+    if names is None:
+        return False
+    if names.isdisjoint(_DETECTED):
+        shown = ", ".join(sorted(names)[:6])
+        got = f"a record with {shown}" if names else "no records"
+        raise InputError(
+            f"{where}: expected COCO results, a list of objects with image_id, category_id, bbox or "
+            f"segmentation, and score, got {got}. {FORMS}."
+        )
+    return True
+
+
+def peek_names(path: Path) -> set[str] | None:
+    """Return the names in the first record of a JSON file, in lower case, from its beginning alone.
+
+    Results of detectors have hundreds of megabytes. Without a list of records, they are those of the
+    outermost object, or none.
+
+    Returns:
+        None for an empty list or object, and for what does not begin like JSON.
+    """
+    with open_regular(path) as file:
+        head = file.read(_HEAD).decode("utf-8-sig", "replace").lstrip()
+    record = head[1:].lstrip() if head.startswith("[") else head
+    if not head.startswith(("[", "{")) or record[:1] in ("]", ""):
+        return None
+    if not record.startswith("{"):
+        return set()
+    try:
+        value, _ = json.JSONDecoder().raw_decode(record)
+        names = {name.lower() for name in value}
+    except (ValueError, RecursionError):  # longer than what was read
+        names = {name.lower() for name in re.findall(r'"([^"\\]*)"\s*:', record)}
+    return names or None
 
 
 def read_table(path: Path) -> dict[str, list[Any]]:
-    """Return the columns of a CSV or Parquet file by their names in lower case.
+    """Return the columns of a CSV, Parquet or JSON file by their names in lower case.
 
     Raises:
         BrokenFileError: it cannot be read as that, or a row has another number of cells.
     """
     if path.suffix.lower() == ".parquet":
         return {name.lower(): values for name, values in read_columns(path).items()}
+    if path.suffix.lower() == JSON:
+        return _read_json_table(path)
     rows = list(read_csv(path))
     if not rows:
         raise BrokenFileError(f"{path}: expected a row of column names, got an empty file.")
@@ -144,6 +228,34 @@ def read_table(path: Path) -> dict[str, list[Any]]:
     return {
         name.lower(): [cells[place] for _, cells in rows[1:]] for place, name in enumerate(names)
     }
+
+
+def _read_json_table(path: Path) -> dict[str, list[Any]]:
+    """Return the columns of a list of records, or of an object from name to column."""
+    content = read_json(path)
+    if isinstance(content, dict) and content:
+        # pandas writes a column as an object from row to value.
+        columns = [list(one.values()) if isinstance(one, dict) else one for one in content.values()]
+        if (
+            all(isinstance(one, list) for one in columns)
+            and len({len(one) for one in columns}) == 1
+        ):
+            return {name.lower(): values for name, values in zip(content, columns, strict=True)}
+    if not isinstance(content, list) or not all(isinstance(one, dict) for one in content):
+        raise BrokenFileError(
+            f"{path}: expected a list of records, or columns of one length by name, got a "
+            f"{type(content).__name__}. {FORMS}."
+        )
+    names = list(content[0]) if content else []
+    for place, record in enumerate(content):
+        if list(record) != names and set(record) != set(names):
+            differing = sorted(set(record) ^ set(names))[0]
+            raise BrokenFileError(
+                f"{path}, record {place + 1}: expected the fields of the first one, "
+                f"{', '.join(names)}; {'it has also' if differing in record else 'it has no'} "
+                f"{differing}."
+            )
+    return {name.lower(): [record[name] for record in content] for name in names}
 
 
 # ---------------------------------------------------------------- forms
@@ -184,7 +296,7 @@ def _from_columns(columns: Mapping[str, list[Any]], where: str) -> ClassPredicti
     if scores is not None:
         return _check_lengths(replace(predictions, logits=scores))
     names = [name for name in (f"top{place}" for place in range(1, TOP + 1)) if name in columns]
-    best = names or [name for name in ("prediction", "predicted") if name in columns][:1]
+    best = names or [name for name in _BEST if name in columns][:1]
     if not best or (names and names != [f"top{place}" for place in range(1, len(names) + 1)]):
         raise InputError(
             f"{where}: expected the answers in columns prediction, or top1 to top5, or lists in "
@@ -232,7 +344,7 @@ def _read_scores(values: Mapping[str, Any], where: str) -> F32 | None:
         row = int(np.flatnonzero(off)[0])
         raise InputError(
             f"{where}: expected probabilities in 0..1 that sum to 1 in each row; row {row} sums to "
-            f"{matrix[row].sum():g} ({int(off.sum())} such rows). Call them logits if they are."
+            f"{matrix[row].sum():g} ({pluralize(int(off.sum()), 'such row')}). Call them logits if they are."
         )
     return _to_logits(matrix)
 

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from shiftproof.bench.scoring.classifier_results import (
+    JSON,
     SUFFIXES,
     ClassPredictions,
     has_cells,
+    is_json_of_answers,
     read_cells,
     read_class_predictions,
 )
 from shiftproof.bench.scoring.name_matching import find_aliases
-from shiftproof.bench.scoring.result_files import find_predictions
+from shiftproof.bench.scoring.result_files import find_predictions, parse_cell
 from shiftproof.bench.scoring.score_request import ScoreRequest
 from shiftproof.bench.scoring.shared_cells import find_shared_cells
 from shiftproof.bench.tasks.classification.calibrating import (
@@ -48,15 +50,33 @@ from shiftproof.types import CLEAN, Cell, Indices, Logits, Sample, Settings
 def holds_class_predictions(path: Path) -> bool:
     """Return whether a path has predictions of classifiers, by the type of its files.
 
+    Of JSON files, which detectors have, too, the names in the first record say it.
+
     Raises:
-        BrokenFileError: a table that cannot be read.
+        BrokenFileError: a file that cannot be read.
     """
-    if path.is_dir():
-        return any(
-            one.suffix.lower() in SUFFIXES and not one.name.startswith(".")
-            for one in path.rglob("*")
-        )
-    return has_cells(path)
+    return bool(_find_suffixes(path)) if path.is_dir() else has_cells(path)
+
+
+def _find_suffixes(root: Path) -> tuple[str, ...]:
+    """Return the suffixes of the files of classifiers in a folder; none if it has none.
+
+    A table beside the JSON files of a detector is not an answer unless it is named by a cell.
+    """
+    names = [
+        path.relative_to(root).as_posix()
+        for path in sorted(root.rglob("*"))
+        if path.suffix.lower() in (*SUFFIXES, JSON) and not path.name.startswith(".")
+    ]
+    jsons = [name for name in names if name.lower().endswith(JSON)]
+    tables = [name for name in names if not name.lower().endswith(JSON)]
+    if any(parse_cell(name) is not None for name in tables):
+        return SUFFIXES
+    of_cells = [name for name in jsons if parse_cell(name) is not None]
+    if of_cells:
+        said = (is_json_of_answers(root / name) for name in of_cells)
+        return (JSON,) if next((one for one in said if one is not None), False) else ()
+    return SUFFIXES if tables else ()
 
 
 def score_class_predictions(request: ScoreRequest) -> Run:
@@ -64,7 +84,7 @@ def score_class_predictions(request: ScoreRequest) -> Run:
     sources = {name: _Source.find(path) for name, path in request.given.items()}
     shared = find_shared_cells({name: one.cells for name, one in sources.items()})
     cells = shared.grid.cells
-    truth, known = _find_truth(request, next(iter(sources.values())).read(cells[0]))
+    truth, known = _find_truth(request, next(iter(sources.values())).choose_first(cells))
     held = (
         None
         if request.calibrate is None
@@ -147,12 +167,26 @@ class _Source:
     @classmethod
     def find(cls, path: Path) -> _Source:
         if path.is_dir():
-            return cls(path, find_predictions(path, suffixes=SUFFIXES).files)
+            return cls(path, find_predictions(path, suffixes=_find_suffixes(path)).files)
         return cls(path, read_cells(path))
 
     def read(self, cell: Cell) -> ClassPredictions:
         found = self.cells[cell]
         return found if isinstance(found, ClassPredictions) else read_class_predictions(found)
+
+    def choose_first(self, cells: Sequence[Cell]) -> ClassPredictions:
+        """Return the predictions whose images and labels stand for all cells.
+
+        Of a table they are those of the first cell with the images that most cells have, so that a
+        cell with other images is the one that is named. Of files they are those of the first.
+        """
+        if not self.path.is_file():
+            return self.read(cells[0])
+        images = {cell: frozenset(self.read(cell).images or ()) for cell in cells}
+        counts = Counter(images.values())
+        # Of equally frequent ones the largest: a cell more often lacks images than has foreign ones.
+        usual = max(counts, key=lambda one: (counts[one], len(one)))
+        return self.read(next(cell for cell in cells if images[cell] == usual))
 
     def settings(self, cells: Sequence[Cell]) -> Settings:
         """Return the settings of the predictions, for the records: one fingerprint per file."""
@@ -172,12 +206,20 @@ class _Truth:
     """The images and their true classes, for aligning predictions."""
 
     def __init__(
-        self, samples: Sequence[Sample], settings: Settings, *, labels_from: str | None = None
+        self,
+        samples: Sequence[Sample],
+        settings: Settings,
+        *,
+        images_from: str,
+        labels_from: str | None = None,
     ) -> None:
-        """``labels_from`` is the file of predictions whose labels these are; None for a dataset."""
+        """``images_from`` is the dataset or file of predictions whose images these are, and
+        ``labels_from`` the file of predictions whose labels; None for a dataset.
+        """
         self.samples = list(samples)
         self.settings = settings
         self._labels_from = labels_from
+        self._images_from = images_from
         self._ids = {sample.id: row for row, sample in enumerate(self.samples)}
         self._aliases = find_aliases(
             [{"file_name": sample.id, "id": row} for row, sample in enumerate(self.samples)]
@@ -185,7 +227,7 @@ class _Truth:
 
     @classmethod
     def of_data(cls, data: ImageData) -> _Truth:
-        return cls(data.samples, data.settings())
+        return cls(data.samples, data.settings(), images_from=data.name)
 
     @classmethod
     def of_predictions(cls, predictions: ClassPredictions, classes: Classes | None) -> _Truth:
@@ -198,7 +240,10 @@ class _Truth:
         if predictions.labels is None:
             labels: list[int | None] = [None] * len(predictions)
         else:
-            labels = [_find_index(one, classes, predictions.where) for one in predictions.labels]
+            labels = [
+                _find_index(label, classes, f"{predictions.where}, {image}")
+                for image, label in zip(predictions.images, predictions.labels, strict=True)
+            ]
         samples = [
             Sample(name, label) for name, label in zip(predictions.images, labels, strict=True)
         ]
@@ -213,6 +258,7 @@ class _Truth:
                 "labeled": predictions.labels is not None,
                 "fingerprint": content,
             },
+            images_from=predictions.where,
             labels_from=None if predictions.labels is None else predictions.where,
         )
 
@@ -253,7 +299,7 @@ class _Truth:
         rows = self._rows(predictions, classes)
         if predictions.logits.shape[1] != len(classes):
             raise InputError(
-                f"{predictions.where}: {predictions.logits.shape[1]} scores an image, and there are "
+                f"{predictions.where}: {pluralize(predictions.logits.shape[1], 'score')} an image, for "
                 f"{pluralize(len(classes), 'class')} ({classes.title})."
             )
         return rows, predictions.logits
@@ -319,8 +365,9 @@ class _Truth:
             lacking = sorted(set(range(len(self.samples))) - set(rows))
             raise InputError(
                 f"{predictions.where}: {len(lacking)} of "
-                f"{pluralize(len(self.samples), 'image has', 'images have')} no answer "
-                f"(first: {self.samples[lacking[0]].id}); expected one for each."
+                f"{pluralize(len(self.samples), 'image')} of {self._images_from} "
+                f"{'has' if len(lacking) == 1 else 'have'} no answer (first: "
+                f"{self.samples[lacking[0]].id}); expected one for each."
             )
         return rows
 
@@ -328,8 +375,8 @@ class _Truth:
         found = self._ids.get(name, self._aliases.get(name))
         if found is None:
             raise InputError(
-                f"{where}: {name!r:.80} is none of the {pluralize(len(self.samples), 'image')}; expected "
-                f"such as {self.samples[0].id}."
+                f"{where}: {name!r:.80} is none of the {pluralize(len(self.samples), 'image')} of "
+                f"{self._images_from}; expected such as {self.samples[0].id}."
             )
         return int(found)
 
@@ -405,7 +452,9 @@ def _find_index(text: str, classes: Classes | None, where: str) -> int:
         if number is not None and number >= 0:
             return number
     except LabelError as error:
-        raise LabelError(f"{where}: {error}") from error
+        is_counted = classes is not None and classes.is_numbered
+        advice = " Give the classes if there are more (classes=, --classes)." if is_counted else ""
+        raise LabelError(f"{where}: {error}{advice}") from error
     raise LabelError(
         f"{where}: {text!r:.60} is a class by its name, and the classes were not given: give their "
         "names in the order of the outputs (classes=, --classes)."

@@ -24,6 +24,7 @@ from shiftproof.bench.tasks.detection.cell_measure import (
 from shiftproof.bench.tasks.detection.gallery import save_gallery
 from shiftproof.bench.tasks.detection.measures import MEASURES, check_wanted, make_measure
 from shiftproof.bench.tasks.detection.task import Detection, load_cell_measure, write_ground_truth
+from shiftproof.counts import pluralize
 from shiftproof.data import CocoData, DetectionData, VocData, open_detection_data
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
 from shiftproof.io import files
@@ -338,7 +339,7 @@ def _check_any_of_the_images(readings: Sequence[CellReading]) -> None:
     records = sum(one.records for one in readings)
     if records and sum(one.foreign for one in readings) == records:
         first = next(one.first for one in readings if one.first)
-        raise InputError(f"{first}. None of the {records} records is of one.")
+        raise InputError(f"{first}. None of {pluralize(records, 'record')} is of one.")
 
 
 def _read_results(path: Path) -> list[Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from shiftproof.bench.scoring.classifier_results import FORMS
 from shiftproof.bench.tasks.performance import Performance
 from shiftproof.corruptions import CORRUPTIONS
 from shiftproof.data.images.cells import canonicalize_corruption
 from shiftproof.errors import BrokenFileError, InputError
-from shiftproof.io.border import convert_errors
 from shiftproof.io.pickles import read_plain_pickle
-from shiftproof.io.text import read_json, read_text
+from shiftproof.io.text import read_csv, read_json
 from shiftproof.metrics.detection import COCO_METRICS
 from shiftproof.metrics.faults import read_integer, read_number, show_value
 from shiftproof.types import CLEAN, Cell
@@ -32,6 +30,10 @@ VOC_CLASSES = (
 )  # fmt: skip
 """The classes of Pascal VOC in the order of its development kit (Everingham et al. 2010), which is
 that of mmdetection's lists."""
+
+
+_OTHER_MEASURES = re.compile(r"(?i)err|acc|top.?\d|m?iou|mce|loss|predict|label|class|logit|prob")
+"""Names of a column that are of another task's figures."""
 
 
 def read_table(path: Path, *, kind: str = "bbox") -> tuple[str, dict[Cell, Performance]]:
@@ -108,9 +110,11 @@ def _explain_no_table(path: Path, value: Any) -> InputError:
     if isinstance(value, list):
         return _refuse_detections(path)
     got = ", ".join(_shorten(key) for key in list(value)[:4]) if isinstance(value, Mapping) else ""
+    is_truth = isinstance(value, Mapping) and {"images", "annotations"} <= value.keys()
+    advice = " This is ground truth: give it as data (--data)." if is_truth else ""
     return InputError(
         f"{path.name}: expected a table of results, corruption to severity to P, got a "
-        f"{type(value).__name__}{f' with {got}' if got else ''}."
+        f"{type(value).__name__}{f' with {got}' if got else ''}.{advice}"
     )
 
 
@@ -219,19 +223,23 @@ def _read_fraction(path: Path, cell: Cell, value: Any) -> float:
 
 
 def _from_csv(path: Path) -> dict[str, dict[str, str]]:
-    text = read_text(path)
-    with convert_errors(path, "no CSV that can be read"):
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(row)]
-    if not rows or len(rows[0]) != 3 or rows[0][:2] != ["corruption", "severity"]:
+    rows = list(read_csv(path))
+    _, head = rows[0] if rows else (0, [])
+    if len(head) != 3 or head[:2] != ["corruption", "severity"]:
         raise InputError(
             f"{path.name}: expected the columns corruption, severity and P (AP, say), got "
-            f"{', '.join(rows[0]) if rows else 'an empty file'}."
+            f"{', '.join(head) or 'an empty file'}."
+        )
+    if _OTHER_MEASURES.search(head[2]):
+        raise InputError(
+            f"{path.name}: expected P of detectors as the third column (AP, say), got {head[2]}, which is "
+            f"not one. A table of a classifier has a row for each image. {FORMS}."
         )
     table: dict[str, dict[str, str]] = {}
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in rows[1:]:
         if len(row) != 3:
             raise InputError(f"{path.name}, line {number}: expected 3 columns, got {len(row)}.")
-        corruption, severity, value = (cell.strip() for cell in row)
+        corruption, severity, value = row
         if severity in table.setdefault(corruption, {}):
             raise InputError(f"{path.name}, line {number}: {corruption}, {severity} occurs twice.")
         table[corruption][severity] = value

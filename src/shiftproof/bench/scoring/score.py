@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from shiftproof.bench.scoring.classifier_results import FORMS, check_detections
 from shiftproof.bench.scoring.classifiers import holds_class_predictions, score_class_predictions
 from shiftproof.bench.scoring.detectors import score_detections
+from shiftproof.bench.scoring.result_files import parse_cell
 from shiftproof.bench.scoring.result_tables import SUFFIXES, VOC_CLASSES, read_table
 from shiftproof.bench.scoring.score_request import Named, ScoreRequest
 from shiftproof.bench.scoring.segmenters import holds_label_maps, score_label_maps
@@ -21,6 +23,7 @@ from shiftproof.data.presence import check_presence
 from shiftproof.errors import InputError
 from shiftproof.io import files
 from shiftproof.io.folder_locks import releases_locks
+from shiftproof.io.images import is_image
 from shiftproof.metrics.intervals import LEVEL
 from shiftproof.runs.folder import remove_if_refused
 from shiftproof.runs.run import Run
@@ -51,9 +54,10 @@ def score(
     """Score the predictions of any framework under corruption; the run is like those of ``bench``.
 
     No model is run. Every cell has one answer for each image. Classifiers: ``.npz``, ``.npy``,
-    ``.csv`` or ``.parquet`` files, one for each corruption and severity, or one table with the columns
-    corruption, severity and image; see
-    :func:`~shiftproof.bench.scoring.classifier_results.read_class_predictions`.
+    ``.csv``, ``.parquet`` or ``.json`` files, one for each corruption and severity, or one table with
+    the columns corruption, severity and image; see
+    :func:`~shiftproof.bench.scoring.classifier_results.read_class_predictions`. ``.json`` files are a
+    classifier's where their first record has an image and its classes or scores, and no box.
 
     Segmenters: label maps as PNG of the ground truth's size, ``fog/3/<path of the image>.png`` and
     ``clean/<path of the image>.png``. Of palette images the indices are read; 255 means no class.
@@ -187,17 +191,18 @@ def _check_detections(request: ScoreRequest) -> None:
     if request.classes is not None:
         raise InputError(
             f"{next(iter(given.values()))} is read as results of a detector, whose classes are those of "
-            "the annotations; give none. A table of a classifier has the columns corruption, severity "
-            "and image."
+            f"the annotations; give none. {FORMS}; a single table of all cells has the columns "
+            "corruption and severity, too."
         )
     tables = [path for path in given.values() if _is_table(path)]
     if tables and len(tables) < len(given):
         raise InputError(
-            f"{tables[0]} is a table and {len(given) - len(tables)} others are "
-            "folders of result files; score them apart."
+            f"{tables[0]} is a table, and not all others are; score folders of result files apart."
         )
     if tables:
         return
+    for path in given.values():
+        _check_folder(path)
     if data is None:
         raise InputError(
             "Expected the annotations beside the result files (--data, data=): a COCO JSON file or "
@@ -206,6 +211,27 @@ def _check_detections(request: ScoreRequest) -> None:
     if isinstance(data, ImageData) and not isinstance(data, DetectionData):
         raise InputError(
             f"{data.name} has no boxes; expected annotations for result files of boxes."
+        )
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a folder whose files are of another task, or of none, in their words.
+
+    Raises:
+        InputError: its first JSON with a record has no detections; or it has images alone.
+    """
+    jsons = [
+        one
+        for one in sorted(path.rglob("*.json"))
+        if parse_cell(one.relative_to(path).as_posix()) is not None
+    ]
+    for one in jsons:
+        if check_detections(one, one.relative_to(path.parent).as_posix()):
+            return
+    if not jsons and any(is_image(one) for one in path.rglob("*")):
+        raise InputError(
+            f"{path} has images, and none in a folder named by a cell; expected label maps as "
+            "fog/3/<path of the image>.png and clean/<path of the image>.png."
         )
 
 

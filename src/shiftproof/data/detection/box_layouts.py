@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shiftproof.counts import pluralize
 from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.cityscapes import CityscapesData
 from shiftproof.data.detection.coco import CocoData, describe_lacking
@@ -74,7 +75,8 @@ def find_coco_data(request: Request) -> FoundDataset:
         root = next((file.image_root for file in files if file.problem is None), path)
     parts = tuple(_make_coco_part(root, file) for file in files)
     notes = [
-        f"{part.annotations}: {part.missing:,} of its images are missing"
+        f"{part.annotations}: "
+        f"{pluralize(part.missing, 'of its images is missing', 'of its images are missing')}"
         for part in parts
         if part.missing
     ]

@@ -142,7 +142,10 @@ class DetectionData(ImageData):
 
     def __repr__(self) -> str:
         boxes = sum(len(objects) for objects in self.objects.values())
-        return f"{type(self).__name__}({self.name!r}, {pluralize(len(self), 'image')} with {boxes} boxes)"
+        return (
+            f"{type(self).__name__}({self.name!r}, {pluralize(len(self), 'image')} with "
+            f"{pluralize(boxes, 'box')})"
+        )
 
     def read(self, sample: Sample) -> Image:
         """Return the image as ``(H, W, 3)`` uint8 RGB; see :class:`ImageData`."""

@@ -21,7 +21,13 @@ from shiftproof.data.disk import join_below
 from shiftproof.data.images.folder import name_folder
 from shiftproof.errors import InputError
 from shiftproof.io.text import read_json
-from shiftproof.metrics.annotations import PARTS, Annotations, ImageId, read_annotations
+from shiftproof.metrics.annotations import (
+    PARTS,
+    Annotations,
+    ImageId,
+    derive_missing_boxes,
+    read_annotations,
+)
 from shiftproof.metrics.faults import NO_NAME, UNKNOWN_IMAGE, Fault
 
 
@@ -31,7 +37,8 @@ class CocoData(DetectionData):
 
     Image and category ids are the file's, so that results of other programs fit; the classes are
     the categories by ascending id. An annotation without ``iscrowd`` is not a crowd, and one without
-    ``area`` gets that of its box. The file is read by
+    ``area`` gets that of its box. An annotation without ``bbox`` gets that of its segmentation, by the
+    definition of pycocotools. The file is read by
     :func:`~shiftproof.metrics.annotations.read_annotations`, as in the metrics: valid entries are
     kept, and invalid ones become faults.
 
@@ -79,8 +86,12 @@ class CocoData(DetectionData):
                 )
         if not image_names:
             raise _make_empty_error(where, "images", faults)
-        rows = _list_rows(where, parsed, image_names, faults)
         sizes = read_image_sizes(data_root, image_names.values())
+        if parsed.boxless:  # of images whose size is not in the JSON
+            found = len(parsed.faults)
+            parsed = derive_missing_boxes(where, parsed, dict(zip(image_names, sizes, strict=True)))
+            faults += parsed.faults[found:]
+        rows = _list_rows(where, parsed, image_names, faults)
         annotated_sizes = [parsed.images[image_id].size for image_id in image_names]
         faults += find_size_faults(list(image_names.values()), sizes, annotated_sizes)
         objects: dict[str, ImageObjects] = {}

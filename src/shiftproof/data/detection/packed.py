@@ -221,8 +221,19 @@ def _list_objects(key: str, value: Any) -> Iterator[_Object]:
             category,
             area if area >= 0 else None,  # not for NaN
             crowd in (1, True),
-            "" if values is box else f"{box!r:.60}",
+            "" if values is box else _describe_box(box, record),
         )
+
+
+def _describe_box(box: Any, record: Mapping[str, Any]) -> str:
+    """Describe what stands in place of four numbers."""
+    if box is not None:
+        return f"{box!r:.60}"
+    if record.get("segmentation"):
+        return (
+            "no bbox; only COCO's files have the boxes of their masks, so write it beside the mask"
+        )
+    return "no bbox"
 
 
 def _read_category(where: str, record: Mapping[str, Any]) -> int | str:

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, final
 
@@ -20,14 +20,14 @@ from shiftproof.data.detection.boxes import (
     check_boxes,
     read_image_sizes,
 )
-from shiftproof.data.disk import find_images, join_below, list_folders
+from shiftproof.data.disk import check_written_path, find_images, join_below, list_folders
 from shiftproof.data.images.folder import name_folder
 from shiftproof.data.splits import matches_split, parse_splits
 from shiftproof.errors import BrokenFileError, InputError
 from shiftproof.io import files
 from shiftproof.io.images import IMAGE_SUFFIXES
 from shiftproof.io.text import read_text
-from shiftproof.io.yaml import MAX_BYTES, read_yaml
+from shiftproof.io.yaml import MAX_BYTES, read_located_yaml
 from shiftproof.metrics.faults import UNKNOWN_CLASS, Fault, read_number
 
 SPLITS = ("train", "val", "test")
@@ -126,14 +126,24 @@ class YoloConfig:
         self.where = config.name
         self.root = root if root is not None else config if config.is_dir() else config.parent
         self._is_root_given = root is not None
-        content = _infer_config(config) if config.is_dir() else read_config(config)
+        content, self._lines = (
+            (_infer_config(config), {}) if config.is_dir() else _read_config(config)
+        )
         self.is_numbered = config.is_dir() and "names" not in content
-        self.names = _read_names(self.where, content)
-        self.key_points = _count_key_points(self.where, content.get("kpt_shape"))
+        self.names = _read_names(content, self._locate)
+        self.key_points = _count_key_points(self._locate("kpt_shape"), content.get("kpt_shape"))
         self.splits = {name: content[name] for name in (*SPLITS, ALL) if content.get(name)}
         if "val" not in self.splits and content.get("validation"):
             self.splits["val"] = content["validation"]
         self._base = "." if root is not None else self._find_base(content.get("path"))
+
+    def _locate(self, *keys: str) -> str:
+        """Return the name of the YAML file, with the line of the first key that it has."""
+        line = next((self._lines[key] for key in keys if key in self._lines), None)
+        return self.where if line is None else f"{self.where}, line {line}"
+
+    def _locate_split(self, split: str) -> str:
+        return self._locate(split, "validation") if split == "val" else self._locate(split)
 
     def _find_base(self, path: Any) -> str:
         """Return the folder that entries are relative to, below ``root``."""
@@ -144,10 +154,12 @@ class YoloConfig:
         if relative is not None and (self.root / relative).is_dir():
             return relative
         entries = [part for entry in self.splits.values() for part in list_entries(entry)]
-        if not (self.root / text).exists() and any(self._find(".", entry) for entry in entries):
+        if not (self.root / text).exists() and any(
+            self._find(".", entry, self.where) for entry in entries
+        ):
             return "."  # the path is of another machine, or of the original place of the data
         raise InputError(
-            f"{self.where}: path is {text!r}, which leaves the folder of the file. Give the folder "
+            f"{self._locate('path')}: path is {text!r}, which leaves the folder of the file. Give the folder "
             "of the data as root (--root), or take path out of the file."
         )
 
@@ -176,13 +188,15 @@ class YoloConfig:
         """
         if split not in self.splits:
             raise self._make_split_error(split)
-        entries = list_entries(self.splits[split])
-        return list(dict.fromkeys(name for entry in entries for name in self._list_entry(entry)))
+        entries, where = list_entries(self.splits[split]), self._locate_split(split)
+        names = (name for entry in entries for name in self._list_entry(entry, where))
+        return list(dict.fromkeys(names))
 
     def list_folders(self, split: str) -> list[str]:
         """Return the existing folders and lists of a split, relative to ``root``."""
         entries = [entry for entry in list_entries(self.splits[split]) if isinstance(entry, str)]
-        names = [self._find(self._base, entry) for entry in entries]
+        where = self._locate_split(split)
+        names = [self._find(self._base, entry, where) for entry in entries]
         return [name for name in names if name is not None]
 
     def is_outside(self, split: str) -> bool:
@@ -195,47 +209,48 @@ class YoloConfig:
             for path in (str(entry), str(entry).removeprefix("../"))
         )
 
-    def _find(self, base: str, entry: Any) -> str | None:
+    def _find(self, base: str, entry: Any, where: str) -> str | None:
         """Return the folder or list of an entry as Ultralytics reads it, or None.
 
         It is the path as written, or else, as Roboflow writes it, the path without a leading ``../``.
         """
         if not isinstance(entry, str):
             raise InputError(
-                f"{self.where}: expected a folder, a .txt or a list of these, got {entry!r:.60}."
+                f"{where}: expected a folder, a .txt or a list of these, got {entry!r:.60}."
             )
+        check_written_path(where, entry, Path(self.root, base, entry))
         for path in (entry, entry.removeprefix("../")):
             name = make_relative(self.root, str(Path(base, path)))
             if name is not None and (self.root / name).exists():
                 return name
         return None
 
-    def _list_entry(self, entry: Any) -> list[str]:
-        """Return the images of one entry."""
-        name = self._find(self._base, entry)
+    def _list_entry(self, entry: Any, where: str) -> list[str]:
+        """Return the images of one entry; ``where`` is its place in messages."""
+        name = self._find(self._base, entry, where)
         as_written = self.root / self._base / entry
         is_outside = self._is_outside(entry) or (
             make_relative(self.root, str(Path(self._base, entry))) is None and as_written.exists()
         )
         if is_outside and name is not None and not self._is_root_given:
             raise InputError(
-                f"{self.where}: {entry} can be {as_written.resolve()} or {self.root / name}. Give "
+                f"{where}: {entry} can be {as_written.resolve()} or {self.root / name}. Give "
                 "the folder of the data as root (--root)."
             )
         if is_outside and name is None:
             raise InputError(
-                f"{self.where}: expected a path below the dataset's folder, got {entry!r}, which "
+                f"{where}: expected a path below the dataset's folder, got {entry!r}, which "
                 "leaves it. Give the folder of the data as root (--root)."
             )
         if name is None:
-            raise InputError(f"{self.where}: {entry} does not exist in {self.root / self._base}.")
+            raise InputError(f"{where}: {entry} does not exist in {self.root / self._base}.")
         path = self.root / name
         if path.is_dir():
             return [join_below(name, image) for image in find_images(path).names]
         if path.suffix == ".txt" and path.is_file():
             return self._read_list(name)
         raise InputError(
-            f"{self.where}: {entry} is not a folder and not a .txt with one image per line."
+            f"{where}: {entry} is not a folder and not a .txt with one image per line."
         )
 
     def _read_list(self, name: str) -> list[str]:
@@ -247,16 +262,19 @@ class YoloConfig:
         # As written by the common tools: "./" stands for the folder of the list itself.
         folder = str(PurePosixPath(name).parent)
         images = []
-        for line in read_text(self.root / name, errors="replace").splitlines():
+        lines = read_text(self.root / name, errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
             path = line.strip().replace("\\", "/")
             if not path:
                 continue
             base = folder if path.startswith("./") else self._base
+            where = f"{name}, line {number}"
+            check_written_path(where, line.strip(), Path(self.root, base, path))
             relative = make_relative(self.root, str(Path(base, path)))
             if relative is None:
                 raise InputError(
-                    f"{name}: expected a path below the dataset's folder, got {path!r}, which "
-                    "leaves it; write the path relative to the folder."
+                    f"{where}: expected a path below the dataset's folder, got "
+                    f"{path!r}, which leaves it; write the path relative to the folder."
                 )
             images.append(relative)
         return images
@@ -269,10 +287,15 @@ def read_config(path: Path) -> dict[str, Any]:
         BrokenFileError: it cannot be read, is above a megabyte, or is not a mapping.
         MissingExtraError: PyYAML is not installed.
     """
-    content = read_yaml(path)
+    return _read_config(path)[0]
+
+
+def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return the content of a YAML file, and the line of each key."""
+    content, lines = read_located_yaml(path)
     if not isinstance(content, dict):
         raise BrokenFileError(f"{path}: expected names, and train, val or test.")
-    return content
+    return content, lines
 
 
 def is_yolo(path: Path) -> bool:
@@ -406,7 +429,8 @@ def _compute_area(xs: Sequence[float], ys: Sequence[float]) -> float:
     )
 
 
-def _read_names(where: str, content: Mapping[str, Any]) -> dict[int, str]:
+def _read_names(content: Mapping[str, Any], locate: Callable[..., str]) -> dict[int, str]:
+    """Return the names of the classes; ``locate`` gives the place of a key in messages."""
     names = content.get("names")
     count = content.get("nc")
     if names is None and type(count) is int and 0 < count <= MAX_CLASSES:
@@ -417,10 +441,13 @@ def _read_names(where: str, content: Mapping[str, Any]) -> dict[int, str]:
         by_number = {key: str(name) for key, name in names.items()}
     else:
         raise InputError(
-            f"{where}: expected names as a list, or as number to name; got {names!r:.60}."
+            f"{locate('names')}: expected names as a list, or as number to name; got {names!r:.60}."
         )
     if isinstance(count, int) and count != len(by_number):
-        raise InputError(f"{where}: nc is {count}, but there are {len(by_number)} names.")
+        raise InputError(
+            f"{locate('nc')}: nc is {count}, but there {'is' if len(by_number) == 1 else 'are'} "
+            f"{pluralize(len(by_number), 'name')}."
+        )
     return by_number
 
 

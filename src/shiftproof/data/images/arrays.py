@@ -116,7 +116,7 @@ def _read_targets(
     array = np.asarray(labels)
     if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
         raise LabelError(
-            f"Expected {count} integer labels, one per image, got shape {array.shape}, "
+            f"Expected {pluralize(count, 'integer label')}, one per image, got shape {array.shape}, "
             f"{array.dtype}."
         )
     if count and (array.min() < 0 or (classes is not None and array.max() >= len(classes))):

@@ -9,9 +9,10 @@ from typing import final
 
 from shiftproof.classes import Classes, normalize_unicode
 from shiftproof.counts import pluralize
-from shiftproof.data.disk import read_csv
+from shiftproof.data.disk import check_written_path
 from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import BrokenFileError, InputError, LabelError
+from shiftproof.io.text import read_csv
 from shiftproof.types import Sample
 
 PATH_COLUMNS = ("path", "file", "filename", "image")
@@ -41,7 +42,8 @@ class ImageTable(ImageFiles):
 
     Raises:
         BrokenFileError: the file is not valid CSV, or a row is not ``path,label``; with its line.
-        InputError: an image occurs twice (the message has both lines), or there are no rows.
+        InputError: an image occurs twice (the message has both lines), there are no rows, or a row is
+            a URL, a path of another system, or begins with ``~``.
         LabelError: a label is not among the classes, or only some rows have one; with the line.
     """
 
@@ -116,6 +118,7 @@ def _read_rows(source: Path) -> list[tuple[int, str, str]]:
 
 def _make_id(written: str, root: Path, given_root: Path, where: str) -> str:
     full = Path(os.path.normpath(root / written.replace("\\", "/")))
+    check_written_path(where, written, full)
     for base in (root, given_root.absolute()):
         if full.is_relative_to(base):
             name = full.relative_to(base).as_posix()

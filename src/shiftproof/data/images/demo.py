@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import final
 
 from shiftproof.classes import Classes, imagenet
+from shiftproof.counts import pluralize
 from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import LabelError, MissingExtraError
 from shiftproof.types import Sample
@@ -58,6 +59,7 @@ def _find_label(file_name: str, classes: Classes) -> int:
             return label
     raise LabelError(
         "The demo photographs are labeled with ImageNet's classes, and the model's "
-        f"({classes.title}, {len(classes)} classes) lack {reference.names[index]!r}. Use a model of "
+        f"({classes.title}, {pluralize(len(classes), 'class')}) lack {reference.names[index]!r}. "
+        "Use a model of "
         "ImageNet, or measure on your own images."
     )

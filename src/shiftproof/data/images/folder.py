@@ -17,15 +17,10 @@ from shiftproof.classes import (
     to_classes,
 )
 from shiftproof.counts import pluralize
-from shiftproof.data.disk import (
-    ImageListing,
-    find_images,
-    read_csv,
-    shorten,
-)
+from shiftproof.data.disk import ImageListing, find_images, shorten
 from shiftproof.data.images.image_files import ImageFiles
 from shiftproof.errors import BrokenFileError, LabelError
-from shiftproof.io.text import read_json
+from shiftproof.io.text import read_csv, read_json
 from shiftproof.types import Sample, Settings
 
 

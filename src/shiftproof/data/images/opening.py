@@ -13,7 +13,7 @@ from shiftproof.data.detection.boxes import DetectionData
 from shiftproof.data.detection.opening import open_detection_data
 from shiftproof.data.disk import find_counterparts, list_folders
 from shiftproof.data.find import find_dataset, find_plain
-from shiftproof.data.found import FoundDataset
+from shiftproof.data.found import FoundDataset, Request
 from shiftproof.data.images.cell_folders import (
     find_cells,
     find_first_cell,
@@ -25,7 +25,8 @@ from shiftproof.data.images.corrupted_arrays import is_corrupted_arrays, list_ar
 from shiftproof.data.images.demo import DemoPhotographs
 from shiftproof.data.images.folder import FolderLabels, ImageFolder
 from shiftproof.data.images.image_layouts import ImageOptions
-from shiftproof.data.images.packed_tree import PackedTree, find_packing
+from shiftproof.data.images.packed_tree import PackedTree, check_packed_tree, find_packing
+from shiftproof.data.images.rows import RowImages, choose_label
 from shiftproof.data.layouts import LAYOUTS, recognize_layout
 from shiftproof.data.presence import check_presence, check_source, is_address
 from shiftproof.data.segmentation.dataset import SegmentationData, open_segmentation_data
@@ -120,9 +121,11 @@ def check_data(
     if _is_demo(source):
         _check_demo(source, options)
         return
-    if not is_address(source) and recognize_layout(Path(source)) in _TREE_LAYOUTS:
+    tree = None if is_address(source) else _recognize_tree(Path(source), clean)
+    if tree is not None:
         # Opening a tree would list the images of all cells.
-        _check_options(recognize_layout(Path(source)), str(source), options)
+        _check_options(tree, str(source), options)
+        _check_tree(Path(source), tree, options)
         return
     try:
         name = _check_openable(_find(source, options), options)
@@ -138,11 +141,52 @@ def check_data(
 _TREE_LAYOUTS = ("corrupted tree", "packed tree")
 
 
+def _recognize_tree(path: Path, clean: str | Path | None) -> str | None:
+    """Return the layout of a -C tree; None for other data.
+
+    A tree without a known corruption and without a manifest looks like class folders. It is a tree
+    where its clean images are given, which nothing else has, and each folder holds severities.
+    """
+    layout = recognize_layout(path)
+    if layout in _TREE_LAYOUTS:
+        return layout
+    if clean is None or layout != "plain" or not _has_only_cells(path, clean):
+        return None
+    folders, _ = find_cells(path, Path(clean))
+    is_packed = find_packing(next(iter(folders.values()))) is not None
+    return "packed tree" if is_packed else "corrupted tree"
+
+
+def _has_only_cells(path: Path, clean: str | Path) -> bool:
+    """Return whether a folder has severities 1 to 5 in each of its folders, beside clean images."""
+    if not path.is_dir():
+        return False
+    try:
+        _, ignored_folders = find_cells(path, Path(clean))
+    except InputError:
+        return False
+    return not ignored_folders
+
+
+def _check_tree(path: Path, layout: str, options: ImageOptions) -> None:
+    """Refuse what a tree of tars or tables does not have; of image files, only names are options."""
+    if layout == "packed tree":
+        check_packed_tree(
+            path,
+            clean=options.clean,
+            split=options.split,
+            column=None if options.images is None else str(options.images),
+            label_key=None if options.labeled is False else options.label_key,
+        )
+
+
 def _check_openable(found: FoundDataset, options: ImageOptions) -> str:
     """Open without labels what can be opened from its file names alone, and return its layout."""
     if found.layout not in ("webdataset", "plain"):
         open_images = LAYOUTS[found.layout].open_images or _open_photographs
-        open_images(found, dataclasses.replace(options, labeled=False))
+        data = open_images(found, dataclasses.replace(options, labeled=False))
+        if isinstance(data, RowImages) and options.label_key and options.labeled is not False:
+            choose_label(data.features, options.label_key, str(found.source))
     return found.layout
 
 
@@ -185,10 +229,11 @@ def find_copies(source: str | Path, clean: str | Path | None = None) -> tuple[Ce
         InputError: a -C tree with a severity outside 1 to 5, or a cell that occurs twice.
     """
     path = Path(source)
-    layout = recognize_layout(path) if path.is_dir() else None
-    if layout in _TREE_LAYOUTS:
+    if not path.is_dir():
+        return None
+    if _recognize_tree(path, clean) is not None:
         return list_tree_cells(path, clean)
-    return list_array_cells(path) if layout == "corrupted arrays" else None
+    return list_array_cells(path) if recognize_layout(path) == "corrupted arrays" else None
 
 
 def open_copies(root: str | Path, data: ImageData) -> CorruptedData:
@@ -238,7 +283,16 @@ def _open(source: str | Path, options: ImageOptions) -> ImageData:
     found = _find(source, options)
     _check_options(found.layout, found.address or str(found.source), options)
     open_images = LAYOUTS[found.layout].open_images or _open_photographs
-    data = open_images(found, options)
+    try:
+        data = open_images(found, options)
+    except LabelError as error:
+        path = Path(source)
+        if found.layout != "plain" or not _has_only_cells(path, path / "clean"):
+            raise
+        raise LabelError(
+            f"{error} If {path} is a -C tree of corruptions that shiftproof does not know, give its clean "
+            "images (--clean, clean=)."
+        ) from error
     data.omissions = (*data.omissions, *found.omissions, *found.notes)
     return data
 
@@ -266,6 +320,10 @@ def _find(source: str | Path, options: ImageOptions) -> FoundDataset:
     path = Path(source)
     if is_address(source):
         return find_dataset(source, split=split, images=images, root=root)
+    tree = None if options.clean is None else _recognize_tree(path, options.clean)
+    if tree is not None and recognize_layout(path) != tree:
+        found = LAYOUTS[tree].find(Request(path, tree))
+        return dataclasses.replace(found, title=LAYOUTS[tree].title)
     if options.labeled is False or not path.is_dir() or not _are_class_folders(path, options):
         found_split = None if LAYOUTS[recognize_layout(path)].has_own_splits else split
         return find_dataset(path, split=found_split, images=images, root=root)

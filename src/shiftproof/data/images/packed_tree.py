@@ -20,9 +20,10 @@ from shiftproof.data.images.cell_folders import (
 )
 from shiftproof.data.images.packed import PackedImages
 from shiftproof.data.images.parquet import is_parquet
+from shiftproof.data.images.rows import RowImages, choose_label
 from shiftproof.data.images.saved import is_saved_dataset
 from shiftproof.data.images.tables import TABLE_READERS
-from shiftproof.data.images.tars import TarData
+from shiftproof.data.images.tars import TarData, TarFiles
 from shiftproof.errors import BrokenFileError, InputError, ShiftproofError
 from shiftproof.io import files
 from shiftproof.io.tars import is_tar
@@ -249,6 +250,34 @@ def _check_split(packing: Packing, root: Path, options: PackOptions) -> None:
     """Refuse the options ``split`` and ``column`` for tars."""
     if packing == "webdataset" and (options.split, options.column) != (None, None):
         raise InputError(f"{root} holds tars, which have no splits and no columns: leave them out.")
+
+
+def check_packed_tree(
+    root: Path, *, clean: str | Path | None, split: str | None, column: str | None, label_key: str | None
+) -> None:  # fmt: skip
+    """Refuse options that a tree of tars or tables does not have, before a model is loaded.
+
+    Of tables the first cell and the clean images are opened, without labels; of tars only the names of
+    files are read. Arguments as for :class:`PackedTree`.
+
+    Raises:
+        InputError, BrokenFileError, LabelError, UnknownNameError: as for :class:`PackedTree`.
+    """
+    folders, _ = find_cells(root, root / "clean" if clean is None else Path(clean))
+    packing = _determine_packing(root, folders)
+    options = PackOptions(split=split, column=column)
+    _check_split(packing, root, options)
+    if packing == "webdataset":
+        if clean is not None:
+            TarFiles.find(clean)
+        return
+    cell, folder = next(iter(folders.items()))
+    with _prefix_errors(cell):
+        table = options.open(packing, folder, labeled=False)
+        if label_key is not None and isinstance(table, RowImages):
+            choose_label(table.features, label_key, str(folder))
+    if clean is not None:
+        options.open(packing, clean, labeled=False)
 
 
 def _open_cells(

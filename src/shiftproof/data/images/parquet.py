@@ -13,6 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from shiftproof.classes import Classes
+from shiftproof.counts import pluralize
 from shiftproof.data.disk import list_files
 from shiftproof.data.images.labels import LabelReader
 from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, read_file_version
@@ -251,7 +252,7 @@ def _read_group_sizes(path: Path, column: str) -> list[int]:
             raise TypeError(f"it holds {column_type}")
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         if min(sizes, default=0) < 0 or sum(sizes) > path.stat().st_size:
-            raise ValueError(f"{sum(sizes)} rows are claimed")
+            raise ValueError(f"{pluralize(sum(sizes), 'row is', 'rows are')} claimed")
     return sizes
 
 

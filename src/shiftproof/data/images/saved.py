@@ -11,6 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from shiftproof.classes import Classes
+from shiftproof.counts import pluralize
 from shiftproof.data.images.labels import LabelReader
 from shiftproof.data.images.rows import RowImages, RowTable, choose_image_column, read_file_version
 from shiftproof.errors import BrokenFileError, InputError, UnknownNameError
@@ -189,5 +190,5 @@ def _check_table(path: Path, table: Any, column: str) -> int:
         if not (is_binary or pyarrow.types.is_large_binary(content_type)):
             raise TypeError(f"it holds {content_type}")
         if len(table) > path.stat().st_size:
-            raise ValueError(f"{len(table)} rows are claimed")
+            raise ValueError(f"{pluralize(len(table), 'row is', 'rows are')} claimed")
     return len(table)

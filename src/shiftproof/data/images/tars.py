@@ -22,6 +22,7 @@ from shiftproof.io import files
 from shiftproof.io.border import check_names, convert_errors
 from shiftproof.io.locations import Location, expand_braces, has_braces, is_url
 from shiftproof.io.tars import Entry, TarReader, is_tar, open_tar, sort_key
+from shiftproof.io.text import find_json_fault
 from shiftproof.types import Sample, Settings
 
 LABEL_MEMBER = "cls"
@@ -288,7 +289,7 @@ def read_object(data: bytes, name: str) -> Mapping[str, Any]:
     Raises:
         BrokenFileError: it is not a JSON object.
     """
-    with convert_errors(name, "not valid JSON"):
+    with convert_errors(name, "not valid JSON", find_fault=find_json_fault):
         value = json.loads(data)
     if not isinstance(value, dict):
         raise BrokenFileError(f"{name}: expected a JSON object, got a {type(value).__name__}.")

@@ -260,7 +260,8 @@ def _find_voc(root: Path, split: str) -> MaskPairs:
         missing = [stem for stem in stems if stem not in images]
         if missing:
             raise InputError(
-                f"{listed}: {len(missing):,} of its {pluralize(len(stems), 'image is', 'images are')} not in "
+                f"{listed}: {len(missing):,} of its {pluralize(len(stems), 'image')} "
+                f"{'is' if len(missing) == 1 else 'are'} not in "
                 f"{join_below(prefix, 'JPEGImages')} (first: {missing[0]})."
             )
         images = {stem: images[stem] for stem in stems}

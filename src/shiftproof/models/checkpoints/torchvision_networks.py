@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shiftproof.counts import pluralize
 from shiftproof.errors import ModelError
 from shiftproof.io.border import show_name
 from shiftproof.models.checkpoints.checkpoint import read_tensors
@@ -55,7 +56,7 @@ def fill_network(
     except RuntimeError as error:
         faults = [line.strip() for line in str(error).splitlines()[1:]]
         raise ModelError(
-            f"The weights in {target} do not fit {name} with {classes} classes "
+            f"The weights in {target} do not fit {name} with {pluralize(classes, 'class')} "
             f"({' '.join(faults)[:300]}). Check the architecture, and name the classes that it was "
             "trained on: classes=NAMES.txt."
         ) from error

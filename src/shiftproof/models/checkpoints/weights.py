@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shiftproof.counts import pluralize
 from shiftproof.errors import ModelError, UnknownNameError
 from shiftproof.io.border import show_name
 
@@ -155,7 +156,7 @@ def find_weights(
         }
         if filled:
             state.update(filled)
-            notes.append(f"{len(filled)} running statistics of the raw weights")
+            notes.append(f"{pluralize(len(filled), 'running statistic')} of the raw weights")
     elif any(_is_averaged(prefix) for prefix in sets):
         notes.append(f"raw weights ({_show(chosen)}), not the averaged ones")
     elif any(_split_words(place) & _AVERAGED for place in content.unnamed):

@@ -9,7 +9,7 @@ from typing import Any
 from shiftproof.classes import Classes, imagenet, name_classes
 from shiftproof.errors import BrokenFileError
 from shiftproof.io.locations import is_url
-from shiftproof.io.text import read_json, read_text
+from shiftproof.io.text import read_json, read_lines
 
 NUMBERED = "numbered"
 """The word for outputs that have no names."""
@@ -49,9 +49,15 @@ def read_names(path: Path) -> Classes:
     if path.suffix.lower() == ".json":
         names = _check_names(read_json(path), path)
     else:
-        names = [line.strip() for line in read_text(path).strip().splitlines()]
+        numbered = read_lines(path)
+        empty = next((number for number, line in numbered if not line), None)
+        if empty is not None:
+            raise BrokenFileError(
+                f"{path}, line {empty}: expected the name of a class, got an empty line."
+            )
+        names = [line for _, line in numbered]
     if not names or "" in names:
-        found = "no name" if not names else f"an empty line {names.index('') + 1}"
+        found = "no name" if not names else f"an empty name of class {names.index('')}"
         raise BrokenFileError(f"{path}: expected one name of a class a line, got {found}.")
     return name_classes(names)
 

@@ -345,12 +345,12 @@ class Classifier(HeldModule):
             highest = max(max(group) for group in self.outputs)
             if shape[1] <= highest:
                 raise ModelError(
-                    f"{self.name}: the model gives {shape[1]} outputs, but output {highest} is "
+                    f"{self.name}: the model gives {pluralize(shape[1], 'output')}, but output {highest} is "
                     f"listed; expected outputs of 0 to {shape[1] - 1}."
                 )
         elif shape[1] != len(self.classes):
             raise ModelError(
-                f"{self.name}: the model gives {shape[1]} outputs, but "
+                f"{self.name}: the model gives {pluralize(shape[1], 'output')}, but "
                 f"{pluralize(len(self.classes), 'class')} "
                 "are named. Give one class name per output."
             )

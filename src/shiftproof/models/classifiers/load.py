@@ -32,7 +32,12 @@ from shiftproof.models.image_text.pretrained import check_pretrained
 from shiftproof.models.loading import Loader, SpecReader
 from shiftproof.models.onnx_input import INPUT_OPTIONS, check_onnx
 from shiftproof.models.own_functions import check_function
-from shiftproof.models.preprocess import Interpolation, Preprocess, Preprocessing
+from shiftproof.models.preprocess import (
+    Interpolation,
+    Preprocess,
+    Preprocessing,
+    check_overrides,
+)
 from shiftproof.models.targets import fetch_classes
 from shiftproof.specs import Pixels
 
@@ -211,6 +216,7 @@ def check_classifier(
     """
     keywords = {**dict.fromkeys(_KEYWORDS), "classes": classes, "templates": templates}
     options = _READER.check(spec, keywords)
+    check_overrides(options)
     check_names(options["classes"])
 
 

@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from shiftproof.classes import Classes, name_classes
+from shiftproof.counts import pluralize
 from shiftproof.errors import BrokenFileError, ModelError
 from shiftproof.io import files
 from shiftproof.io.border import describe_error
@@ -152,7 +153,8 @@ def _set_classes(model: Any, options: DetectorOptions, path: Path) -> Classes | 
     except Exception as error:
         reason = describe_error(error)
         raise ModelError(
-            f"{path}: cannot take {len(names)} class names ({reason}). Ultralytics needs the text "
+            f"{path}: cannot take {pluralize(len(names), 'class name')} ({reason}). Ultralytics "
+            "needs the text "
             "tower of CLIP for them, which it downloads at the first use."
         ) from error
     return Classes(classes.names)

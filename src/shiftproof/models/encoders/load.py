@@ -27,7 +27,7 @@ from shiftproof.models.image_text.pretrained import check_pretrained
 from shiftproof.models.loading import SpecReader
 from shiftproof.models.onnx_input import INPUT_OPTIONS, check_onnx
 from shiftproof.models.own_functions import check_function
-from shiftproof.models.preprocess import Interpolation
+from shiftproof.models.preprocess import Interpolation, check_overrides
 from shiftproof.specs import Pixels
 
 EncoderLoader: TypeAlias = ClassifierLoader
@@ -200,7 +200,7 @@ def check_encoder(spec: str) -> None:
             :func:`load_encoder`.
     """
     keywords = dict.fromkeys(("pretrained", "arch", "weights", "output", *INPUT_OPTIONS, *APPLIED))
-    _READER.check(spec, keywords)
+    check_overrides(_READER.check(spec, keywords))
 
 
 _READER = SpecReader(ENCODER_LOADERS, APPLIED, "Encoder(module, preprocess)")

@@ -20,15 +20,20 @@ def open_transformers() -> Any:
 
 
 def check_pretrained(target: str, options: Mapping[str, Any]) -> None:
-    """Refuse the path of a missing folder; names on the hub are not checked.
+    """Refuse a missing folder, and one that is no model; names on the hub are not checked.
 
     Raises:
-        BrokenFileError: not a folder.
+        BrokenFileError: not a folder, or one without a ``config.json``.
         MissingExtraError: transformers is not installed.
     """
     open_transformers()
     if target.startswith((".", "/", "~")) and not Path(target).expanduser().is_dir():
         raise BrokenFileError(f"transformers:{target}: expected a folder, found none.")
+    folder = Path(target).expanduser()
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise BrokenFileError(
+            f"transformers:{target}: expected a folder with a config.json, as save_pretrained writes it."
+        )
 
 
 def open_pretrained(kind: Any, target: str, what: str, **options: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from shiftproof.classes import Classes, imagenet
 from shiftproof.errors import InputError, LabelError
 from shiftproof.io import files
-from shiftproof.io.text import read_text
+from shiftproof.io.text import read_lines
 from shiftproof.types import Settings
 
 PLACE = "{}"
@@ -116,9 +116,8 @@ def read_templates(given: Iterable[str] | str | Path | None) -> tuple[str, ...]:
             f"class stands, or a file of such sentences; got {given!r:.80}."
         )
     if isinstance(given, (str, Path)):
-        lines = read_text(Path(given)).strip().splitlines()
-        return _check_templates(lines, f"{given}, line ")
-    return _check_templates(list(given), "Template ")
+        return _check_templates(read_lines(Path(given)), str(given), ", line")
+    return _check_templates(list(enumerate(given, 1)), "Template", "")
 
 
 def _is_path(given: str) -> bool:
@@ -126,16 +125,19 @@ def _is_path(given: str) -> bool:
     return bool(Path(given).suffix) and " " not in given
 
 
-def _check_templates(lines: list[str], where: str) -> tuple[str, ...]:
+def _check_templates(lines: Sequence[tuple[int, object]], where: str, noun: str) -> tuple[str, ...]:
+    """Return templates; a message names ``where``, ``noun`` and the number of one."""
     if not lines:
-        raise InputError(f"{where.partition(',')[0].strip()}: expected a template, got none.")
-    for number, line in enumerate(lines, 1):
+        raise InputError(f"{where}: expected a template, got none.")
+    templates = []
+    for number, line in lines:
         if not isinstance(line, str) or PLACE not in line:
             raise InputError(
-                f"{where}{number}: expected a sentence with {PLACE} where the name of the class "
+                f"{where}{noun} {number}: expected a sentence with {PLACE} where the name of the class "
                 f"stands, such as 'a photo of a {PLACE}.', got {line!r:.80}."
             )
-    return tuple(line.strip() for line in lines)
+        templates.append(line.strip())
+    return tuple(templates)
 
 
 def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:

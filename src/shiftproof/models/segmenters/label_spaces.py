@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from shiftproof.classes import Classes
 from shiftproof.errors import BrokenFileError, LabelError
-from shiftproof.io.text import read_text
+from shiftproof.io.text import read_csv
 from shiftproof.models.classifiers.class_names import read_classes
 from shiftproof.types import I16, LabelMap
 
@@ -177,15 +177,14 @@ def read_class_names(given: str | Path | Classes | Iterable[str]) -> Classes:
 
 def _read_numbered_names(path: Path, void: Iterable[int]) -> LabelSpace:
     numbers: dict[int, str] = {}
-    for line, row in enumerate(csv.reader(read_text(path).splitlines()), start=1):
-        cells = [cell.strip() for cell in row]
-        if not any(cells) or (line == 1 and not cells[0].isdecimal()):
-            continue  # an empty line, or the headings
+    for index, (line, cells) in enumerate(read_csv(path)):
+        if index == 0 and not cells[0].isdecimal():
+            continue  # the headings
         is_row = len(cells) == 2 and cells[0].isdecimal() and len(cells[0]) < 6 and cells[1]
         if not is_row or int(cells[0]) >= MAX_NUMBERS or int(cells[0]) in numbers:
             raise BrokenFileError(
                 f"{path}, line {line}: expected a number of 0 to {MAX_NUMBERS - 1}, each once, and the name "
-                f"of its class (7,road), got {','.join(row)[:60]!r}."
+                f"of its class (7,road), got {','.join(cells)[:60]!r}."
             )
         numbers[int(cells[0])] = cells[1]
     if not numbers:

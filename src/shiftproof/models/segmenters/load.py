@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -193,7 +194,8 @@ def _load(spec: str, keywords: dict[str, Any], device: str) -> Segmenter:
 def _check_channels(given: dict[str, Any]) -> None:
     for name in ("mean", "std"):
         value = given[name]
-        if value is not None and (len(value) != 3 or (name == "std" and min(value) <= 0)):
+        is_wrong = value is not None and (len(value) != 3 or not all(map(math.isfinite, value)))
+        if is_wrong or (value is not None and name == "std" and min(value) <= 0):
             raise InputError(f"{name}: expected three numbers, one a channel, got {value!r}.")
 
 

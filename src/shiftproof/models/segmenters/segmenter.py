@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, final
 
 from shiftproof.classes import Classes
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError, ModelError
 from shiftproof.models.any_size import AnySizeModel
 from shiftproof.models.module import ModelLike
@@ -221,7 +222,9 @@ class Segmenter(AnySizeModel[LabelMap]):
         count = len(answers) if hasattr(answers, "__len__") else None
         if count != len(images):
             got = type(answers).__name__ if count is None else count
-            raise ModelError(f"expected {len(images)} answers, one per image, got {got}.")
+            raise ModelError(
+                f"expected {pluralize(len(images), 'answer')}, one per image, got {got}."
+            )
         found: Sequence[Any] = answers
         return found
 
@@ -235,7 +238,8 @@ class Segmenter(AnySizeModel[LabelMap]):
         shape = tuple(getattr(answer, "shape", ()))
         if len(shape) == 3 and shape[0] != len(self.classes):
             raise ModelError(
-                f"it gives logits of {shape[0]} classes, but {len(self.classes)} are named. Give the "
+                f"it gives logits of {pluralize(shape[0], 'class')}, but "
+                f"{pluralize(len(self.classes), 'is', 'are')} named. Give the "
                 "classes that it was trained on, in the order of its outputs."
             )
         height, width = image.shape[:2]

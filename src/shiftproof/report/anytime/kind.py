@@ -62,7 +62,10 @@ class AnytimePage(PageKind[AnytimeRun, AnytimeScores]):
             reading_of(scores),
         ]
         names = [one.title or one.name for one in scores.models]
-        counts = [wording.pluralize(scores.used or 0, "image"), f"{len(scores.cells)} cells"]
+        counts = [
+            wording.pluralize(scores.used or 0, "image"),
+            wording.pluralize(len(scores.cells), "cell"),
+        ]
         return Document(
             title=f"{scores.headline.title} of {wording.join_list(names)}",
             kicker="Anytime run",

@@ -73,8 +73,10 @@ def describe_recovered(model: ModelBreaking) -> str:
     if not model.checked:
         return "No answer broke that could be asked once more beyond its breaking point."
     return (
-        f"Of {model.checked:,} answers that were asked once more beyond their breaking point, "
-        f"{model.recovered:,} ({model.recovered / model.checked:.1%}) were right again."
+        f"Of {wording.pluralize(model.checked, 'answer that was', 'answers that were')} asked once more "
+        f"beyond {'its' if model.checked == 1 else 'their'} breaking point, "
+        f"{model.recovered:,} ({model.recovered / model.checked:.1%}) "
+        f"{'was' if model.recovered == 1 else 'were'} right again."
     )
 
 

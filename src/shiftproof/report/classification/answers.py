@@ -205,7 +205,9 @@ def _make_confusions(counted: Sequence[_Counted]) -> Section:
             "the corruptions cause the confusion."
         ],
         tables=[_list_pairs(one, len(shown) > 1) for one in shown],
-        notes=[f"Those of {left} more models are in the runs’ records."] if left else [],
+        notes=[f"Those of {wording.pluralize(left, 'more model')} are in the runs’ records."]
+        if left
+        else [],
     )
 
 

@@ -149,7 +149,8 @@ def _make_warnings(scores: EvaluationScores) -> list[str]:
             if not each.matched
         ]
         found += [
-            f"{name}: {each.matched:,} of {each.rows:,} rows of the audit are images of this "
+            f"{name}: {each.matched:,} of {each.rows:,} rows of the audit "
+            f"{'is an image' if each.matched == 1 else 'are images'} of this "
             "evaluation. The curve is only over these rows."
             for name, each in audit.sets.items()
             if 0 < each.matched < each.rows

@@ -220,7 +220,9 @@ def _make_notes(scores: ConditionScores) -> list[str]:
         )
     left = len(scores.conditions) - MAX_CONDITIONS
     if left > 0:
-        found.append(f"{left} more conditions are in the run's files.")
+        found.append(
+            f"{wording.pluralize(left, 'more condition is', 'more conditions are')} in the run's files."
+        )
     return found
 
 

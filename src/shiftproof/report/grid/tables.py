@@ -24,7 +24,9 @@ def summarize(scores: GridScores) -> Table:
     severities = wording.describe_severities(scores.severities)
     parts = [
         f"{wording.capitalize(_make_title(scores))}{form.short_phrase}, {severities}",
-        f"{interval} intervals from a bootstrap over {scores.used} images" if interval else "",
+        f"{interval} intervals from a bootstrap over {wording.pluralize(scores.used or 0, 'image')}"
+        if interval
+        else "",
         f"differences in{form.full_points}" if scores.differences and form.full_points else "",
     ]
     return Table(

@@ -31,7 +31,8 @@ def summarize(scores: ProbeScores) -> Table:
     level = wording.level(scores.interval.level)
     notes = [
         "share of each factor that is kept, in %, read by ridge regression; "
-        f"{wording.pluralize(scores.used, 'image')}, {scores.images.versions} versions each; "
+        f"{wording.pluralize(scores.used, 'image')}, "
+        f"{wording.pluralize(scores.images.versions, 'version')} each; "
         f"{level} intervals",
         *(
             sentence
@@ -50,7 +51,7 @@ def summarize(scores: ProbeScores) -> Table:
         rows=tuple(rows),
         caption=(
             "Share of each factor that is kept, in %, read by ridge regression beside the unchanged "
-            f"image; {level} intervals from a bootstrap over {scores.used} images"
+            f"image; {level} intervals from a bootstrap over {wording.pluralize(scores.used or 0, 'image')}"
             + ("; differences in percentage points." if scores.differences else ".")
         ),
         notes=tuple(notes),

@@ -40,7 +40,8 @@ def summarize(scores: AuditScores) -> Table:
         rows=tuple(row for row in rows if any(row.figures)),
         caption=f"Cosine similarities and shares in %, {level} intervals over test rows.",
         notes=(
-            f"similarities and shares in %, {scores.train.rows:,} training rows, {level} intervals over "
+            "similarities and shares in %, "
+            f"{wording.pluralize(scores.train.rows, 'training row')}, {level} intervals over "
             "test rows",
         ),
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from shiftproof.counts import pluralize
 from shiftproof.metrics.intervals import Interval
 from shiftproof.runs.scores.reading import AT, describe_range, is_outside
 from shiftproof.runs.scores.shared import Count, Resampling, Share
@@ -236,7 +237,9 @@ class PruningCosts(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         count = len(self.names)
         if len(self.shared) != count or any(len(row) != count for row in self.shared):
-            raise ValueError(f"a row and a column for each of {count} test sets{AT}shared")
+            raise ValueError(
+                f"a row and a column for each of {pluralize(count, 'test set')}{AT}shared"
+            )
 
 
 class AuditScores(TidyScores, frozen=True):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from shiftproof.compute.tuning import count_usable_cores
+from shiftproof.counts import pluralize
 from shiftproof.errors import InputError
 from shiftproof.similarity.search.float32 import COLUMNS
 from shiftproof.similarity.search.tiles import ROWS
@@ -67,8 +68,8 @@ def count_rows_in_memory(memory: int, width: int, threads: int, lists: int = 0) 
     if rows < 1024:
         needed = (block + 1024 * each) / 1e6
         raise InputError(
-            f"{memory / 1e6:.0f} MB of memory are too few for rows of width {width} on {threads} "
-            f"threads; at least {needed:.0f} MB are needed."
+            f"{memory / 1e6:.0f} MB of memory are too few for rows of width {width} on "
+            f"{pluralize(threads, 'thread')}; at least {needed:.0f} MB are needed."
         )
     return int(rows)
 

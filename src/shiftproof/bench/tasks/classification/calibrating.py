@@ -152,8 +152,9 @@ def _open_other(
     shared = set(other.content_fingerprints()) & set(data.content_fingerprints())
     if shared:
         raise InputError(
-            f"{len(shared):,} of the {len(other):,} held-out images of {other.name} are measured in "
-            "the run, too, which would make it look better than it is; give other images, or "
+            f"{len(shared):,} of {pluralize(len(other), 'held-out image')} of {other.name} "
+            f"{'is' if len(shared) == 1 else 'are'} measured in the run, too, which would make "
+            "it look better than it is; give other images, or "
             "fraction=0.2 of the run's own."
         )
     check_enough(len(other), coverage)
