@@ -137,8 +137,9 @@ class Verbs(TyperGroup):
         return found
 
 
+@functools.cache
 def load_verb(name: str) -> Any:
-    """Import a verb's file and return its command."""
+    """Import a verb's file and return its command, the same one each time."""
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     importlib.import_module(f"shiftproof.cli.{name}").register(app)
     return get_command(app)
