@@ -1,5 +1,6 @@
 """Configuration of the suite, and fixtures shared by several folders."""
 
+import atexit
 import gc
 import os
 import shutil
@@ -22,6 +23,9 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 # are written anyhow.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# What is there when a worker ends is left to the system, not looked through for garbage.
+atexit.register(gc.freeze)
 
 MEMORY = Path("/dev/shm")
 """The file system of Linux that is memory: to make and remove a file costs half the time there."""
