@@ -1,5 +1,6 @@
 """Configuration of the suite, and fixtures shared by several folders."""
 
+import atexit
 import gc
 import os
 import shutil
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 # Small tensors gain nothing from more threads, and threads that wait cost time. Here, because torch
 # and the libraries of linear algebra read it when they are imported, those of other processes too.
@@ -21,6 +23,9 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 # are written anyhow.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# What is there when a worker ends is left to the system, not looked through for garbage.
+atexit.register(gc.freeze)
 
 MEMORY = Path("/dev/shm")
 """The file system of Linux that is memory: to make and remove a file costs half the time there."""
@@ -77,7 +82,7 @@ def pytest_cmdline_main(config):
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection():
-    """Import and collect without the garbage collector, and keep what stays out of its later passes.
+    """Import and collect without the garbage collector, and keep what is there out of its later passes.
 
     Millions of objects of imported libraries and of tests otherwise cost a third of the collection.
     Tests that make many small objects, as trees of a page, spend another eighth on looking for
@@ -87,7 +92,6 @@ def pytest_collection():
     try:
         return (yield)
     finally:
-        gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         gc.enable()
@@ -109,6 +113,37 @@ def pytest_collection_modifyitems(items):
 def place_folder(folder):
     name = folder.relative_to(TESTS).as_posix() if folder.is_relative_to(TESTS) else ""
     return name not in NETWORKS, name
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Let a worker tell the main process of a passed test by one message in place of five.
+
+    Left out are the beginning and the end, and a setup or teardown that passed, printed nothing and
+    was too short for ``--durations``. Each message costs both processes a third of a millisecond.
+    """
+    if not hasattr(item.config, "workerinput") or item.config.option.xmlpath:
+        return None  # the file of --junitxml is made from the reports of teardowns
+    for report in runtestprotocol(item, nextitem=nextitem, log=False):
+        if not is_trivial(report):
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
+
+
+LONG = 0.005
+"""Seconds; what is shorter is not shown by ``--durations`` either."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure(config):
+    """Let the main process of workers end without looking for garbage, as no test has run in it."""
+    if getattr(config.option, "numprocesses", None):
+        gc.freeze()
+
+
+def is_trivial(report):
+    says_nothing = report.passed and not report.sections and not report.user_properties
+    return report.when != "call" and says_nothing and report.duration < LONG
 
 
 def count_files(arguments):

@@ -1,6 +1,8 @@
-"""Compiling loops: without garbage collection, and without a working directory."""
+"""Compiling loops: without garbage collection, a working directory, or linear algebra."""
 
 import gc
+import subprocess
+import sys
 from pathlib import Path
 
 import numba
@@ -59,3 +61,29 @@ def test_a_loop_is_compiled_where_the_working_directory_was_deleted(tmp_path, mo
     assert compiled(names["add_up"])(4) == 6
     with pytest.raises(FileNotFoundError):
         Path.cwd()
+
+
+LINEAR_ALGEBRA = """
+import sys
+import numba
+import numpy as np
+from shiftproof.compute.compiled import compiled
+
+def add_up(values):
+    return values.sum()
+
+def multiply(one, other):
+    return one @ other
+
+values = np.array([[1.0, 2.0], [3.0, 4.0]])
+print(compiled(add_up)(values), "scipy.linalg" in sys.modules)
+print(numba.njit(multiply)(values, values).tolist(), "scipy.linalg" in sys.modules)
+"""
+
+
+def test_scipy_is_imported_by_functions_with_linear_algebra_alone(tmp_path):
+    pytest.importorskip("scipy")
+    script = tmp_path / "script.py"
+    script.write_text(LINEAR_ALGEBRA, encoding="utf-8")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["10.0 False", "[[7.0, 10.0], [15.0, 22.0]] True"]

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import linecache
 import pkgutil
 import re
 from pathlib import Path
@@ -72,6 +73,7 @@ def test_examples(name):
     failed = tried = 0
     # To look through what has none takes longer than to run the examples of what has some.
     if ">>>" in Path(module.__file__).read_text(encoding="utf-8"):
+        linecache.clearcache()  # doctest looks at each of its hundreds of files before every example
         failed, tried = doctest.testmod(module)
     assert failed == 0, "an example prints something else than it says; see above"
     assert tried > 0 or name not in WITH_EXAMPLES, "expected an example (>>>), as there was one"

@@ -216,6 +216,23 @@ def test_a_worker_whose_parent_is_gone_already_ends():
     assert (done.returncode, done.stdout) == (1, b"")
 
 
+def test_garbage_is_not_looked_for_at_the_end_of_a_command_or_worker():
+    script = """
+        from shiftproof.compute.tuning import tune_own_process
+        class Loud:
+            def __del__(self):
+                print("collected")
+        tune_own_process()
+        one = Loud()
+        one.cycle = one
+        del one
+        print("ends")
+    """
+    words = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "ends\n"
+
+
 def test_what_is_marked_leaves_no_worker_behind():
     """Also where the loop over the results is left and somebody holds on to them."""
     held = []

@@ -3,6 +3,8 @@
 ``SHIFTPROOF_EVERY_CHANGE=1`` kills at each change, and twice in a row, not at some of them alone.
 """
 
+import contextlib
+import functools
 import json
 import os
 import shutil
@@ -14,7 +16,7 @@ import pytest
 
 from shiftproof.cli import verbs
 from support import interrupting
-from support.interrupting import VERBS
+from support.interrupting import VERBS, WITH_TORCH
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are killed in forks")
 
@@ -23,23 +25,30 @@ KILLS = 0 if os.environ.get("SHIFTPROOF_EVERY_CHANGE") else 7
 
 @pytest.fixture(scope="module")
 def interrupt(tmp_path_factory):
-    """A function that kills a verb at changes of the disk, in one process that imports all once."""
-    words = [
-        sys.executable,
-        Path(__file__).parent / "support" / "interrupting.py",
-        tmp_path_factory.mktemp("x"),
-    ]
-    with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    """A function that kills a verb at changes of the disk, in a process that imports all once.
+
+    There are two of them: one without torch, which forks in a fifth of the time.
+    """
+    script = Path(__file__).parent / "support" / "interrupting.py"
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def start(with_torch):
+            words = [sys.executable, script, tmp_path_factory.mktemp("x")]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            process = stack.enter_context(subprocess.Popen(words, **pipes))
+            stack.callback(process.stdin.close)
+            return process
 
         def ask(verb):
+            process = start(verb in WITH_TORCH)
             process.stdin.write(f"{verb} {KILLS}\n")
             process.stdin.flush()
-            return json.loads(process.stdout.readline())
+            answer = json.loads(process.stdout.readline())
+            assert answer["torch"] == (verb in WITH_TORCH), "see WITH_TORCH of interrupting.py"
+            return answer
 
         yield ask
-        process.stdin.close()
 
 
 def test_every_verb_that_works_in_parts_is_among_them():

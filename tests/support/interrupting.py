@@ -1,7 +1,8 @@
 """Kill commands at their k-th change of the disk, and check that they resume as if never killed.
 
 A separate process that imports everything once and forks for each command. Reads lines
-``VERB LIMIT`` from standard input, and answers each with a line of JSON.
+``VERB LIMIT`` from standard input, and answers each with a line of JSON. To fork a process that has
+imported torch takes five times as long, so the verbs of :data:`WITH_TORCH` belong in one of their own.
 """
 
 import contextlib
@@ -294,6 +295,9 @@ VERBS = {
     "probe": probe,
 }
 
+WITH_TORCH = {"bench classification", "embed", "probe"}
+"""Verbs that learn with torch or load a network of it."""
+
 
 # ---------------------------------------------------------------- one run
 
@@ -408,7 +412,8 @@ def check(name, root, limit):
         work(root / "first")
     code, output = run_once(work, out)
     if code != 0:
-        return {"events": 0, "kills": 0, "faults": [f"undisturbed it ended with {code}: {output}"]}
+        faults = [f"undisturbed it ended with {code}: {output}"]
+        return {"events": 0, "kills": 0, "faults": faults, "torch": name in WITH_TORCH}
     expected = contents(out)
     events = int((root / "output.count").read_text())
     # Repeating a finished command must change nothing either.
@@ -419,14 +424,14 @@ def check(name, root, limit):
         kills.append([events // 2, 3])
     faults = [fault for at in kills if (fault := interrupted(work, out, expected, at))]
     faults += [f"is left: {name}" for name in expected if name.endswith((".part", ".lock"))]
-    return {"events": events, "kills": len(kills), "faults": faults}
+    has_torch = "torch" in sys.modules
+    return {"events": events, "kills": len(kills), "faults": faults, "torch": has_torch}
 
 
 def prepare():
     """Make repeated runs fast and identical to the byte."""
-    import torch
-
-    torch.set_num_threads(1)
+    # One thread: torch, which some verbs import, reads the first, and numba would set it anew.
+    os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
     # After a kill the machine still runs, so data that are not on the disk yet survive.
     os.fsync = lambda _: None
     now = datetime.datetime(2025, 1, 1, tzinfo=datetime.timezone.utc)

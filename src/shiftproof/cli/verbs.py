@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 from typing import Any
@@ -138,7 +139,13 @@ class Verbs(TyperGroup):
 
 
 def load_verb(name: str) -> Any:
-    """Import a verb's file and return its command."""
+    """Import a verb's file and return its command, which the caller may change."""
+    return copy.copy(_make_command(name))
+
+
+@functools.cache
+def _make_command(name: str) -> Any:
+    # typer inspects every option, which takes as long as a short command needs for its work.
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     importlib.import_module(f"shiftproof.cli.{name}").register(app)
     return get_command(app)

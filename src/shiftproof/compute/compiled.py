@@ -7,15 +7,42 @@ are imported so.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 
+from shiftproof.compute.held_settings import HeldSettings, Setting
+
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _find_scipy() -> None:
+    if find_spec("scipy") is None:
+        raise ImportError("scipy is required for linear algebra")
+
+
+def _import_without_scipy() -> None:
+    """Import what numba imports at the first call of a loop, but not scipy.linalg with it.
+
+    numba imports scipy.linalg, which takes longer than all else in the call, only to know whether it
+    is there. Our loops have no linear algebra; a function that has some still imports scipy.linalg
+    when it is compiled. A numba without these parts imports what it needs by itself.
+    """
+    try:
+        linalg = importlib.import_module("numba.np.linalg")
+    except ImportError:
+        return
+    with HeldSettings(lambda: [Setting(linalg, "ensure_blas", _find_scipy)]):
+        importlib.import_module("numba.np.arraymath")
+
+
+_import_without_scipy()
 
 
 def compiled(function: Function) -> Function:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -37,9 +39,9 @@ def default_processes() -> int:
 
 
 def tune_own_process() -> None:
-    """Tune allocator and OpenMP for forward passes on a busy CPU; call it before importing torch.
+    """Tune allocator, OpenMP and the end of this process; call it before importing torch.
 
-    Both hold for the whole process, so this is called by the command line and in worker processes,
+    All hold for the whole process, so this is called by the command line and in worker processes,
     never by a function of the library.
 
     - glibc's allocator keeps large freed blocks. A forward pass frees and allocates tens of
@@ -48,7 +50,11 @@ def tune_own_process() -> None:
     - Threads of OpenMP that wait for each other sleep (``OMP_WAIT_POLICY=PASSIVE``, unless you have
       set it). Busy waiting takes cores from the threads that still compute if other processes, such
       as our workers, need them: on two busy cores a forward pass took six times as long.
+    - Python looks for garbage while it ends, among all objects of all libraries, which takes a fifth of
+      the time of a short command. What is there at the end is left to the system.
     """
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.platform.startswith("linux"):
         return

@@ -36,14 +36,15 @@ class _Reader:
         fields: Fields = {}
         number = 0
         while header := self._read_byte():
-            number = number + (header >> 4) if header >> 4 else self._read_integer()
-            kind = header & 15
+            step, kind = header >> 4, header & 15
+            number = number + step if step else self._read_integer()
             fields[number] = kind == _TRUE if kind <= _FALSE else self._read_value(kind, depth)
         return fields
 
     def _read_value(self, kind: int, depth: int) -> Any:
         if kind in _INTEGERS:
-            return self._read_integer()
+            value = self._read_count()
+            return (value >> 1) ^ -(value & 1)
         if kind == _BINARY:
             return self._read_bytes(self._read_count())
         if kind in _LISTS:
@@ -79,9 +80,14 @@ class _Reader:
         value = self._read_count()
         return (value >> 1) ^ -(value & 1)
 
+    # A footer has a thousand numbers, nearly all of one byte; most of the time goes into these two.
+
     def _read_count(self) -> int:
-        value = 0
-        for shift in range(0, 70, 7):
+        value = self._read_byte()
+        if value < 128:
+            return value
+        value &= 127
+        for shift in range(7, 70, 7):
             byte = self._read_byte()
             value |= (byte & 127) << shift
             if byte < 128:
@@ -89,7 +95,11 @@ class _Reader:
         raise ValueError("a number of more than 64 bits")
 
     def _read_byte(self) -> int:
-        return self._read_bytes(1)[0]
+        position = self._position
+        if position == len(self._data):
+            raise ValueError("it ends early")
+        self._position = position + 1
+        return self._data[position]
 
     def _read_bytes(self, count: int) -> bytes:
         self._check_left(count)
