@@ -110,6 +110,30 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places[item.path.parent])
 
 
+def seed_torch(seed):
+    """Seed torch's global generator, as pytest-randomly seeds those of numpy and Python.
+
+    In a new process it begins anywhere, and goes on from test to test: without a seed, the weights of
+    a network are others in every run.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        # Not torch.manual_seed: before CUDA is used it keeps the stack of every call.
+        torch.default_generator.manual_seed(seed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Seed it for the fixtures of a test, those that others share too."""
+    seed_torch(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call():
+    """Seed it for the test, whether its fixtures were there already or not."""
+    seed_torch(1)
+
+
 def place_folder(folder):
     name = folder.relative_to(TESTS).as_posix() if folder.is_relative_to(TESTS) else ""
     return name not in NETWORKS, name

@@ -33,6 +33,7 @@ from shiftproof.adapt.normalization.statistics import (
     share_arrays,
 )
 from shiftproof.errors import InputError
+from support.forked import start_process, wait_for
 from support.small_networks import convolutional, noise
 
 BATCHES = [noise(6, seed=1), 2 * noise(3, seed=2) - 1, noise(1, seed=3), noise(5, seed=4) / 2]
@@ -520,7 +521,8 @@ def _synchronised_worker(rank, folder):
     reason="torch has no gloo here",
 )
 def test_two_processes_are_as_one(tmp_path):
-    torch.multiprocessing.spawn(_synchronised_worker, (tmp_path,), nprocs=2)
+    processes = [start_process(_synchronised_worker, rank, tmp_path) for rank in range(2)]
+    assert wait_for(*processes) == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     x = noise(10, seed=1)
     batches = [x[[0, 1, 2, 3, 5, 6, 7, 8]], x[[4, 9]]]

@@ -1,22 +1,19 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import torch
 
 from support import gathering
+from support.forked import start_process, wait_for
 
 
 def test_two_processes_have_the_loss_and_gradients_of_one(tmp_path):
     outs = [tmp_path / f"{rank}.json" for rank in (0, 1)]
     processes = [
-        subprocess.Popen(
-            [sys.executable, gathering.__file__, str(rank), "2", str(tmp_path / "store"), str(out)]
-        )
+        start_process(gathering.write_shared, rank, 2, tmp_path / "store", out)
         for rank, out in enumerate(outs)
     ]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    assert wait_for(*processes) == [0, 0]
     first, second = (json.loads(out.read_text()) for out in outs)
     assert first["found"] == second["found"]
     for name, results in first["found"].items():

@@ -1,7 +1,4 @@
 import dataclasses
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,6 +9,7 @@ from shiftproof.contrastive.optimizers import LARS
 from shiftproof.contrastive.train import Training, train
 from shiftproof.errors import BrokenFileError, InputError, RunError, RunMismatchError
 from support import small_encoders
+from support.forked import start_process, wait_for
 from support.small_encoders import TRAINING, fresh, numbers, run
 
 
@@ -57,20 +55,19 @@ def test_an_interrupted_training_ends_with_the_same_numbers(optimizer, stop, tmp
 
 def test_a_process_that_is_killed_goes_on_to_the_same_numbers(tmp_path):
     # Both in processes of their own: this one may have other threads, and so other last bits.
-    command = [sys.executable, small_encoders.__file__]
-    cut = [tmp_path / "c.safetensors", tmp_path / "out.json"]
-    through = [tmp_path / "t.safetensors", tmp_path / "through.json"]
-    process = subprocess.Popen([*command, *cut])
+    cut = tmp_path / "c.safetensors", tmp_path / "out.json"
+    through = tmp_path / "t.safetensors", tmp_path / "through.json"
+    process = start_process(small_encoders.write_numbers, cut)
     deadline = time.monotonic() + 240
-    while not cut[0].exists() and process.poll() is None and time.monotonic() < deadline:
+    while not cut[0].exists() and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert cut[0].exists()
-    if cut[1].exists():  # it was through before the signal came
-        cut = []
-    subprocess.run([*command, *cut, *through], check=True)
-    assert (tmp_path / "out.json").read_bytes() == through[1].read_bytes()
+    # Unless it was through before the signal came.
+    pairs = [through] if cut[1].exists() else [cut, through]
+    assert wait_for(start_process(small_encoders.write_numbers, *pairs)) == [0]
+    assert cut[1].read_bytes() == through[1].read_bytes()
 
 
 def test_a_finished_training_is_not_done_again(tmp_path):

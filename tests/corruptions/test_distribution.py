@@ -46,25 +46,54 @@ FREQUENCY = np.hypot(np.fft.fftfreq(SHAPE[0])[:, np.newaxis], np.fft.rfftfreq(SH
 BAND = np.digitize(FREQUENCY, [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5]).ravel()
 
 
-def statistics(result, image):
+def center(image):
+    """Return the values about their mean in each channel, float32, and these means."""
+    values = image.reshape(-1, 3).astype(np.float32)
+    means = np.ones(len(values), np.float32) @ values / len(values)
+    return (values - means).reshape(image.shape), means
+
+
+def step_right(values):
+    return (values[:, 1:] - values[:, :-1]).ravel()
+
+
+class Source:
+    """What the statistics of corrupted images need of the image."""
+
+    def __init__(self, image):
+        self.values = center(image)[0]
+        self.steps = step_right(self.values)
+        self.square = np.vdot(self.values, self.values)
+        self.step_square = np.vdot(self.steps, self.steps)
+
+
+BAND_SIZES = np.bincount(BAND, minlength=8)[1:8]
+
+
+def statistics(result, source):
     """Mean, variance, histogram, share of the image in it, and of the rest neighbours and spectrum."""
-    values, source = result.astype(np.float32), image.astype(np.float32)
+    # Sums of products, which take a quarter of the time of means: there are 15,000 images.
     histogram = np.add.reduceat(np.bincount(result.ravel(), minlength=256), EDGES)
-    centered, source = values - values.mean(axis=(0, 1)), source - source.mean(axis=(0, 1))
-    share = (centered * source).mean() / (source * source).mean()
-    steps, source_steps = np.diff(values, axis=1), np.diff(source, axis=1)
-    fine_share = (steps * source_steps).mean() / (source_steps * source_steps).mean()
-    rest = centered - share * source
-    along = (rest[:, 1:] * rest[:, :-1]).mean()
-    down = (rest[1:] * rest[:-1]).mean()
-    across = (rest[..., 0] * rest[..., 1]).mean()
-    power = np.abs(np.fft.rfft2(rest.mean(axis=2))).ravel() ** 2
-    spectrum = np.bincount(BAND, power, minlength=8)[1:8] / np.bincount(BAND, minlength=8)[1:8]
+    centered, means = center(result)
+    size, width = result.size, result[0].size
+    share = np.vdot(centered, source.values) / source.square
+    fine_share = np.vdot(step_right(centered), source.steps) / source.step_square
+    rest = centered - share * source.values
+    lines, flat = rest.reshape(-1, width), rest.ravel()
+    along = np.einsum("ij,ij", lines[:, 3:], lines[:, :-3]) / lines[:, 3:].size
+    down = np.vdot(flat[width:], flat[:-width]) / (size - width)
+    red, green, blue = np.ascontiguousarray(rest.reshape(-1, 3).T)
+    across = np.vdot(red, green) / red.size
+    transformed = np.fft.rfft2(((red + green + blue) / 3).reshape(result.shape[:2])).ravel()
+    power = transformed.real**2 + transformed.imag**2
+    spectrum = np.bincount(BAND, power, minlength=8)[1:8] / BAND_SIZES
+    variance = np.vdot(centered, centered) / size + means.var()
+    rest_variance = np.vdot(flat, flat) / size
     return np.concatenate(
         [
-            values.mean(axis=(0, 1)),
-            [values.var(), rest.var(), share, fine_share, along, down, across],
-            histogram / values.size,
+            means,
+            [variance, rest_variance, share, fine_share, along, down, across],
+            histogram / size,
             np.log(spectrum + 1e-9),
         ]
     )
@@ -81,7 +110,12 @@ def distance(first, second):
 def sample(name, severity, image, generators):
     # The textures of frost differ so much that one of them has to do for telling constants apart.
     function = frost_with([textures.draw_texture(1)]) if name == "frost" else find_function(name)
-    return np.array([statistics(function(image, severity, rng), image) for rng in generators])
+    return measure(function, severity, image, generators)
+
+
+def measure(function, severity, image, generators):
+    source = Source(image)
+    return np.array([statistics(function(image, severity, rng), source) for rng in generators])
 
 
 def keyed(name, severity, image):
@@ -111,12 +145,9 @@ def test_distribution_is_the_published_one(name, severity, ours, published):
 @pytest.mark.parametrize("name", RANDOM)
 def test_distribution_at_the_scale_of_cifar_is_the_published_one(name, image):
     function = find_function(name, "cifar-10-c")
-
-    def draw(generators):
-        return np.array([statistics(function(image, 3, rng), image) for rng in generators])
-
-    keyed_draws = draw(generator(0, name, str(n)) for n in range(DRAWS))
-    assert distance(keyed_draws, draw(map(np.random.RandomState, range(DRAWS)))) < LIMIT
+    keyed_draws = measure(function, 3, image, (generator(0, name, str(n)) for n in range(DRAWS)))
+    expected = measure(function, 3, image, map(np.random.RandomState, range(DRAWS)))
+    assert distance(keyed_draws, expected) < LIMIT
 
 
 @pytest.mark.parametrize("name", RANDOM)

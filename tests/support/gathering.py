@@ -1,8 +1,6 @@
-"""One of several processes that share a batch: python gathering.py RANK WORLD STORE OUT CASE"""
+"""Losses of several processes that share a batch."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,10 +43,9 @@ def far_gradients(part=slice(None), *, gather=False, dtype=torch.float64, tile=N
     return torch.cat(torch.autograd.grad(loss, [u, v]), 1)
 
 
-if __name__ == "__main__":
+def write_shared(rank, world, store, out):
+    """Write what the process of a rank finds, and its gradients averaged over all, to ``out``."""
     torch.set_num_threads(1)
-    rank, world, store, out = sys.argv[1:]
-    rank, world = int(rank), int(world)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     size = PAIRS // world
     found = {}
@@ -71,5 +68,5 @@ if __name__ == "__main__":
         loss_and_gradients("both", slice(0, 2 + rank), gather=True)
     except ValueError as error:
         uneven = str(error)
-    Path(out).write_text(json.dumps({"found": found, "far": far, "uneven": uneven}))
+    out.write_text(json.dumps({"found": found, "far": far, "uneven": uneven}))
     dist.destroy_process_group()

@@ -1,11 +1,6 @@
-"""A training of one second: two mixed latents, and an encoder with one hidden layer.
-
-As a script it can be killed at any time: python small_encoders.py CHECKPOINT OUT ...
-"""
+"""A training of one second: two mixed latents, and an encoder with one hidden layer."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -60,7 +55,8 @@ def numbers(trained):
     }
 
 
-if __name__ == "__main__":
+def write_numbers(*pairs):
+    """Train to each (checkpoint, file), and write all results to the file: to be killed at any time."""
     torch.set_num_threads(1)
-    for checkpoint, out in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
-        Path(out).write_text(json.dumps(numbers(run(checkpoint))))
+    for checkpoint, out in pairs:
+        out.write_text(json.dumps(numbers(run(checkpoint))))

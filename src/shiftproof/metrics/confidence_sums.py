@@ -146,8 +146,11 @@ def fill_sums(
     risk = sums[3]
     area[:] = 0
     risk[:] = 0
-    min_covered = covered.min()
-    binned = 0
+    min_covered = covered[0]
+    for r in range(1, resamples):
+        min_covered = min(min_covered, covered[r])
+    # Not 0, for whose type the function below would be compiled once more.
+    binned = np.int64(0)
     # Short loops over few arrays each: one loop over all of them is not vectorized.
     for stretch in range(len(starts) - 1):
         start, stop = starts[stretch], starts[stretch + 1]

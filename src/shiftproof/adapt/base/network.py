@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -51,16 +52,9 @@ class AdaptedNetwork:
         self._runner: Classifier | None = None
         if isinstance(model, Classifier):
             self._classifier = model
-            self._runner = Classifier(
-                copied,
-                model.preprocess,
-                model.classes,
-                device=model.device,
-                name=model.name,
-                outputs=model.outputs,
-                dtype=model.dtype,
-            )
-            copied = cast("torch.nn.Module", self._runner.module)
+            # Not a new one, which would copy the network once more.
+            self._runner = copy.copy(model)
+            self._runner.module = copied
         self.module = copied
         self.lock = threading.RLock()
         self._freezes = 0

@@ -37,13 +37,14 @@ class ImageSums(NamedTuple):
     positions: int
 
 
+# Scratch arrays are arguments, and arrays are copied in loops: to compile an allocation, an assignment
+# of one array to another, or an operation on arrays takes longer than some of these functions.
 @compiled
-def _sum_images(table: F32, sums: F64, squares: F64, found: F32) -> None:
+def _sum_images(table: F32, sums: F64, squares: F64, found: F32, parts: F32) -> None:
     images, positions, columns = table.shape
-    part = np.empty(columns, np.float32)
-    part_squared = np.empty(columns, np.float32)
-    start = found[0]
-    start[:] = table[0, 0]
+    start, part, part_squared = found[0], parts[0], parts[1]
+    for column in range(columns):
+        start[column] = table[0, 0, column]
     sums[images] = 0
     squares[images] = 0
     for image in range(images):
@@ -96,8 +97,8 @@ def sum_images(table: F32) -> tuple[ImageSums, F32, F32]:
     """
     images, positions, columns = table.shape
     sums, squares = np.empty((2, images + 1, columns))
-    found = np.empty((3, columns), np.float32)
-    _sum_images(table, sums, squares, found)
+    found, parts = np.empty((3, columns), np.float32), np.empty((2, columns), np.float32)
+    _sum_images(table, sums, squares, found, parts)
     start, mean, variance = found
     return ImageSums(start, sums, squares, positions), mean, variance
 
@@ -111,14 +112,15 @@ def _measure_distance(
     mean: F32,
     variance: F32,
     single: float,
+    scratch: F64,
 ) -> tuple[float, float]:
     images, columns = len(sums) - 1, sums.shape[1]
-    steps = sums[images] / (images * positions)
-    own = np.empty(columns)
+    steps, own, of_means, of_moments = scratch[0], scratch[1], scratch[2], scratch[3]
     for column in range(columns):
-        step = steps[column]
+        step = sums[images, column] / (images * positions)
+        steps[column] = step
         own[column] = _keep_above_zero(squares[images, column] / (images * positions) - step * step)
-    of_means, of_moments = np.zeros(columns), np.zeros(columns)
+        of_means[column], of_moments[column] = 0.0, 0.0
     # Image by image, in the order of the memory: a channel at a time is five times slower.
     for image in range(images):
         for column in range(columns):
@@ -161,7 +163,8 @@ def measure_distance(
         variance: ``(C,)`` the source's variance.
         single: divisor of the source's variance for a batch of one image.
     """
-    difference, distance = _measure_distance(*found, mean, variance, single)
+    scratch = np.empty((4, len(mean)))
+    difference, distance = _measure_distance(*found, mean, variance, single, scratch)
     return float(difference), float(distance)
 
 
@@ -214,11 +217,14 @@ def normalize(
 # ---------------------------------------------------------------- the gradient
 
 
-@compiled
-def _sum_gradient(gradient: F32, values: F32, center: F32, sums: F64, products: F64) -> None:
+@compile_inner
+def _sum_gradient(
+    gradient: F32, values: F32, center: F32, part: F32, part_product: F32, totals: F64
+) -> None:
     rows, columns = values.shape
-    part = np.empty(columns, np.float32)
-    part_product = np.empty(columns, np.float32)
+    sums, products = totals[0], totals[1]
+    sums[:] = 0
+    products[:] = 0
     for first in range(0, rows, ROWS):
         part[:] = 0
         part_product[:] = 0
@@ -244,7 +250,7 @@ def _sum_gradient(gradient: F32, values: F32, center: F32, sums: F64, products: 
             products[column] += part_product[column]
 
 
-@compiled
+@compile_inner
 def _subtract_means(
     gradient: F32, values: F32, center: F32, scale: F32, constant: F32, slope: F32, out: F32
 ) -> None:
@@ -269,12 +275,15 @@ def _differentiate(
     share: float,
     eps: float,
     normalizes: bool,
+    parts: F32,
+    totals: F64,
     out: F32,
     found: F32,
 ) -> None:
     rows, columns = values.shape
-    sums, products = np.zeros(columns), np.zeros(columns)
-    _sum_gradient(gradient, values, mean, sums, products)
+    _sum_gradient(gradient, values, mean, parts[0], parts[1], totals)
+    sums, products = totals[0], totals[1]
+    # Not arguments: the compiler then knows that they do not overlap, and the loops are faster.
     scale = np.empty(columns, np.float32)
     constant = np.empty(columns, np.float32)
     slope = np.empty(columns, np.float32)
@@ -318,10 +327,11 @@ def differentiate(
     Returns:
         ``(2, C)``; meaningless without a weight.
     """
-    found = np.empty((2, len(mean)), np.float32)
+    found, parts = np.empty((2, 2, len(mean)), np.float32)
+    totals = np.empty((2, len(mean)))
     factors = mean if weight is None else weight
-    normalizes = weight is not None
     _differentiate(
-        gradient, values, mean, variance, batch_mean, factors, share, eps, normalizes, out, found
-    )
+        gradient, values, mean, variance, batch_mean, factors, share, eps, weight is not None,
+        parts, totals, out, found,
+    )  # fmt: skip
     return found

@@ -36,7 +36,9 @@ def refine_grid(
             part = row[t:]
             for i in range(count - 1):
                 part[i * step_across] = mixed[i] + (mixed[i + 1] - mixed[i]) * g
-        out[y] = row[:width]
+        result = out[y]
+        for x in range(width):
+            result[x] = row[x]
 
 
 @compiled

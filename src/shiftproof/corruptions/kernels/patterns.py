@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from shiftproof.compute.compiled import compiled
+from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.types import F64, I64, U8, Flags
 
 
-@compiled
+@compile_inner
 def clip_to_byte(value: float) -> np.uint8:
     """Clip to 0..255 and truncate."""
     byte: np.uint8 = np.uint8(min(max(value, 0.0), 255.0))
@@ -81,12 +81,12 @@ def draw_plasma(time: float, folds: int, sharpness: float, scale: float, out: F6
             out[row, column, 2] = math.sin(y + time)
 
 
-@compiled
+@compile_inner
 def _fade(share: float) -> float:
     return share * share * (3.0 - 2.0 * share)
 
 
-@compiled
+@compile_inner
 def _compute_gradient_noise(x: float, y: float, permutation: I64, gradients: F64) -> float:
     """Return Perlin noise at a point, interpolated between the gradients at its square's corners."""
     left, top = math.floor(x), math.floor(y)
@@ -158,7 +158,7 @@ def mark_squares(angle: float, side: float, grid: Flags, out: Flags) -> None:
             out[y, x] = same and grid[row, column]
 
 
-@compiled
+@compile_inner
 def compute_starlight(down: float, right: float, rays: F64, power: float) -> float:
     """Return the light of a star at a distance from its center, in 0..1.
 
@@ -201,7 +201,7 @@ def keep_in_star(image: U8, top: float, left: float, rays: F64, power: float, ou
                 out[y, x, c] = clip_to_byte(255 + light * (image[y, x, c] - 255.0))
 
 
-@compiled
+@compile_inner
 def _blend_pixel(pixels: U8, row: int, column: int, share: float, value: float) -> None:
     if 0 <= row < pixels.shape[0] and 0 <= column < pixels.shape[1]:
         for c in range(pixels.shape[2]):

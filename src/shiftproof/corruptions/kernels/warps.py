@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-from shiftproof.compute.compiled import compiled
+from shiftproof.compute.compiled import compile_inner, compiled
 from shiftproof.corruptions.kernels.indices import mirror_index
 from shiftproof.corruptions.kernels.patterns import clip_to_byte
 from shiftproof.types import F64, U8
 
 
-@compiled
+@compile_inner
 def interpolate(image: U8, y: float, x: float, channel: int) -> float:
     """Read ``(H, W, C)`` at a fractional position, bilinearly, black outside."""
     top, left = math.floor(y), math.floor(x)
@@ -74,7 +74,7 @@ def draw_caustics(time: float, size: float, out: F64) -> None:
             out[row, column] = min(abs(light) ** 8.0, 1.0)
 
 
-@compiled
+@compile_inner
 def _read_light(light: F64, y: int, x: int) -> float:
     inside = 0 <= y < light.shape[0] and 0 <= x < light.shape[1]
     value: float = light[y, x] if inside else 0.0
@@ -116,7 +116,7 @@ SPLINE_POLE = math.sqrt(3.0) - 2.0
 """Pole of the recursive filter that computes cubic B-spline coefficients (Unser 1999)."""
 
 
-@compiled
+@compile_inner
 def _prefilter_spline(line: F64) -> None:
     """Replace values ``(n,)`` by the coefficients of their interpolating cubic spline, mirrored."""
     size = len(line)
@@ -140,7 +140,7 @@ def _prefilter_spline(line: F64) -> None:
         line[i] = SPLINE_POLE * (line[i + 1] - line[i])
 
 
-@compiled
+@compile_inner
 def _compute_spline_weights(t: float, out: F64) -> None:
     """Write the weights of the four coefficients about the position ``t`` beyond the second."""
     out[0] = (1 - t) ** 3 / 6
