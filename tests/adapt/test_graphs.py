@@ -456,7 +456,7 @@ def test_options_that_a_graph_cannot_follow(tmp_path):
         ("batchnorm:prior=inf", "does not adapt"),
         ("batchnorm:prior=-1", "0 or more"),
         ("batchnorm:parts=means", "Did you mean 'mean'"),
-        ("batchnorm:layers=last-9", "asks for 9 of the 2"),
+        ("batchnorm:layers=last-9", "asks for 9 of 2"),
         ("batchnorm:depth=1", "depth"),
     ):
         refuse(match, tmp_path, build(), spec)

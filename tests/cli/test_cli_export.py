@@ -96,7 +96,7 @@ def test_a_fixed_batch_takes_whole_batches_of_images(tmp_path):
     pictures = list(np.random.default_rng(0).integers(0, 255, (5, 16, 16, 3), dtype=np.uint8))
     found = list(prepare_batches(str(tmp_path / "two.onnx"), pictures))
     assert [batch.shape for batch in found] == [(2, 3, 16, 16)] * 2
-    with pytest.raises(InputError, match="takes 2 images at once, and there are 1"):
+    with pytest.raises(InputError, match="takes 2 images at once, and 1 is there"):
         list(prepare_batches(f"onnx:{tmp_path}/two.onnx", pictures[:1]))
 
 

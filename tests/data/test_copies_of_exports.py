@@ -251,7 +251,9 @@ def test_a_cut_json_stops_a_copy(tmp_path):
     roboflow_coco(tmp_path / "coco")
     path = tmp_path / "coco" / "train" / "_annotations.coco.json"
     path.write_bytes(path.read_bytes()[:99])
-    with pytest.raises(BrokenFileError, match=r"_annotations\.coco\.json: not valid JSON"):
+    with pytest.raises(
+        BrokenFileError, match=r"_annotations\.coco\.json, line 1, column \d+: not valid JSON"
+    ):
         copy(tmp_path / "coco", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

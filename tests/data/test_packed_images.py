@@ -121,7 +121,7 @@ class TestTars:
             ([{"json": '{"label": 1.5}'}], "expected a label, .* got 1.5"),
             ([{"json": '{"label": true}'}], "expected a label, .* got True"),
             ([{"json": '{"label": [1]}'}], r"expected a label, .* got \[1\]"),
-            ([{"json": "{"}], r"a\.tar/0000\.json: not valid JSON"),
+            ([{"json": "{"}], r"a\.tar/0000\.json, line 1, column 2: not valid JSON"),
             ([{"json": "[1]"}], "expected a JSON object, got a list"),
         ],
     )
@@ -133,7 +133,9 @@ class TestTars:
 
     def test_bytes_that_are_no_text_are_no_label(self, tmp_path, classes):
         tar = write_tar(tmp_path / "a.tar", [("1.png", png(COLOURS[0])), ("1.cls", b"\xff")])
-        with pytest.raises(BrokenFileError, match=r"a\.tar/1\.cls: expected a label as UTF-8"):
+        with pytest.raises(
+            BrokenFileError, match=r"a\.tar/1\.cls, line 1, column 1: expected a label as UTF-8"
+        ):
             open_data(tar, classes=classes)
 
     def test_a_byte_order_mark_is_no_part_of_a_label(self, tmp_path, classes):

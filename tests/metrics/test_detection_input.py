@@ -346,9 +346,7 @@ def test_files_of_another_format_are_named(tmp_path):
 
 def test_labels_and_images_of_records_must_be_of_the_ground_truth():
     one = Detections([[0, 0, 1, 1]], [0.5], [2])
-    with pytest.raises(
-        InputError, match=r"labels from 0 to 1, indexes into the 2 categories.*got 2"
-    ):
+    with pytest.raises(InputError, match=r"labels from 0 to 1, indexes into 2 categories.*got 2"):
         coco_metrics(ground_truth(), {7: one})
     with pytest.raises(InputError, match="8 is no image of the ground truth"):
         coco_metrics(ground_truth(), {8: Detections([], [], [])})

@@ -155,7 +155,10 @@ def test_a_function_is_loaded_by_the_name_of_its_module(tmp_path, monkeypatch):
     assert segmenter.settings["module"] == "my_nets.dark"
     before = segmenter.settings["fingerprint"]
     with (tmp_path / "my_nets.py").open("a") as file:
-        file.write("# changed")
+        file.write("# another comment\n")
+    assert load_segmenter("python:my_nets:dark").settings["fingerprint"] == before
+    with (tmp_path / "my_nets.py").open("a") as file:
+        file.write("threshold = 98\n")
     assert load_segmenter("python:my_nets:dark").settings["fingerprint"] != before
     with pytest.raises(UnknownNameError, match="Did you mean 'dark'"):
         load_segmenter("python:my_nets:darc")

@@ -324,7 +324,7 @@ def test_what_cannot_be_had(image_text_models, tmp_path):
     with pytest.raises(BrokenFileError, match="expected a folder, found none"):
         load_classifier(f"transformers:{tmp_path}/none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=r"an image classifier .*that save_pretrained wrote"):
+    with pytest.raises(BrokenFileError, match=r"a folder with a config\.json, as save_pretrained"):
         load_classifier(f"transformers:{tmp_path}/empty")
     with pytest.raises(ModelError, match=r"open_clip:local-dir:.*config file missing"):
         load_classifier(f"open_clip:local-dir:{tmp_path}/empty")

@@ -737,7 +737,7 @@ def test_scores_that_are_cut_short_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", sheets=0)
     data = (run / "scores.json").read_bytes()
     (run / "scores.json").write_bytes(data[: len(data) // 2])
-    with pytest.raises(BrokenFileError, match=r"scores\.json: not valid JSON"):
+    with pytest.raises(BrokenFileError, match=r"scores\.json, line 1, column \d+: not valid JSON"):
         write_report(run)
 
 

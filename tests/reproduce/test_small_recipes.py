@@ -99,8 +99,13 @@ def test_the_command_writes_the_folder_and_shows_the_findings(finished, tmp_path
     shown = capsys.readouterr().out
     assert "N = 16" in shown
     assert "Batch statistics lower the error" in " ".join(shown.split())
-    assert read_result(out / "result.json") == finished
-    assert (out / "README.md").read_text(encoding="utf-8") == render(finished)["README.md"]
+    written = read_result(out / "result.json")
+    assert written == dataclasses.replace(finished, provenance=written.provenance)
+    assert written.provenance == {
+        **finished.provenance,
+        "started": written.provenance["started"],  # when this command began, not that of before
+    }
+    assert (out / "README.md").read_text(encoding="utf-8") == render(written)["README.md"]
     assert cli.run([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["recipe"] == "bn-adaptation"
 

@@ -271,10 +271,12 @@ def test_coco_of_other_hands_has_the_same_boxes(tmp_path, change, reason):
 
 @pytest.mark.parametrize("box", [[], ["a", "b", "c", "d"], [1, 2, None, 4], None])
 def test_coco_annotation_without_a_box_is_told_as_it_stands(tmp_path, box):
-    data = open_detection_data(coco(tmp_path, on_each("annotations", bbox=lambda _: box)))
+    change = on_each("annotations", bbox=lambda _: box, segmentation=None)
+    data = open_detection_data(coco(tmp_path, change))
     assert [len(found.boxes) for found in data.objects.values()] == [0, 0, 0]
+    what = "no bbox and no segmentation; expected one of them" if box is None else f"bbox {box!r}"
     assert str(data.faults[0]).endswith(
-        f"annotations[0] with the id 5: not four finite numbers (bbox {box!r}); left out."
+        f"annotations[0] with the id 5: not four finite numbers ({what}); left out."
     )
 
 

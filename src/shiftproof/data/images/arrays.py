@@ -17,7 +17,7 @@ from shiftproof.io import files
 from shiftproof.types import Image, Sample
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as PillowImage
+    from PIL import Image as PillowImage
 
 
 @final
@@ -44,7 +44,7 @@ class ImageArrays(ImageData):
 
     def __init__(
         self,
-        images: Iterable[Image | PillowImage],
+        images: Iterable[Image | PillowImage.Image],
         labels: ArrayLike | None = None,
         classes: Classes | Iterable[str] | None = None,
         *,
