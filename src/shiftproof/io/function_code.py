@@ -16,7 +16,9 @@ import numpy as np
 
 from shiftproof.io.files import fingerprint
 
-_Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+_Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+_Definition: TypeAlias = _Function | ast.ClassDef
 
 _DOCUMENTED = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -242,30 +244,56 @@ def _find_definition(value: Any) -> _Definition | None:
     """Return the syntax tree of a function or class; None without a source that is its own."""
     try:
         lines, _ = inspect.findsource(value)
-        tree = _parse("".join(lines))
+        source = _read_source("".join(lines))
     except (OSError, TypeError, SyntaxError, ValueError, IndexError, RecursionError):
         return None
     if isinstance(value, type):
-        return _find_class(tree, value)
+        return _find_class(source.tree, value)
     code = value.__code__
-    found = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        and getattr(node, "name", "<lambda>") == code.co_name
-        and _find_first_line(node) == code.co_firstlineno
-    ]
+    found = source.functions.get((code.co_name, code.co_firstlineno), [])
     # Two lambdas of one line cannot be told apart; a file that was changed after the import is not
     # the source of the function.
-    return found[0] if len(found) == 1 and _compiles_to(tree, code) else None
+    return found[0] if len(found) == 1 and source.has(code) else None
 
 
-@functools.lru_cache(maxsize=32)
-def _parse(text: str) -> ast.Module:
-    return ast.parse(text)
+class _Source:
+    """The text of a module, with its functions by name and first line.
+
+    Each text is read once: a network has a hundred methods, in files of thousands of lines.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.tree = ast.parse(text)
+        self.functions: dict[tuple[str, int], list[_Function]] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                place = getattr(node, "name", "<lambda>"), _find_first_line(node)
+                self.functions.setdefault(place, []).append(node)
+
+    def has(self, code: types.CodeType) -> bool:
+        """Return whether the module has the code of a function, at the same place."""
+        compiled = self._codes.get((code.co_name, code.co_firstlineno))
+        return compiled is not None and list(_spell_code(compiled)) == list(_spell_code(code))
+
+    @functools.cached_property
+    def _codes(self) -> dict[tuple[str, int], types.CodeType]:
+        """Compiled code by name and first line; empty if the text cannot be compiled."""
+        found: dict[tuple[str, int], types.CodeType] = {}
+        try:
+            waiting = [compile(self.tree, "source", "exec", dont_inherit=True)]
+        except (SyntaxError, ValueError, RecursionError):
+            return found
+        while waiting:
+            one = waiting.pop()
+            found.setdefault((one.co_name, one.co_firstlineno), one)
+            waiting += [part for part in one.co_consts if isinstance(part, types.CodeType)]
+        return found
 
 
-def _find_first_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> int:
+_read_source = functools.lru_cache(maxsize=32)(_Source)
+
+
+def _find_first_line(node: _Function) -> int:
     decorators = [] if isinstance(node, ast.Lambda) else node.decorator_list
     return min([node.lineno, *(one.lineno for one in decorators)])
 
@@ -284,21 +312,6 @@ def _find_class(tree: ast.AST, value: type) -> ast.ClassDef | None:
             return None
         scope = found[0]
     return scope if isinstance(scope, ast.ClassDef) else None
-
-
-def _compiles_to(tree: ast.Module, code: types.CodeType) -> bool:
-    """Return whether a module's tree has the code of a function, at the same place."""
-    wanted = list(_spell_code(code))
-    try:
-        waiting = [compile(tree, code.co_filename, "exec", dont_inherit=True)]
-    except (SyntaxError, ValueError, RecursionError):
-        return False
-    while waiting:
-        one = waiting.pop()
-        if (one.co_name, one.co_firstlineno) == (code.co_name, code.co_firstlineno):
-            return list(_spell_code(one)) == wanted
-        waiting += [part for part in one.co_consts if isinstance(part, types.CodeType)]
-    return False
 
 
 def _spell(node: Any) -> Iterator[str]:
