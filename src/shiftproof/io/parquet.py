@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,15 +149,25 @@ def _find_source(footer: Fields, data: bytes, column: str) -> Any:
     return (file_metadata, chunks) if chunks else None
 
 
+_SMALL_FOOTER = 1 << 15
+"""Bytes; those of records have a few thousand."""
+
+_read_again = functools.lru_cache(maxsize=256)(read_struct)
+"""Of small footers the last are kept: a run reads each of its tables two or three times."""
+
+
 def check_footer(file: IO[bytes], size: int) -> Fields:
     """Check the sizes in the footer of a Parquet file against the file's size, and return it.
+
+    Nobody may change what is returned: for the same bytes it is the same object.
 
     pyarrow would abort the process for a column with wrong size statistics, so the footer is read here.
 
     Raises:
         ValueError: no footer, or claims of more than a file of this size can have.
     """
-    footer = read_struct(_read_footer(file, size))
+    data = _read_footer(file, size)
+    footer = _read_again(data) if len(data) <= _SMALL_FOOTER else read_struct(data)
     max_values = _VALUES_PER_BYTE * size + _FREE_VALUES
     _check_at_most(footer[_NUM_ROWS], max_values, "values")
     for group in footer[_ROW_GROUPS]:
