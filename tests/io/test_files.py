@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from shiftproof.errors import BrokenFileError, InputError, RunError
@@ -599,3 +601,23 @@ def test_a_disk_that_is_full_for_numpy_is_told(tmp_path):
     with pytest.raises(RunError, match="The disk is full"):
         write_as_numpy_on_a_full_disk(tmp_path / "a")
     assert not list(tmp_path.iterdir())
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(VALUES)
+def test_json_is_indented_as_by_json(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "indented.json"
+    files.write_json(path, value)
+    expected = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    assert path.read_bytes() == expected.encode()

