@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -82,8 +83,9 @@ class _Reader(HTMLParser):
         self.open[-1].children.append(data)
 
 
+@functools.lru_cache(maxsize=8)
 def parse(page: str) -> Node:
-    """Parse a page; fails on elements that are not closed in order."""
+    """Parse a page, to be read alone; fails on elements that are not closed in order."""
     reader = _Reader()
     reader.feed(page)
     reader.close()
