@@ -26,6 +26,17 @@ def photographs(folder, names=("cat", "dog")):
     return folder
 
 
+def measure_fog(classifier, folder):
+    return bench.run(
+        classifier,
+        photographs(folder / "data"),
+        corruptions=["fog"],
+        severities=[1],
+        out=folder / "run",
+        workers=0,
+    )
+
+
 def test_nan_is_counted_in_each_cell_and_shown(tmp_path):
     def silent(inputs):
         logits = np.zeros((len(inputs), 2), np.float32)
@@ -35,14 +46,7 @@ def test_nan_is_counted_in_each_cell_and_shown(tmp_path):
     classifier = Classifier(
         silent, Preprocess((16, 16), 16), ["cat", "dog"], name="silent", assumed=("by hand",)
     )
-    run = bench.run(
-        classifier,
-        photographs(tmp_path / "data"),
-        corruptions=["fog"],
-        severities=[1],
-        out=tmp_path / "run",
-        workers=0,
-    )
+    run = measure_fog(classifier, tmp_path)
     assert [(one.model, one.cell, one.images) for one in run.scores.images.unanswered] == [
         ("source", Cell("clean", 0), 6),
         ("source", Cell("fog", 1), 6),
@@ -67,14 +71,7 @@ def test_infinite_logits_are_no_answer(tmp_path):
         return logits
 
     classifier = Classifier(overflow, Preprocess((16, 16), 16), ["cat", "dog"])
-    run = bench.run(
-        classifier,
-        photographs(tmp_path / "data"),
-        corruptions=["fog"],
-        severities=[1],
-        out=tmp_path / "run",
-        workers=0,
-    )
+    run = measure_fog(classifier, tmp_path)
     [model] = run.scores.models
     assert model.summary["clean"].value == model.summary["mean"].value == 1
     assert [one.images for one in run.scores.images.unanswered] == [6, 6]

@@ -60,14 +60,10 @@ def read_graph(path: Path) -> dict[str, Node]:
     found: dict[str, Node] = {}
     try:
         with path.open("rb") as file:
-            end = os.fstat(file.fileno()).st_size
-            for field, start, stop in _fields(file, 0, end):
-                if field != _GRAPH_OF_MODEL:
-                    continue
-                for inner, first, last in _fields(file, start, stop):
-                    if inner == _NODE_OF_GRAPH and last - first < _LONGEST_NODE:
-                        node, outputs = _node(file, first, last)
-                        found.update(dict.fromkeys(outputs, node))
+            for field, start, stop in _list_graph_fields(file):
+                if field == _NODE_OF_GRAPH and stop - start < _LONGEST_NODE:
+                    node, outputs = _node(file, start, stop)
+                    found.update(dict.fromkeys(outputs, node))
     except ValueError:
         return {}
     return found
@@ -174,26 +170,30 @@ def _read_tensors(path: Path, names: Collection[str]) -> dict[str, dict[int, byt
     """Return the fields of some small constants of a graph, by name: the last bytes of each."""
     found: dict[str, dict[int, bytes]] = {}
     with path.open("rb") as file:
-        end = os.fstat(file.fileno()).st_size
-        for field, start, stop in _fields(file, 0, end):
-            if field != _GRAPH_OF_MODEL:
+        for field, start, stop in _list_graph_fields(file):
+            if stop - start > _LONGEST_SCALAR:
                 continue
-            for inner, first, last in _fields(file, start, stop):
-                if last - first > _LONGEST_SCALAR:
+            if field == _TENSOR_OF_GRAPH:
+                tensor = _read_fields(file, start, stop)
+                name = tensor.get(_NAME_OF_TENSOR, b"").decode(errors="replace")
+            elif field == _NODE_OF_GRAPH:
+                node, outputs = _node(file, start, stop)
+                if node.operator != "Constant" or not outputs:
                     continue
-                if inner == _TENSOR_OF_GRAPH:
-                    tensor = _read_fields(file, first, last)
-                    name = tensor.get(_NAME_OF_TENSOR, b"").decode(errors="replace")
-                elif inner == _NODE_OF_GRAPH:
-                    node, outputs = _node(file, first, last)
-                    if node.operator != "Constant" or not outputs:
-                        continue
-                    name, tensor = outputs[0], _read_constant(file, first, last)
-                else:
-                    continue
-                if name and name in names:
-                    found[name] = tensor
+                name, tensor = outputs[0], _read_constant(file, start, stop)
+            else:
+                continue
+            if name and name in names:
+                found[name] = tensor
     return found
+
+
+def _list_graph_fields(file: IO[bytes]) -> Iterator[tuple[int, int, int]]:
+    """Yield number, start and end of each field of the graph in a model's file."""
+    end = os.fstat(file.fileno()).st_size
+    for field, start, stop in _fields(file, 0, end):
+        if field == _GRAPH_OF_MODEL:
+            yield from _fields(file, start, stop)
 
 
 def _read_constant(file: IO[bytes], start: int, stop: int) -> dict[int, bytes]:
